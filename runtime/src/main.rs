@@ -1,0 +1,3 @@
+//! The ring1 program.
+
+fn main() {}
