@@ -1,1 +1,6 @@
-//! runtime.
+//! The virtual machine: vCPU, tiers, translation cache, devices and loaders.
+
+pub mod devices;
+pub mod fpu;
+pub mod system;
+pub mod vcpu;
