@@ -2,5 +2,6 @@
 
 pub mod devices;
 pub mod fpu;
+pub mod interp;
 pub mod system;
 pub mod vcpu;
