@@ -20,6 +20,7 @@ use translator::machine::Machine;
 use translator::semantics::{self, Exec};
 
 /// An instruction ready to run.
+#[derive(Clone, Copy)]
 pub struct Op {
     exec: Exec<Cpu>,
     insn: Insn,
