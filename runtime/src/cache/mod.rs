@@ -327,11 +327,12 @@ impl Cache {
         let hit = |id: &&BlockId| self.get(**id).is_some_and(|b| b.overlaps(start, len));
         let doomed: Vec<BlockId> = ids.iter().filter(hit).copied().collect();
         self.counters.invalidated += doomed.len() as u64;
-        doomed.into_iter().for_each(|id| self.drop_block(id));
+        doomed.into_iter().for_each(|id| self.remove(id));
         self.by_frame.contains_key(&frame)
     }
 
-    fn drop_block(&mut self, id: BlockId) {
+    /// Drops one block.
+    pub fn remove(&mut self, id: BlockId) {
         let Some(block) = self.blocks.get_mut(id.0 as usize).and_then(Option::take) else {
             return;
         };
