@@ -1,1 +1,5 @@
 //! runtime.
+
+pub mod cli;
+pub mod config;
+pub mod loader;
