@@ -154,7 +154,7 @@ fn segments_beyond_memory_do_not_fit() {
 fn segments_that_overlap_are_refused() {
     let mut bytes = sound();
     let second: Vec<u8> = bytes[SEGMENT..SEGMENT + 32].to_vec();
-    bytes.splice(0x54..0x64, second.into_iter());
+    bytes.splice(0x54..0x64, second);
     patch(
         &mut bytes,
         &[
