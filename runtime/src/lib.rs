@@ -1,7 +1,9 @@
 //! The virtual machine: vCPU, tiers, translation cache, devices and loaders.
 
+pub mod cli;
+pub mod config;
 pub mod devices;
 pub mod fpu;
-pub mod interp;
+pub mod loader;
 pub mod system;
 pub mod vcpu;
