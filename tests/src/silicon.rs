@@ -70,7 +70,7 @@ impl Silicon {
     }
 
     /// Runs `code` from `entry` until its first exception. The code is placed at
-    /// `entry.eip` and followed by [`SENTINEL`] as far as the code pages reach.
+    /// `entry.eip` and followed by [`SENTINEL`] unless the code pages end there.
     ///
     /// # Panics
     /// If `entry.eip` is outside the code pages, or the code does not fit, or the
@@ -113,13 +113,13 @@ impl Silicon {
             start + code.len() <= CODE_BYTES,
             "a sequence must lie in the code pages"
         );
-        let end = CODE_BYTES.min(start + code.len() + SENTINEL.len());
         let pages = self.code.bytes();
         pages[self.dirty.clone()].fill(CODE_FILL);
-        pages[start..start + code.len()].copy_from_slice(code);
-        let tail = &mut pages[start + code.len()..end];
-        let n = tail.len();
-        tail.copy_from_slice(&SENTINEL[..n]);
-        self.dirty = start..end;
+        let end = start + code.len();
+        pages[start..end].copy_from_slice(code);
+        if let Some(after) = pages.get_mut(end) {
+            *after = SENTINEL;
+        }
+        self.dirty = start..CODE_BYTES.min(end + 1);
     }
 }
