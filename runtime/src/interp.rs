@@ -29,7 +29,10 @@ pub struct Op {
 impl Op {
     /// Looks the definition up.
     pub fn new(insn: Insn) -> Self {
-        Self { exec: semantics::lookup::<Cpu>(&insn).unwrap_or(semantics::system::<Cpu>), insn }
+        Self {
+            exec: semantics::lookup::<Cpu>(&insn).unwrap_or(semantics::system::<Cpu>),
+            insn,
+        }
     }
 
     /// The decoded instruction.
@@ -362,7 +365,10 @@ impl Machine for Cpu {
     fn effective_address(&mut self, m: &MemRef) -> u32 {
         let base = self.state.gpr[m.base.0 as usize];
         let index = self.state.gpr[m.index.0 as usize];
-        let ea = m.disp.wrapping_add(base).wrapping_add(index << (m.shift & 3));
+        let ea = m
+            .disp
+            .wrapping_add(base)
+            .wrapping_add(index << (m.shift & 3));
         if m.addr16 { ea & 0xffff } else { ea }
     }
 }
@@ -377,10 +383,12 @@ fn load_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Result<u32, R
 #[inline(never)]
 fn load_for_write_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Result<u32, Raised> {
     let user = cpu.sys.cpl == 3;
-    let value = cpu.linear(seg, offset, w.bytes(), Access::Write).and_then(|addr| {
-        cpu.probe_write(addr, w.bytes(), user)?;
-        cpu.read_linear(addr, w, user)
-    });
+    let value = cpu
+        .linear(seg, offset, w.bytes(), Access::Write)
+        .and_then(|addr| {
+            cpu.probe_write(addr, w.bytes(), user)?;
+            cpu.read_linear(addr, w, user)
+        });
     value.map_err(|e| cpu.raise(e))
 }
 

@@ -75,7 +75,9 @@ impl Vm {
     /// Interprets up to `limit` instructions of a block. True to leave the slice.
     #[inline(always)]
     fn interpret(&mut self, id: BlockId, limit: usize) -> bool {
-        let Some(block) = self.cache.get(id) else { return true };
+        let Some(block) = self.cache.get(id) else {
+            return true;
+        };
         let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, limit);
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
@@ -106,7 +108,8 @@ impl Vm {
             exit_kind::INTERPRET => {
                 self.counters.side_exits += 1;
                 let eip = self.cpu.state.eip;
-                self.block_at(eip).is_none_or(|id| self.interpret(id, usize::MAX))
+                self.block_at(eip)
+                    .is_none_or(|id| self.interpret(id, usize::MAX))
             }
             exit_kind::UNLINKED => {
                 self.link((exit >> 32) as u32);
@@ -128,10 +131,15 @@ impl Vm {
     /// Compiled code wants to go through an unlinked slot.
     #[cold]
     fn link(&mut self, slot: u32) {
-        let Some(info) = self.cache.links.info(slot) else { return };
+        let Some(info) = self.cache.links.info(slot) else {
+            return;
+        };
         self.cpu.state.eip = info.eip;
         if let Some(target) = self.block_at(info.eip)
-            && self.cache.get(target).is_some_and(|b| b.crosses_to.is_none())
+            && self
+                .cache
+                .get(target)
+                .is_some_and(|b| b.crosses_to.is_none())
         {
             self.cache.link(slot, target);
         }
@@ -160,7 +168,11 @@ impl Vm {
         let user = self.cpu.sys.cpl == 3;
         let linear = self.cpu.linear(SegReg::Cs, eip, 1, Access::Fetch)?;
         let phys = self.cpu.translate(linear, Access::Fetch, user)?.phys;
-        let key = Key { phys: phys.0, eip, mode: self.cpu.state.mode };
+        let key = Key {
+            phys: phys.0,
+            eip,
+            mode: self.cpu.state.mode,
+        };
         if let Some(id) = self.cache.find(&key) {
             match self.cache.get(id).and_then(|b| b.crosses_to) {
                 None => {}
@@ -185,7 +197,12 @@ impl Vm {
     }
 
     /// Decodes the block at `key` and enters it into the cache.
-    fn decode(&mut self, key: Key, linear: LinearAddr, phys: PhysAddr) -> Result<BlockId, Exception> {
+    fn decode(
+        &mut self,
+        key: Key,
+        linear: LinearAddr,
+        phys: PhysAddr,
+    ) -> Result<BlockId, Exception> {
         if self.cache.is_full() {
             self.flush_cache();
         }
@@ -342,14 +359,19 @@ impl Vm {
     }
 
     fn limits_reached(&self) -> Option<Exit> {
-        if self.console_quit.quit_requested() {
+        if self.quit_requested() {
             return Some(Exit::Quit);
         }
-        if self.deadline_ns.is_some_and(|end| self.clock.now_ns() >= end) {
+        if self
+            .deadline_ns
+            .is_some_and(|end| self.clock.now_ns() >= end)
+        {
             return Some(Exit::Timeout);
         }
         let retired = self.counters.retired();
-        self.limit.is_some_and(|limit| retired >= limit).then_some(Exit::Limit)
+        self.limit
+            .is_some_and(|limit| retired >= limit)
+            .then_some(Exit::Limit)
     }
 
     /// HLT: waits for the next device event.

@@ -75,11 +75,22 @@ impl Tiers {
                 let compiler = Compiler::new()?;
                 let counters = Arc::clone(&counters);
                 let run = move || work(compiler, &inbox, &outbox, &counters);
-                Some(std::thread::Builder::new().name("compile".into()).spawn(run)?)
+                Some(
+                    std::thread::Builder::new()
+                        .name("compile".into())
+                        .spawn(run)?,
+                )
             }
             Tier::Interp | Tier::Cranelift => None,
         };
-        Ok(Self { policy, compiler: Compiler::new()?, requests: Some(requests), replies, worker, counters })
+        Ok(Self {
+            policy,
+            compiler: Compiler::new()?,
+            requests: Some(requests),
+            replies,
+            worker,
+            counters,
+        })
     }
 
     /// Called when a block is about to be interpreted: counts, queues or
@@ -89,7 +100,9 @@ impl Tiers {
         match self.policy {
             Tier::Interp => false,
             Tier::Auto => {
-                let Some(block) = cache.get_mut(id) else { return false };
+                let Some(block) = cache.get_mut(id) else {
+                    return false;
+                };
                 block.heat += 1;
                 if block.heat >= WARM && block.compiled == Compiled::No {
                     self.queue(cache, cpu, id);
@@ -118,7 +131,9 @@ impl Tiers {
         if self.counters.queued.load(Ordering::Relaxed) >= MAX_QUEUED {
             return;
         }
-        let Some(request) = prepare(cache, cpu, id) else { return };
+        let Some(request) = prepare(cache, cpu, id) else {
+            return;
+        };
         if let Some(block) = cache.get_mut(id) {
             block.compiled = Compiled::Queued;
         }
@@ -133,9 +148,18 @@ impl Tiers {
         if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
             return false;
         }
-        let Some(request) = prepare(cache, cpu, id) else { return false };
+        let Some(request) = prepare(cache, cpu, id) else {
+            return false;
+        };
         let code = compile(&mut self.compiler, &request, &self.counters);
-        install(cache, Reply { id, serial: request.serial, code })
+        install(
+            cache,
+            Reply {
+                id,
+                serial: request.serial,
+                code,
+            },
+        )
     }
 }
 
@@ -155,8 +179,15 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     let cached = cache.get(id)?;
     let block = cached.block();
     let callout_base = cpu.callouts.len() as u32;
-    cpu.callouts.extend(block.insns.iter().map(|&insn| Op::new(insn)));
-    Some(Request { id, serial: cached.serial, block, link_base, callout_base })
+    cpu.callouts
+        .extend(block.insns.iter().map(|&insn| Op::new(insn)));
+    Some(Request {
+        id,
+        serial: cached.serial,
+        block,
+        link_base,
+        callout_base,
+    })
 }
 
 fn install(cache: &mut Cache, reply: Reply) -> bool {
@@ -175,7 +206,11 @@ fn install(cache: &mut Cache, reply: Reply) -> bool {
     }
 }
 
-fn compile(compiler: &mut Compiler, r: &Request, counters: &CompileCounters) -> Result<HostCode, CompileError> {
+fn compile(
+    compiler: &mut Compiler,
+    r: &Request,
+    counters: &CompileCounters,
+) -> Result<HostCode, CompileError> {
     let start = std::time::Instant::now();
     let code = compiler.compile(&CompileRequest {
         block: &r.block,
@@ -183,17 +218,28 @@ fn compile(compiler: &mut Compiler, r: &Request, counters: &CompileCounters) -> 
         callout_base: r.callout_base,
         listing: false,
     });
-    counters.compile_ns.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    counters
+        .compile_ns
+        .fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     if code.is_err() {
         counters.failed.fetch_add(1, Ordering::Relaxed);
     }
     code
 }
 
-fn work(mut compiler: Compiler, inbox: &Receiver<Request>, outbox: &Sender<Reply>, counters: &CompileCounters) {
+fn work(
+    mut compiler: Compiler,
+    inbox: &Receiver<Request>,
+    outbox: &Sender<Reply>,
+    counters: &CompileCounters,
+) {
     while let Ok(request) = inbox.recv() {
         let code = compile(&mut compiler, &request, counters);
-        let reply = Reply { id: request.id, serial: request.serial, code };
+        let reply = Reply {
+            id: request.id,
+            serial: request.serial,
+            code,
+        };
         if outbox.send(reply).is_err() {
             return;
         }

@@ -469,7 +469,7 @@ impl Cpu {
 
     /// Writes guest-physical memory as a device or the CPU would: traces fire.
     pub fn write_phys(&mut self, phys: PhysAddr, bytes: &[u8]) {
-        if self.mmu.write_ram(phys, bytes).is_some() {
+        if self.mmu.ram().write_slice(phys, bytes).is_some() {
             self.after_write(phys, bytes.len() as u32);
         } else {
             for (k, &byte) in bytes.iter().enumerate() {
@@ -560,7 +560,8 @@ impl Cpu {
         let bytes = v.to_le_bytes();
         if self
             .mmu
-            .write_ram(t.phys, &bytes[..w.bytes() as usize])
+            .ram()
+            .write_slice(t.phys, &bytes[..w.bytes() as usize])
             .is_some()
         {
             if t.traced {

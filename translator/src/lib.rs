@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod compile;
 pub mod decode;
 pub mod exception;
 pub mod flags;

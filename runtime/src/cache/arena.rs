@@ -39,16 +39,27 @@ impl Arena {
         };
         let writable = map(ProtFlags::READ | ProtFlags::WRITE)?.cast();
         let executable = map(ProtFlags::READ | ProtFlags::EXEC)?.cast();
-        Ok(Self { writable, executable, bytes, used: 0 })
+        Ok(Self {
+            writable,
+            executable,
+            bytes,
+            used: 0,
+        })
     }
 
     /// Copies `code` in and returns its executable address, or `None` if full.
     pub fn add(&mut self, code: &[u8]) -> Option<u64> {
         let start = self.used.next_multiple_of(ALIGN);
-        let end = start.checked_add(code.len()).filter(|&end| end <= self.bytes)?;
+        let end = start
+            .checked_add(code.len())
+            .filter(|&end| end <= self.bytes)?;
         // SAFETY: `start..end` lies in the mapping and nothing else refers to
         // the writable view.
-        unsafe { self.writable.add(start).copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+        unsafe {
+            self.writable
+                .add(start)
+                .copy_from_nonoverlapping(code.as_ptr(), code.len())
+        };
         self.used = end;
         Some(self.executable as u64 + start as u64)
     }

@@ -28,7 +28,11 @@ pub struct Links {
 impl Links {
     /// An empty array; `stub` is what unlinked slots hold.
     pub fn new(stub: u64) -> Self {
-        Self { slots: vec![0; MAX_SLOTS].into_boxed_slice(), info: Vec::new(), stub }
+        Self {
+            slots: vec![0; MAX_SLOTS].into_boxed_slice(),
+            info: Vec::new(),
+            stub,
+        }
     }
 
     /// Host address of the array, for generated code.

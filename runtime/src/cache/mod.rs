@@ -118,10 +118,14 @@ impl CachedBlock {
 
     /// Whether bytes `start..start + len` of guest-physical memory belong to it.
     fn overlaps(&self, start: PhysAddr, len: u32) -> bool {
-        let hit = |first: u64, bytes: u64| start.0 < first + bytes && first < start.0 + u64::from(len);
+        let hit =
+            |first: u64, bytes: u64| start.0 < first + bytes && first < start.0 + u64::from(len);
         let in_first = u64::from(self.len_bytes).min(0x1000 - (self.key.phys & 0xfff));
         let rest = u64::from(self.len_bytes) - in_first;
-        hit(self.key.phys, in_first) || self.crosses_to.is_some_and(|next| rest > 0 && hit(next.0, rest))
+        hit(self.key.phys, in_first)
+            || self
+                .crosses_to
+                .is_some_and(|next| rest > 0 && hit(next.0, rest))
     }
 }
 
@@ -209,7 +213,10 @@ impl Cache {
     /// Enters compiled code into the cache that indirect jumps probe.
     #[inline(always)]
     pub fn remember_code(&mut self, eip: u32, tag: u32, code: u64) {
-        self.jumps[jump_index(eip)] = JumpEntry { key: jump_key(eip, tag), code };
+        self.jumps[jump_index(eip)] = JumpEntry {
+            key: jump_key(eip, tag),
+            code,
+        };
     }
 
     /// Empties the direct-mapped caches.
@@ -346,7 +353,10 @@ impl Cache {
                 }
             }
         }
-        block.incoming.iter().for_each(|&slot| self.links.unlink(slot));
+        block
+            .incoming
+            .iter()
+            .for_each(|&slot| self.links.unlink(slot));
         let index = jump_index(block.key.eip);
         if self.recent[index].1 == id {
             self.recent[index] = (u64::MAX, NOWHERE);

@@ -34,3 +34,9 @@ pub mod pc {
         }
     }
 }
+pub mod acpi {
+    pub const RSDP_ADDRESS: u32 = 0xe0000;
+    pub fn acpi_tables(base: u32) -> Vec<(u32, Vec<u8>)> {
+        vec![]
+    }
+}

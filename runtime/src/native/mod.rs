@@ -18,7 +18,11 @@ impl Trampoline {
     /// that outlives the value.
     pub unsafe fn new(address: u64) -> Self {
         // SAFETY: the caller vouches for the address and hence the signature.
-        Self(unsafe { std::mem::transmute::<usize, extern "C" fn(*mut CpuState, *const u8) -> u64>(address as usize) })
+        Self(unsafe {
+            std::mem::transmute::<usize, extern "C" fn(*mut CpuState, *const u8) -> u64>(
+                address as usize,
+            )
+        })
     }
 
     /// Runs compiled code until it returns to the run loop, and returns the exit word.

@@ -15,3 +15,13 @@ use translator::insn::Insn;
 pub fn dispatch(_cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
     Err(Exception::InvalidOpcode)
 }
+pub mod interrupt {
+    #![allow(missing_docs)]
+    use super::*;
+    pub enum Event {
+        Exception(Exception),
+        External(u8),
+    }
+    pub fn deliver(_c: &mut Cpu, _e: Event) {}
+    pub fn single_step_trap(_c: &mut Cpu) {}
+}
