@@ -25,3 +25,4 @@ pub mod interrupt {
     pub fn deliver(_c: &mut Cpu, _e: Event) {}
     pub fn single_step_trap(_c: &mut Cpu) {}
 }
+pub mod string; pub mod id;
