@@ -1,1 +1,7 @@
-//! tests.
+//! Tests that need a machine, and the parts they share.
+//!
+//! [`silicon`] runs 32-bit code on the host CPU, which judges every tier.
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod silicon;
+pub mod state;
