@@ -264,6 +264,7 @@ impl ShadowMmu {
 
     /// Empties a space and ends its traces.
     pub(crate) fn evict(&mut self, space: usize) {
+        tracing::debug!(space, "evicting an address space");
         self.counters.spaces_evicted += 1;
         self.release_slots(space, 0, SLOTS);
         for index in 0..DIRECTORIES {
