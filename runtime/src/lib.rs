@@ -1,21 +1,7 @@
-//! The virtual machine: vCPU, tiers, translation cache, devices and loaders.
+//! runtime.
 
-#![deny(unsafe_code)]
-
-pub mod cache;
-pub mod cli;
+pub mod bus;
 pub mod clock;
-pub mod config;
+pub mod console;
 pub mod devices;
-pub mod exit;
-pub mod fpu;
-pub mod interp;
-pub mod loader;
-pub mod native;
-pub mod run;
-pub mod stats;
-pub mod system;
-pub mod tags;
-pub mod tier;
-pub mod vcpu;
-pub mod vm;
+pub mod irq;
