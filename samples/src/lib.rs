@@ -8,10 +8,13 @@
 /// Every exception: vector, error code, saved EIP, and untouched registers.
 pub const FAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.elf"));
 
+/// Self-modifying code: by every store, hot and cold, through aliases and remapping.
+pub const SMC: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/smc.elf"));
+
 /// What the guests write to port F4h when every check has passed.
 pub const PASSED: u8 = 0x10;
 
 /// Every check guest that is entered in protected mode, by name.
 pub fn all() -> &'static [(&'static str, &'static [u8])] {
-    &[("faults", FAULTS)]
+    &[("faults", FAULTS), ("smc", SMC)]
 }

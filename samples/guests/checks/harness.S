@@ -262,6 +262,29 @@ set_descriptor:                 /* (selector, base, access, flags, limit) */
         popal
         ret     $20
 
+/* ---- Paging ---- */
+
+/* Builds the tables that harness.h names; leaves CR3 set and paging off. */
+        .globl  identity_map
+identity_map:
+        pushal
+        movl    $DIRECTORY, %edi
+        xorl    %eax, %eax
+        movl    $1024, %ecx
+        rep stosl
+        movl    $TABLE0, %edi
+        movl    $P | RW | US, %eax
+        movl    $2048, %ecx
+1:      stosl
+        addl    $PAGE, %eax
+        loop    1b
+        movl    $TABLE0 | P | RW | US, DIRECTORY
+        movl    $TABLE1 | P | RW | US, DIRECTORY + 4
+        movl    $DIRECTORY, %eax
+        movl    %eax, %cr3
+        popal
+        ret
+
 /* ---- Text on COM1 ---- */
 
 console_init:

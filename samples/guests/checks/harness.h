@@ -103,6 +103,11 @@
         .popsection
         .endm
 
+/* Ends what will_trap began without a word; trap_vector tells what came. */
+        .macro  trapped_quietly
+99:     movl    $0, trap_resume
+        .endm
+
         .macro  expect text, vector, error, instruction:vararg
         will_trap
 98:     \instruction
@@ -125,6 +130,19 @@
         pushl   $\entry
         iret
         .endm
+
+/* Page tables for the guests that want paging, all at fixed places past their
+ * own image: the first 8 MiB at their own addresses, open to both rings. */
+        .set    PAGE, 4096
+        .set    CR0_PG, 0x80000000
+        .set    CR0_WP, 0x10000
+        .set    DIRECTORY, 0x200000
+        .set    TABLE0, 0x201000        /* for the first 4 MiB */
+        .set    TABLE1, 0x202000        /* for the next */
+        .set    FREE_FRAMES, 0x210000   /* from here on nothing is used */
+        .set    P, 1
+        .set    RW, 2
+        .set    US, 4
 
 /* Fills an IDT entry. Keeps every register. */
         .macro  gate vector, handler, kind, selector=KERNEL_CS
