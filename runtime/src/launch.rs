@@ -27,19 +27,28 @@ impl Files {
     /// # Errors
     /// The first file that cannot be read.
     pub fn read(config: &VmConfig) -> Result<Self, LoadError> {
-        let read = |path: &Option<std::path::PathBuf>| path.as_deref().map(loader::read_file).transpose();
-        Ok(Self { kernel: read(&config.kernel)?, initrd: read(&config.initrd)? })
+        let read =
+            |path: &Option<std::path::PathBuf>| path.as_deref().map(loader::read_file).transpose();
+        Ok(Self {
+            kernel: read(&config.kernel)?,
+            initrd: read(&config.initrd)?,
+        })
     }
 
     /// The image they make up; the embedded guest if there is no kernel.
     pub fn image<'a>(&'a self, config: &'a VmConfig) -> Image<'a> {
-        let path = |p: &'a Option<std::path::PathBuf>| p.as_deref().unwrap_or(Path::new("the embedded guest"));
+        let path = |p: &'a Option<std::path::PathBuf>| {
+            p.as_deref().unwrap_or(Path::new("the embedded guest"))
+        };
         Image {
             kernel: File {
                 path: path(&config.kernel),
                 bytes: self.kernel.as_deref().unwrap_or(embedded::IMAGE),
             },
-            initrd: self.initrd.as_deref().map(|bytes| File { path: path(&config.initrd), bytes }),
+            initrd: self.initrd.as_deref().map(|bytes| File {
+                path: path(&config.initrd),
+                bytes,
+            }),
             cmdline: &config.append,
             flat: config.flat,
             acpi_rsdp: acpi::RSDP_ADDRESS,
@@ -64,7 +73,15 @@ pub fn machine(
         debug_output: Box::new(std::io::stderr()),
         clock: Arc::clone(&clock),
     });
-    Vm::new(config, Host { pc, clock, waker, quit })
+    Vm::new(
+        config,
+        Host {
+            pc,
+            clock,
+            waker,
+            quit,
+        },
+    )
 }
 
 /// A console without input whose output goes nowhere.

@@ -4,13 +4,16 @@ use anyhow::Context;
 use clap::Parser;
 use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status};
 use runtime::config::VmConfig;
-use runtime::console::StdioConsole;
+use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
 use runtime::{embedded, launch, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
     let cli = Cli::parse();
     let status = match &cli.command {
         None => run_embedded(&VmConfig::default()),
@@ -57,7 +60,7 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     })?;
     vm.load(&files.image(config))?;
     let exit = vm.run();
-    vm.cpu.pc.close_console();
+    terminal::restore();
     Ok((exit, vm))
 }
 
@@ -72,7 +75,14 @@ fn report(exit: Exit, vm: &runtime::vm::Vm) -> u8 {
         }
         Exit::DebugExit(value) => debug_exit_status(value as u8),
         Exit::Timeout | Exit::Limit => {
-            eprintln!("\nring1: the {} was reached", if exit == Exit::Timeout { "timeout" } else { "instruction limit" });
+            eprintln!(
+                "\nring1: the {} was reached",
+                if exit == Exit::Timeout {
+                    "timeout"
+                } else {
+                    "instruction limit"
+                }
+            );
             status::LIMIT_REACHED
         }
         Exit::Reset => {
@@ -84,7 +94,10 @@ fn report(exit: Exit, vm: &runtime::vm::Vm) -> u8 {
             status::RESET
         }
         Exit::Halted => {
-            eprintln!("\nring1: the guest halted for good, with interrupts off\n{}", summary::registers(&vm.cpu));
+            eprintln!(
+                "\nring1: the guest halted for good, with interrupts off\n{}",
+                summary::registers(&vm.cpu)
+            );
             status::RESET
         }
     }
@@ -97,6 +110,9 @@ fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
     vm.load(&files.image(&config))?;
     vm.run();
-    print!("{}", runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count())?);
+    print!(
+        "{}",
+        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count())?
+    );
     Ok(status::POWERED_OFF)
 }

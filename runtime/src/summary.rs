@@ -48,7 +48,10 @@ fn execution(t: &mut Table, vm: &Vm) {
     let c = &vm.counters;
     t.heading("Execution");
     t.row("guest instructions", c.retired());
-    t.row("in compiled code", format!("{:.2} %", 100.0 * c.compiled_share()));
+    t.row(
+        "in compiled code",
+        format!("{:.2} %", 100.0 * c.compiled_share()),
+    );
     t.row("blocks interpreted", c.interpreted_blocks);
     t.row("entries into compiled code", c.compiled_entries);
     t.row("side exits", c.side_exits);
@@ -67,25 +70,48 @@ fn translation(t: &mut Table, vm: &Vm) {
     t.row("blocks dropped, code was written", c.invalidated);
     t.row("cache flushes", c.flushes);
     t.row("links", c.links);
-    t.row("time compiling", format!("{:.3} s", compile_ns as f64 / 1e9));
+    t.row(
+        "time compiling",
+        format!("{:.3} s", compile_ns as f64 / 1e9),
+    );
     t.row("per guest instruction", format!("{per_insn:.0} ns"));
     t.row("host code bytes per instruction", format!("{bytes:.1}"));
 }
 
 fn memory(t: &mut Table, vm: &Vm) {
     t.heading("Memory");
-    let _ = write!(t.0, "{}", vm.cpu.mmu.counters());
+    let c = vm.cpu.mmu.counters();
+    t.row("shadow fills (hidden faults)", c.fills);
+    t.row("shadow entries set", c.entries_set);
+    t.row("true faults", c.true_faults);
+    t.row(
+        "page-table stores traced",
+        c.page_table_stores + c.directory_stores,
+    );
+    t.row("stores into code pages", c.code_stores);
+    t.row("address spaces created", c.spaces_created);
+    t.row("address-space switches", c.switches);
+    t.row("INVLPG", c.invlpgs);
 }
 
 fn events(t: &mut Table, vm: &Vm) {
     t.heading("Events");
     t.row("interrupts", vm.counters.interrupts);
-    for (vector, &count) in vm.counters.exceptions.iter().enumerate().filter(|(_, n)| **n > 0) {
+    for (vector, &count) in vm
+        .counters
+        .exceptions
+        .iter()
+        .enumerate()
+        .filter(|(_, n)| **n > 0)
+    {
         t.row(&format!("exceptions, vector {vector}"), count);
     }
     for (name, accesses) in vm.cpu.pc.counters() {
         if accesses.reads + accesses.writes > 0 {
-            t.row(&format!("port {name}"), format!("{} r {} w", accesses.reads, accesses.writes));
+            t.row(
+                &format!("port {name}"),
+                format!("{} r {} w", accesses.reads, accesses.writes),
+            );
         }
     }
 }
@@ -119,14 +145,36 @@ fn system_calls(t: &mut Table, vm: &Vm) {
 pub fn registers(cpu: &Cpu) -> String {
     let s = &cpu.state;
     let mut text = String::new();
-    for (n, name) in ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"].iter().enumerate() {
-        let _ = write!(text, "{name} {:08x}{}", s.gpr[n], if n % 4 == 3 { "\n" } else { "  " });
+    for (n, name) in ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"]
+        .iter()
+        .enumerate()
+    {
+        let _ = write!(
+            text,
+            "{name} {:08x}{}",
+            s.gpr[n],
+            if n % 4 == 3 { "\n" } else { "  " }
+        );
     }
-    let _ = writeln!(text, "eip {:08x}  eflags {:08x}  cpl {}", s.eip, s.eflags_image(), cpu.sys.cpl);
+    let _ = writeln!(
+        text,
+        "eip {:08x}  eflags {:08x}  cpl {}",
+        s.eip,
+        s.eflags_image(),
+        cpu.sys.cpl
+    );
     let r = &cpu.sys;
-    let _ = writeln!(text, "cr0 {:08x}  cr2 {:08x}  cr3 {:08x}  cr4 {:08x}", r.cr0, r.cr2, r.cr3, r.cr4);
+    let _ = writeln!(
+        text,
+        "cr0 {:08x}  cr2 {:08x}  cr3 {:08x}  cr4 {:08x}",
+        r.cr0, r.cr2, r.cr3, r.cr4
+    );
     for (seg, name) in s.seg.iter().zip(["es", "cs", "ss", "ds", "fs", "gs"]) {
-        let _ = writeln!(text, "{name} {:04x} base {:08x} limit {:08x} attributes {:04x}", seg.selector, seg.base, seg.limit, seg.attributes);
+        let _ = writeln!(
+            text,
+            "{name} {:04x} base {:08x} limit {:08x} attributes {:04x}",
+            seg.selector, seg.base, seg.limit, seg.attributes
+        );
     }
     text
 }

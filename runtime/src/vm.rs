@@ -6,6 +6,7 @@
 use crate::cache::Cache;
 use crate::clock::{Clock, Waker};
 use crate::config::VmConfig;
+use crate::console::stdio::QuitFlag;
 use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::loader::{self, Entry, EntryMode, Image};
@@ -17,7 +18,6 @@ use crate::vcpu::{Cpu, TableReg, cr0};
 use anyhow::Context as _;
 use shadow_mmu::{GuestRam, PhysAddr, ShadowMmu};
 use std::sync::Arc;
-use crate::console::stdio::QuitFlag;
 use translator::compile::Compiler;
 use translator::insn::SegReg;
 use translator::state::Segment;
