@@ -6,6 +6,7 @@
 use crate::cache::Cache;
 use crate::clock::{Clock, Waker};
 use crate::config::VmConfig;
+use crate::console::stdio::QuitFlag;
 use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::loader::{self, Entry, EntryMode, Image};
@@ -17,7 +18,6 @@ use crate::vcpu::{Cpu, TableReg, cr0};
 use anyhow::Context as _;
 use shadow_mmu::{GuestRam, PhysAddr, ShadowMmu};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use translator::compile::Compiler;
 use translator::insn::SegReg;
 use translator::state::Segment;
@@ -34,7 +34,7 @@ pub struct Host {
     /// What a halted CPU sleeps on.
     pub waker: Arc<Waker>,
     /// Set from outside to stop the machine.
-    pub quit: Arc<AtomicBool>,
+    pub quit: QuitFlag,
 }
 
 /// A virtual machine, owned by the thread that runs it.
@@ -53,7 +53,7 @@ pub struct Vm {
     pub(crate) tagged: Context,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) waker: Arc<Waker>,
-    pub(crate) quit: Arc<AtomicBool>,
+    pub(crate) quit: QuitFlag,
     pub(crate) deadline_ns: Option<u64>,
     pub(crate) limit: Option<u64>,
 }
@@ -116,9 +116,9 @@ impl Vm {
         Ok(())
     }
 
-    /// Asks the machine to stop from another thread.
+    /// Whether somebody asked the machine to stop.
     pub fn quit_requested(&self) -> bool {
-        self.quit.load(Ordering::Relaxed)
+        self.quit.quit_requested()
     }
 
     /// Puts the CPU into the state an image wants to be entered in.

@@ -19,7 +19,7 @@ pub enum Error {
         /// Its size.
         bytes: usize,
         /// The host's reason.
-        source: rustix::io::Errno,
+        source: std::io::Error,
     },
     /// The host placed guest memory below 4 GiB, where a shadow entry could be zero.
     #[error("the host mapped guest memory below 4 GiB, which shadow entries cannot express")]

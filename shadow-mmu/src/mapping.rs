@@ -7,10 +7,10 @@
 
 #![allow(unsafe_code)]
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::error::Error;
 use crate::trace::{Frame, Link};
@@ -33,81 +33,60 @@ pub(crate) fn map_anonymous(
     bytes: usize,
     what: &'static str,
     huge: bool,
-) -> Result<NonNull<u8>, Error> {
-    let advice = if huge {
-        Advice::LinuxHugepage
-    } else {
-        Advice::LinuxNoHugepage
-    };
-    // SAFETY: a fresh mapping at an address of the host's choice aliases nothing.
-    let pointer = unsafe {
-        rustix::mm::mmap_anonymous(
-            std::ptr::null_mut(),
+) -> Result<MmapMut, Error> {
+    let mapping = MmapOptions::new()
+        .len(bytes)
+        .no_reserve_swap()
+        .map_anon()
+        .map_err(|source| Error::Map {
+            what,
             bytes,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE | MapFlags::NORESERVE,
-        )
-    }
-    .map_err(|source| Error::Map {
-        what,
-        bytes,
-        source,
-    })?;
-    // SAFETY: the range is the mapping just made. Advice is only advice: a host
-    // without huge pages refuses it, which changes nothing.
-    let _ = unsafe { rustix::mm::madvise(pointer, bytes, advice) };
-    NonNull::new(pointer.cast::<u8>()).ok_or(Error::LowMapping)
-}
-
-/// Gives a mapping back.
-///
-/// # Safety
-/// The range must come from [`map_anonymous`] and not be used afterwards.
-pub(crate) unsafe fn unmap(base: NonNull<u8>, bytes: usize) {
-    // SAFETY: the caller's promise. Unmapping a whole mapping cannot fail.
-    let _ = unsafe { rustix::mm::munmap(base.as_ptr().cast(), bytes) };
+            source,
+        })?;
+    // Only advice: a host without huge pages refuses it, which changes nothing.
+    let _ = mapping.advise(if huge {
+        Advice::HugePage
+    } else {
+        Advice::NoHugePage
+    });
+    Ok(mapping)
 }
 
 /// An array in its own mapping; all zero at first.
 pub(crate) struct Zeroed<T: Zeroable> {
-    base: NonNull<T>,
+    mapping: MmapMut,
     len: usize,
+    element: PhantomData<T>,
 }
-
-// SAFETY: it owns its memory like a `Box<[T]>`.
-unsafe impl<T: Zeroable + Send> Send for Zeroed<T> {}
-// SAFETY: as above; shared access gives only `&[T]`.
-unsafe impl<T: Zeroable + Sync> Sync for Zeroed<T> {}
 
 impl<T: Zeroable> Zeroed<T> {
     /// Maps `len` elements (at least one).
     pub(crate) fn new(len: usize, what: &'static str) -> Result<Self, Error> {
         let len = len.max(1);
-        let base = map_anonymous(len.saturating_mul(size_of::<T>()), what, false)?.cast();
-        Ok(Zeroed { base, len })
-    }
-}
-
-impl<T: Zeroable> Drop for Zeroed<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, of that size; nobody can use it any more.
-        unsafe { unmap(self.base.cast(), self.len * size_of::<T>()) }
+        let mapping = map_anonymous(len.saturating_mul(size_of::<T>()), what, false)?;
+        Ok(Zeroed {
+            mapping,
+            len,
+            element: PhantomData,
+        })
     }
 }
 
 impl<T: Zeroable> Deref for Zeroed<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: the mapping holds `len` elements, valid when zero (`Zeroable`).
-        // Generated code reads these words, and never writes them.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
+        // SAFETY: the mapping holds `len` elements, page-aligned and valid when
+        // zero (`Zeroable`). Generated code reads these words, and never writes them.
+        unsafe { std::slice::from_raw_parts(self.mapping.as_ptr().cast(), self.len) }
     }
 }
 
 impl<T: Zeroable> DerefMut for Zeroed<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.mapping.as_mut_ptr().cast(), self.len) }
     }
 }

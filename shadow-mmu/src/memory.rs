@@ -13,6 +13,8 @@
 
 use std::ptr::NonNull;
 
+use memmap2::MmapMut;
+
 use crate::addr::{PAGE_BYTES, PhysAddr};
 use crate::error::Error;
 use crate::mapping;
@@ -24,6 +26,8 @@ const MAX_BYTES: u64 = 1 << 36;
 pub struct GuestRam {
     base: NonNull<u8>,
     bytes: u64,
+    /// Keeps the memory alive; used through `base` only.
+    _mapping: MmapMut,
     /// Page-aligned half-open ranges that are not RAM.
     holes: Vec<(u64, u64)>,
 }
@@ -41,17 +45,17 @@ impl GuestRam {
         if size == 0 || bytes > MAX_BYTES || !bytes.is_multiple_of(PAGE_BYTES) {
             return Err(Error::RamSize { bytes });
         }
-        let base = mapping::map_anonymous(size, "guest memory", true)?;
-        let ram = GuestRam {
+        let mut mapping = mapping::map_anonymous(size, "guest memory", true)?;
+        // An entry is `host - linear`; above 4 GiB it can never be zero.
+        let base = NonNull::new(mapping.as_mut_ptr())
+            .filter(|base| base.as_ptr() as u64 >= 1 << 32)
+            .ok_or(Error::LowMapping)?;
+        Ok(GuestRam {
             base,
             bytes,
+            _mapping: mapping,
             holes: Vec::new(),
-        };
-        // An entry is `host - linear`; above 4 GiB it can never be zero.
-        if (base.as_ptr() as u64) < 1 << 32 {
-            return Err(Error::LowMapping);
-        }
-        Ok(ram)
+        })
     }
 
     /// The size of guest memory in bytes, holes included.
@@ -164,13 +168,6 @@ impl GuestRam {
         let from = self.host(addr, N as u32)?;
         // SAFETY: `host` vouches for N bytes; a byte array has no alignment.
         Some(unsafe { from.cast::<[u8; N]>().read() })
-    }
-}
-
-impl Drop for GuestRam {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, of that size; nobody can use it any more.
-        unsafe { mapping::unmap(self.base, self.bytes as usize) }
     }
 }
 

@@ -225,6 +225,7 @@ impl ShadowMmu {
     /// A space for `context`: a new one, an evicted one, or the least recently used.
     fn create(&mut self, context: Context) -> usize {
         self.counters.spaces_created += 1;
+        self.evict_other_format(&context);
         let evicted = self.keys.iter().position(|&key| key == 0);
         let space = match evicted {
             Some(space) => space,
@@ -241,6 +242,20 @@ impl ShadowMmu {
             self.link_directory(space, 0, &context);
         }
         space
+    }
+
+    /// Evicts the spaces whose paging-structure entries are of the other size.
+    ///
+    /// A walk that sets accessed or dirty reports nothing, because that takes
+    /// no right from anybody. In an entry of the other size the same bit could
+    /// be part of an address. Guests change the size once, when they boot.
+    fn evict_other_format(&mut self, context: &Context) {
+        for space in 0..self.spaces.len() {
+            let other = |old: Context| old.paging && context.paging && old.pae != context.pae;
+            if self.spaces[space].context.is_some_and(other) {
+                self.evict(space);
+            }
+        }
     }
 
     /// One more space, unless there are enough or the host refuses.
@@ -264,6 +279,7 @@ impl ShadowMmu {
 
     /// Empties a space and ends its traces.
     pub(crate) fn evict(&mut self, space: usize) {
+        tracing::debug!(space, "evicting an address space");
         self.counters.spaces_evicted += 1;
         self.release_slots(space, 0, SLOTS);
         for index in 0..DIRECTORIES {

@@ -69,6 +69,11 @@ impl Silicon {
         self.stack.bytes()
     }
 
+    /// Both arenas at once: data, stack.
+    pub fn arenas(&mut self) -> (&mut [u8], &mut [u8]) {
+        (self.data.bytes(), self.stack.bytes())
+    }
+
     /// Runs `code` from `entry` until its first exception. The code is placed at
     /// `entry.eip` and followed by [`SENTINEL`] unless the code pages end there.
     ///

@@ -31,11 +31,28 @@ const HELP: &str = "\r\n\
     ring1: Ctrl-A h      this help\r\n\
     ring1: Ctrl-A Ctrl-A send Ctrl-A\r\n";
 
+/// Says whether the user typed Ctrl-A x; any thread may ask.
+#[derive(Clone, Debug, Default)]
+pub struct QuitFlag(Arc<AtomicBool>);
+
+impl QuitFlag {
+    /// Whether the user wants to quit.
+    #[inline]
+    pub fn quit_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Asks the machine to end, as Ctrl-A x does.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Standard input and output; the terminal is raw while this lives.
 pub struct StdioConsole {
     input: Receiver<u8>,
     output_open: bool,
-    quit: Arc<AtomicBool>,
+    quit: QuitFlag,
     _raw_mode: Option<RawMode>,
 }
 
@@ -47,7 +64,7 @@ impl StdioConsole {
     pub fn new(waker: Arc<Waker>) -> std::io::Result<Self> {
         let raw_mode = RawMode::enter()?;
         let (sender, input) = sync_channel(INPUT_BYTES);
-        let quit = Arc::new(AtomicBool::new(false));
+        let quit = QuitFlag::default();
         let reader = Reader {
             sender,
             waker,
@@ -65,14 +82,9 @@ impl StdioConsole {
         })
     }
 
-    /// The flag that Ctrl-A x sets; any thread may look at it.
-    pub fn quit_flag(&self) -> Arc<AtomicBool> {
+    /// A handle that tells whether the user typed Ctrl-A x.
+    pub fn quit_flag(&self) -> QuitFlag {
         self.quit.clone()
-    }
-
-    /// Whether the user typed Ctrl-A x.
-    pub fn quit_requested(&self) -> bool {
-        self.quit.load(Ordering::Relaxed)
     }
 }
 
@@ -111,7 +123,7 @@ fn wait_for(file: BorrowedFd<'_>, flags: PollFlags) {
 struct Reader {
     sender: SyncSender<u8>,
     waker: Arc<Waker>,
-    quit: Arc<AtomicBool>,
+    quit: QuitFlag,
     /// The last byte was Ctrl-A.
     escaped: bool,
 }
@@ -147,7 +159,7 @@ impl Reader {
         match byte {
             ESCAPE => return self.send(ESCAPE),
             b'x' | b'X' => {
-                self.quit.store(true, Ordering::Relaxed);
+                self.quit.request();
                 self.waker.wake();
             }
             b'h' | b'H' | b'?' => {
@@ -181,7 +193,7 @@ mod tests {
         let reader = Reader {
             sender,
             waker: Arc::new(Waker::new(Arc::new(HostClock::new()))),
-            quit: Arc::new(AtomicBool::new(false)),
+            quit: QuitFlag::default(),
             escaped: false,
         };
         (reader, receiver)
@@ -194,7 +206,7 @@ mod tests {
             assert!(reader.take(byte));
         }
         assert_eq!(receiver.try_iter().collect::<Vec<u8>>(), b"a\x01b");
-        assert!(!reader.quit.load(Ordering::Relaxed));
+        assert!(!reader.quit.quit_requested());
     }
 
     #[test]
@@ -202,7 +214,7 @@ mod tests {
         let (mut reader, receiver) = reader();
         reader.take(ESCAPE);
         reader.take(b'x');
-        assert!(reader.quit.load(Ordering::Relaxed));
+        assert!(reader.quit.quit_requested());
         assert_eq!(receiver.try_recv().ok(), None);
     }
 

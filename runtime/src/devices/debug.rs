@@ -1,4 +1,4 @@
-//! Three ports for people who write kernels: exit, console, progress code.
+//! Four ports for people who write kernels: exit, console, progress code, report.
 //!
 //! Writing `n` to the exit port ends the machine with process status
 //! `(n << 1) | 1`, so that success of the guest is never mistaken for success
@@ -6,7 +6,10 @@
 //! it reads 0xE9 to say that it is there. The progress port (0x80) keeps the
 //! last byte, and takes the writes that systems make only to pass time.
 //!
-//! Offsets: 0–3 exit (0xF4), 4 console (0xE9), 5 progress code (0x80).
+//! The report port takes 32-bit words in pairs, a key and its value, and keeps
+//! them for whoever runs the machine (`samples/guests/README.md` has the keys).
+//!
+//! Offsets: 0 exit (0xF4), 4 console (0xE9), 5 progress code (0x80), 6 report (0xF5).
 
 use std::io::Write;
 
@@ -22,7 +25,12 @@ pub struct DebugPorts {
     line: Vec<u8>,
     post_code: u8,
     event: Option<PcEvent>,
+    report_key: Option<u32>,
+    reports: Vec<(u32, u32)>,
 }
+
+/// Most reports kept.
+const MAX_REPORTS: usize = 64;
 
 /// Bytes of an unfinished line kept before they are written all the same.
 const LINE_LIMIT_BYTES: usize = 256;
@@ -35,12 +43,27 @@ impl DebugPorts {
             line: Vec::new(),
             post_code: 0,
             event: None,
+            report_key: None,
+            reports: Vec::new(),
         }
     }
 
     /// The last progress code.
     pub fn post_code(&self) -> u8 {
         self.post_code
+    }
+
+    /// The pairs of key and value that the guest reported, in order.
+    pub fn reports(&self) -> &[(u32, u32)] {
+        &self.reports
+    }
+
+    fn report(&mut self, word: u32) {
+        match self.report_key.take() {
+            None => self.report_key = Some(word),
+            Some(key) if self.reports.len() < MAX_REPORTS => self.reports.push((key, word)),
+            Some(_) => {}
+        }
     }
 
     /// What the guest asked of the machine since the last call.
@@ -78,7 +101,7 @@ impl Drop for DebugPorts {
 impl Device for DebugPorts {
     fn read(&mut self, offset: u16, _size: u8) -> u32 {
         match offset {
-            0..=3 => 0,
+            0 | 6 => 0,
             4 => u32::from(PRESENT),
             _ => u32::from(self.post_code),
         }
@@ -86,11 +109,12 @@ impl Device for DebugPorts {
 
     fn write(&mut self, offset: u16, _size: u8, value: u32) {
         match offset {
-            0..=3 => {
+            0 => {
                 self.flush();
                 self.event = Some(PcEvent::DebugExit(value));
             }
             4 => self.put(value as u8),
+            6 => self.report(value),
             _ => self.post_code = value as u8,
         }
     }
@@ -124,6 +148,15 @@ mod tests {
         assert_eq!(*shared.0.lock().expect("not poisoned"), b"hi\n");
         drop(ports);
         assert_eq!(*shared.0.lock().expect("not poisoned"), b"hi\nx");
+    }
+
+    #[test]
+    fn reports_come_in_pairs() {
+        let mut ports = DebugPorts::new(Box::new(std::io::sink()));
+        for word in [1, 1234, 2] {
+            ports.write(6, 4, word);
+        }
+        assert_eq!(ports.reports(), [(1, 1234)]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ const fn ports(first: u16, count: u16, device: DeviceId, offset: u16, lanes: Lan
 
 /// The port map. Absent: the DMA controllers, COM2–4, LPT, disks, display.
 #[rustfmt::skip]
-pub static PORTS: [PortRange; 16] = {
+pub static PORTS: [PortRange; 17] = {
     use DeviceId::*;
     use Lanes::*;
     [
@@ -70,7 +70,8 @@ pub static PORTS: [PortRange; 16] = {
         ports(0x092, 1, I8042, 5, Narrow),          // system control port A
         ports(0x0A0, 2, Pic, 2, Narrow),            // slave 8259A
         ports(0x0E9, 1, Debug, 4, Narrow),          // debug console
-        ports(0x0F4, 4, Debug, 0, Wide),            // debug exit
+        ports(0x0F4, 1, Debug, 0, Wide),            // debug exit
+        ports(0x0F5, 1, Debug, 6, Wide),            // reports
         ports(COM1_PORT, 8, Serial, 0, Narrow),     // COM1
         ports(0x4D0, 2, Pic, 4, Narrow),            // edge/level control
         ports(POWER_PORT, 6, Power, 0, Wide),       // PM1a event and control
@@ -278,6 +279,11 @@ impl Pc {
     /// The last byte written to the progress code port.
     pub fn post_code(&self) -> u8 {
         self.debug.post_code()
+    }
+
+    /// What the guest wrote to the report port: keys and values.
+    pub fn reports(&self) -> &[(u32, u32)] {
+        self.debug.reports()
     }
 
     /// Port accesses by device.

@@ -35,7 +35,8 @@ const SIGNATURE: u32 = 0x0001_06ca;
 const MAX_LEAF: u32 = 0x16;
 const MAX_EXTENDED_LEAF: u32 = 0x8000_0008;
 const VENDOR: [u32; 3] = [0x756e_6547, 0x6c65_746e, 0x4965_6e69]; // EBX, ECX, EDX: GenuineIntel
-const BRAND: &[u8; 48] = b"ring1 virtual CPU\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const BRAND: &[u8; 48] =
+    b"ring1 virtual CPU\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// Leaf 1 EDX.
 mod feature {

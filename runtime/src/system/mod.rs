@@ -25,4 +25,5 @@ pub mod interrupt {
     pub fn deliver(_c: &mut Cpu, _e: Event) {}
     pub fn single_step_trap(_c: &mut Cpu) {}
 }
-pub mod string; pub mod id;
+pub mod id;
+pub mod string;

@@ -103,27 +103,44 @@ impl Pass {
     fn advance(&self, cpu: &mut Cpu, r: Gpr, n: u32) {
         let distance = n.wrapping_mul(self.w.bytes());
         let old = self.get(cpu, r);
-        let new = if self.down { old.wrapping_sub(distance) } else { old.wrapping_add(distance) };
+        let new = if self.down {
+            old.wrapping_sub(distance)
+        } else {
+            old.wrapping_add(distance)
+        };
         self.put(cpu, r, new);
     }
 
     /// A run of at most `count` elements upwards from `seg:r` inside one page of
     /// RAM: where it is in physical memory and how many elements, or `None` if
     /// the next element must go the careful way.
-    fn run(&self, cpu: &mut Cpu, seg: SegReg, r: Gpr, count: u32, access: Access) -> Result<Option<Run>, Exception> {
+    fn run(
+        &self,
+        cpu: &mut Cpu,
+        seg: SegReg,
+        r: Gpr,
+        count: u32,
+        access: Access,
+    ) -> Result<Option<Run>, Exception> {
         let offset = self.get(cpu, r);
         let w = self.w.bytes();
         let before_wrap = (self.mask - offset) / w;
         let Ok(first) = cpu.linear(seg, offset, w, access) else {
             return Ok(None);
         };
-        let elements = ((0x1000 - (first.0 & 0xfff)) / w).min(count).min(before_wrap);
+        let elements = ((0x1000 - (first.0 & 0xfff)) / w)
+            .min(count)
+            .min(before_wrap);
         if self.down || elements == 0 || cpu.linear(seg, offset, elements * w, access).is_err() {
             return Ok(None);
         }
         let user = cpu.sys.cpl == 3;
         let t = cpu.translate(first, access, user)?;
-        Ok(t.host.map(|_| Run { phys: t.phys, elements, traced: t.traced }))
+        Ok(t.host.map(|_| Run {
+            phys: t.phys,
+            elements,
+            traced: t.traced,
+        }))
     }
 }
 
@@ -148,7 +165,9 @@ impl Run {
 
 fn movs(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
     let source = p.run(cpu, p.source, Gpr::ESI, count, Access::Read)?;
-    let Some(source) = source else { return movs_one(cpu, p) };
+    let Some(source) = source else {
+        return movs_one(cpu, p);
+    };
     let Some(target) = p.run(cpu, SegReg::Es, Gpr::EDI, source.elements, Access::Write)? else {
         return movs_one(cpu, p);
     };
@@ -170,7 +189,10 @@ fn movs(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
     target.write(cpu, bytes);
     p.advance(cpu, Gpr::ESI, elements);
     p.advance(cpu, Gpr::EDI, elements);
-    Ok(Progress { done: elements, ended: false })
+    Ok(Progress {
+        done: elements,
+        ended: false,
+    })
 }
 
 fn movs_one(cpu: &mut Cpu, p: &Pass) -> Result<Progress, Exception> {
@@ -178,7 +200,10 @@ fn movs_one(cpu: &mut Cpu, p: &Pass) -> Result<Progress, Exception> {
     cpu.write_mem(SegReg::Es, p.get(cpu, Gpr::EDI), p.w, v)?;
     p.advance(cpu, Gpr::ESI, 1);
     p.advance(cpu, Gpr::EDI, 1);
-    Ok(Progress { done: 1, ended: false })
+    Ok(Progress {
+        done: 1,
+        ended: false,
+    })
 }
 
 fn stos(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
@@ -186,7 +211,10 @@ fn stos(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
     let Some(target) = p.run(cpu, SegReg::Es, Gpr::EDI, count, Access::Write)? else {
         cpu.write_mem(SegReg::Es, p.get(cpu, Gpr::EDI), p.w, value)?;
         p.advance(cpu, Gpr::EDI, 1);
-        return Ok(Progress { done: 1, ended: false });
+        return Ok(Progress {
+            done: 1,
+            ended: false,
+        });
     };
     let w = p.w.bytes() as usize;
     let mut buffer = [0; 0x1000];
@@ -194,11 +222,16 @@ fn stos(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
     let pattern = value.to_le_bytes();
     match p.w {
         Width::B => bytes.fill(pattern[0]),
-        Width::W | Width::D => bytes.chunks_exact_mut(w).for_each(|c| c.copy_from_slice(&pattern[..w])),
+        Width::W | Width::D => bytes
+            .chunks_exact_mut(w)
+            .for_each(|c| c.copy_from_slice(&pattern[..w])),
     }
     target.write(cpu, bytes);
     p.advance(cpu, Gpr::EDI, target.elements);
-    Ok(Progress { done: target.elements, ended: false })
+    Ok(Progress {
+        done: target.elements,
+        ended: false,
+    })
 }
 
 fn lods(cpu: &mut Cpu, p: &Pass, _count: u32) -> Result<Progress, Exception> {
@@ -206,7 +239,10 @@ fn lods(cpu: &mut Cpu, p: &Pass, _count: u32) -> Result<Progress, Exception> {
     let eax = &mut cpu.state.gpr[0];
     *eax = *eax & !p.w.mask() | v & p.w.mask();
     p.advance(cpu, Gpr::ESI, 1);
-    Ok(Progress { done: 1, ended: false })
+    Ok(Progress {
+        done: 1,
+        ended: false,
+    })
 }
 
 fn scas(cpu: &mut Cpu, p: &Pass, _count: u32) -> Result<Progress, Exception> {
@@ -229,5 +265,8 @@ fn compare(cpu: &mut Cpu, p: &Pass, a: u32, b: u32) -> Progress {
     use translator::machine::Machine;
     let r = a.wrapping_sub(b) & p.w.mask();
     cpu.set_flags(flags::LazyFlags::Sub { a, b, r, w: p.w });
-    Progress { done: 1, ended: (r == 0) != p.while_zf }
+    Progress {
+        done: 1,
+        ended: (r == 0) != p.while_zf,
+    }
 }

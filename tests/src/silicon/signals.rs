@@ -113,8 +113,11 @@ std::arch::global_asm!(
     "mov esi, [rdi + {gpr} + 24]",
     "mov edi, [rdi + {gpr} + 28]",
     "iretq",
-    // The handler resumes here with RSP = HOST_RSP and clean flags.
+    // The handler resumes here with RSP = HOST_RSP.
     "silicon_landing:",
+    // The kernel keeps NT and ID as the 32-bit code left them; IRETQ needs NT clear.
+    "push 0x202",
+    "popfq",
     "fninit",
     "fldcw [rsp + 4]",
     "ldmxcsr [rsp]",
@@ -168,8 +171,10 @@ fn cross(entry: &State, steps_left: usize, steps: *mut Vec<State>) -> (State, Ou
         ptr::write_volatile(&raw mut (*shared).running, false);
         assert!(
             (*shared).in_guest,
-            "the CPU refused the entry state: {:#x?}",
-            entry.mxcsr()
+            "the CPU refused the entry state: vector {} at {:08x}, MXCSR {:08x}",
+            (*shared).vector,
+            (*shared).state.eip,
+            entry.mxcsr(),
         );
         let outcome = match (*shared).vector {
             HUNG => Outcome::Hung,
