@@ -7,8 +7,9 @@
 //! - SIGHUP, SIGINT, SIGQUIT, SIGTERM (a thread waits for them, restores and
 //!   then dies of the signal, so the parent sees the truth);
 //! - SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE: a handler restores, puts the
-//!   former handler back and returns, so the fault happens again and is
-//!   reported as if this handler had never been there.
+//!   former handler back and returns, so the fault happens again (a signal that
+//!   was sent is raised again) and is reported as if this handler had never
+//!   been there.
 //!
 //! There is no panic hook: a panic caught elsewhere must not end raw mode.
 //! Output processing stays on, so messages of ours on the same terminal do not
@@ -147,27 +148,33 @@ fn restore_on_crashes() {
         return;
     }
     for signal in CRASHES {
-        // SAFETY: `on_crash` has the signature of a plain handler and calls only
-        // async-signal-safe functions; FORMER is set.
+        // SAFETY: `on_crash` has the signature that SA_SIGINFO asks for and calls
+        // only async-signal-safe functions; FORMER is set.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_crash as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            action.sa_flags = libc::SA_ONSTACK;
+            action.sa_sigaction = on_crash as CrashHandler as libc::sighandler_t;
+            action.sa_flags = libc::SA_ONSTACK | libc::SA_SIGINFO;
             libc::sigaction(signal, &action, std::ptr::null_mut());
         }
     }
 }
 
-extern "C" fn on_crash(signal: libc::c_int) {
+type CrashHandler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+extern "C" fn on_crash(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     restore();
     let former = FORMER
         .get()
         .and_then(|all| all.get(CRASHES.iter().position(|&crash| crash == signal)?));
-    if let Some(former) = former {
-        // SAFETY: `former` was filled in by sigaction for this very signal. A
-        // fault is raised again on return; `abort` raises again by itself.
-        unsafe {
+    // SAFETY: `former` was filled in by sigaction for this very signal, and
+    // `info` is what the kernel gave. The signal is blocked until this returns.
+    unsafe {
+        if let Some(former) = former {
             libc::sigaction(signal, former, std::ptr::null_mut());
+        }
+        // Codes up to zero mean that a process sent it: nothing will fault again.
+        if info.as_ref().is_none_or(|info| info.si_code <= 0) {
+            libc::raise(signal);
         }
     }
 }
