@@ -122,15 +122,3 @@ fn require_protected(cpu: &Cpu) -> Result<(), Exception> {
     }
     Ok(())
 }
-pub mod interrupt {
-    #![allow(missing_docs)]
-    use super::*;
-    pub enum Event {
-        Exception(Exception),
-        External(u8),
-    }
-    pub fn deliver(_c: &mut Cpu, _e: Event) {}
-    pub fn single_step_trap(_c: &mut Cpu) {}
-}
-pub mod id;
-pub mod string;
