@@ -16,3 +16,11 @@ impl Default for Fpu {
         Self { fxsave }
     }
 }
+
+/// Runs the instruction if it is one of this module's.
+pub fn dispatch(
+    _cpu: &mut crate::vcpu::Cpu,
+    _i: &translator::insn::Insn,
+) -> Option<Result<(), translator::exception::Exception>> {
+    None
+}

@@ -16,11 +16,11 @@ use crate::cache::{BlockId, Compiled, Key};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::interp;
-use crate::system::interrupt::{self, Event};
+use crate::system::{Event, deliver, single_step_trap};
 use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
 use translator::block::Block;
-use translator::compile::exit_kind;
+use translator::compile::ExitKind;
 use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block};
 use translator::exception::Exception;
 use translator::flags;
@@ -103,23 +103,23 @@ impl Vm {
         let exit = unsafe { self.trampoline.enter(&mut self.cpu, code) };
         self.counters.compiled_insns += (before - self.cpu.state.budget) as u64;
         self.counters.compiled_entries += 1;
-        match exit & 0xff {
-            exit_kind::NEXT => false,
-            exit_kind::INTERPRET => {
+        match ExitKind::of(exit) {
+            Some(ExitKind::Next) => false,
+            Some(ExitKind::Interpret) => {
                 self.counters.side_exits += 1;
                 let eip = self.cpu.state.eip;
                 self.block_at(eip)
                     .is_none_or(|id| self.interpret(id, usize::MAX))
             }
-            exit_kind::UNLINKED => {
-                self.link((exit >> 32) as u32);
+            Some(ExitKind::Unlinked) => {
+                self.link(ExitKind::payload(exit));
                 false
             }
-            exit_kind::BUDGET => {
+            Some(ExitKind::Budget) => {
                 self.cpu.state.budget = self.cpu.state.budget.min(-1);
                 true
             }
-            _ => {
+            Some(ExitKind::Leave) | None => {
                 if self.cpu.raised.is_some() {
                     self.deliver_raised();
                 }
@@ -269,7 +269,7 @@ impl Vm {
     #[cold]
     fn after_single_step(&mut self) -> bool {
         if !self.cpu.interrupt_shadow {
-            interrupt::single_step_trap(&mut self.cpu);
+            single_step_trap(&mut self.cpu);
         }
         self.cpu.request_attention();
         true
@@ -280,7 +280,7 @@ impl Vm {
     fn deliver_raised(&mut self) {
         if let Some(e) = self.cpu.raised.take() {
             self.counters.exceptions[usize::from(e.vector() & 31)] += 1;
-            interrupt::deliver(&mut self.cpu, Event::Exception(e));
+            deliver(&mut self.cpu, Event::Exception(e));
             self.cpu.request_attention();
         }
     }
@@ -307,7 +307,7 @@ impl Vm {
                 self.cpu.halted = false;
                 let vector = self.cpu.pc.acknowledge();
                 self.counters.interrupts += 1;
-                interrupt::deliver(&mut self.cpu, Event::External(vector));
+                deliver(&mut self.cpu, Event::External(vector));
                 continue;
             }
             if self.cpu.halted {

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use translator::block::Block;
-use translator::compile::{CompileError, CompileRequest, Compiler, HostCode};
+use translator::compile::{CompileRequest, Compiler, HostCode};
+use translator::error::CompileError;
 
 /// Entries after which a block is worth compiling.
 pub const WARM: u32 = 60;

@@ -1,14 +1,8 @@
 //! Tests that need a machine, and the parts they share.
 //!
-//! The host CPU is the judge: [`silicon`] runs 32-bit code on it, [`generate`]
-//! makes random sequences, [`judge`] compares what a tier makes of them with what
-//! the CPU did, and [`undefined`] knows what the manual leaves open.
+//! [`silicon`] runs 32-bit code on the host CPU, which judges every tier. [`images`] makes broken guest images.
 
-pub mod case;
-pub mod generate;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub mod judge;
-pub mod rng;
+pub mod images;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod silicon;
 pub mod state;

@@ -17,6 +17,9 @@
 pub mod block;
 pub mod compile;
 pub mod decode;
+pub mod dump;
+pub mod emit;
+pub mod error;
 pub mod exception;
 pub mod flags;
 pub mod insn;
