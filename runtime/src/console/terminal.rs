@@ -7,9 +7,9 @@
 //! - SIGHUP, SIGINT, SIGQUIT, SIGTERM (a thread waits for them, restores and
 //!   then dies of the signal, so the parent sees the truth);
 //! - SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE: a handler restores, puts the
-//!   former handler back and returns, so the fault happens again (a signal that
-//!   was sent is raised again) and is reported as if this handler had never
-//!   been there.
+//!   former handler back and returns, so the fault happens again and is
+//!   reported as if this handler had never been there. A signal that a process
+//!   sent does not come again by itself: it is raised, to its default action.
 //!
 //! There is no panic hook: a panic caught elsewhere must not end raw mode.
 //! Output processing stays on, so messages of ours on the same terminal do not
@@ -163,20 +163,24 @@ type CrashHandler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::
 
 extern "C" fn on_crash(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     restore();
-    let former = FORMER
-        .get()
-        .and_then(|all| all.get(CRASHES.iter().position(|&crash| crash == signal)?));
-    // SAFETY: `former` was filled in by sigaction for this very signal, and
-    // `info` is what the kernel gave. The signal is blocked until this returns.
+    // SAFETY: `info` is what the kernel gave. Zeroed is the default action, and
+    // what FORMER has was filled in by sigaction for this very signal. A raised
+    // signal waits until this returns, for it is blocked here.
     unsafe {
-        if let Some(former) = former {
+        // Codes up to zero mean that a process sent it.
+        if info.as_ref().is_none_or(|info| info.si_code <= 0) {
+            let default: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, &default, std::ptr::null_mut());
+            libc::raise(signal);
+        } else if let Some(former) = former_of(signal) {
             libc::sigaction(signal, former, std::ptr::null_mut());
         }
-        // Codes up to zero mean that a process sent it: nothing will fault again.
-        if info.as_ref().is_none_or(|info| info.si_code <= 0) {
-            libc::raise(signal);
-        }
     }
+}
+
+fn former_of(signal: libc::c_int) -> Option<&'static libc::sigaction> {
+    let index = CRASHES.iter().position(|&crash| crash == signal)?;
+    FORMER.get()?.get(index)
 }
 
 #[cfg(test)]
