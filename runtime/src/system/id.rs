@@ -178,6 +178,9 @@ mod msr {
 /// EFER.NXE, the only bit a 32-bit CPU has.
 const EFER_NXE: u64 = 1 << 11;
 
+/// IA32_MISC_ENABLE bit 0, set at reset.
+const FAST_STRINGS: u64 = 1;
+
 fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
     if cpu.sys.cpl != 0 {
         return Err(Exception::GeneralProtection(0));
@@ -189,9 +192,8 @@ fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             u64::from(cpu.sys.sysenter[(number - msr::SYSENTER_CS) as usize])
         }
         msr::EFER => cpu.sys.efer,
-        msr::PLATFORM_ID | msr::BIOS_SIGN_ID | msr::MISC_ENABLE => {
-            cpu.sys.msrs.get(&number).copied().unwrap_or(0)
-        }
+        msr::MISC_ENABLE => cpu.sys.msrs.get(&number).copied().unwrap_or(FAST_STRINGS),
+        msr::PLATFORM_ID | msr::BIOS_SIGN_ID => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
         _ => return Err(Exception::GeneralProtection(0)),
     };
     store_pair(cpu, value);
