@@ -8,6 +8,10 @@
 /// Every exception: vector, error code, saved EIP, and untouched registers.
 pub const FAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.elf"));
 
+/// Paging: A and D, rights, WP, large and global pages, recursive tables, PAE, NX,
+/// error codes and CR2, and instructions that fault half-way.
+pub const PAGING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/paging.elf"));
+
 /// Self-modifying code: by every store, hot and cold, through aliases and remapping.
 pub const SMC: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/smc.elf"));
 
@@ -16,5 +20,5 @@ pub const PASSED: u8 = 0x10;
 
 /// Every check guest that is entered in protected mode, by name.
 pub fn all() -> &'static [(&'static str, &'static [u8])] {
-    &[("faults", FAULTS), ("smc", SMC)]
+    &[("faults", FAULTS), ("paging", PAGING), ("smc", SMC)]
 }
