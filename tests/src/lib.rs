@@ -5,6 +5,7 @@
 //! the CPU did, and [`undefined`] knows what the manual leaves open.
 
 pub mod case;
+pub mod cases;
 pub mod generate;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod judge;
