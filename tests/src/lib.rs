@@ -1,1 +1,9 @@
-//! tests.
+//! Tests that need a machine, and the parts they share.
+//!
+//! [`silicon`] runs 32-bit code on the host CPU, which judges every tier. [`images`] makes broken guest images.
+
+pub mod images;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod silicon;
+pub mod state;
+pub mod undefined;

@@ -15,7 +15,11 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod compile;
 pub mod decode;
+pub mod dump;
+pub mod emit;
+pub mod error;
 pub mod exception;
 pub mod flags;
 pub mod insn;

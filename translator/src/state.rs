@@ -152,9 +152,11 @@ pub struct CpuState {
     pub jump_tag: u32,
     /// Zero, for alignment.
     pub reserved: u32,
-    /// Host address of `extern "C" fn(*mut CpuState, *const Insn) -> u64`, the
-    /// callout that runs one instruction in the runtime: 0 means go on, anything
-    /// else leave to the run loop (state in memory is exact then).
+    /// Host address of `extern "C" fn(*mut CpuState, u64) -> u64`, the callout
+    /// that runs one instruction in the runtime. Its second argument is the
+    /// instruction's index: the `callout_base` the block was compiled with plus
+    /// its position. 0 means go on, anything else leave to the run loop. State
+    /// in memory is exact on both sides, except that the callout sets EIP.
     pub callout: u64,
 }
 

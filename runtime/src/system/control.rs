@@ -158,7 +158,7 @@ fn set_cr4(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
 
 /// Loads the PDPTE registers from the table at `cr3`; reserved bits are #GP(0).
 fn reload_pdptes(cpu: &mut Cpu, cr3: u32) -> Result<(), Exception> {
-    let Some(pdptes) = load_pdptes(cpu.mmu.ram(), cr3) else {
+    let Ok(pdptes) = load_pdptes(cpu.mmu.ram(), cr3) else {
         return Err(Exception::GeneralProtection(0));
     };
     cpu.sys.pdptes = pdptes;
