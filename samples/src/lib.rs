@@ -1,1 +1,20 @@
-//! samples.
+//! Small guests of our own, ready to be run by whoever embeds ring1 or tests it.
+//!
+//! Each check guest examines one part of the machine and is its own judge: it
+//! prints `ok N text` or `FAIL N: text` lines on COM1 and ends by a byte
+//! written to port F4h, 10h if all was as it should be, else the number of the
+//! check that failed. `guests/README.md` has the details.
+
+/// Every exception: vector, error code, saved EIP, and untouched registers.
+pub const FAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.elf"));
+
+/// Self-modifying code: by every store, hot and cold, through aliases and remapping.
+pub const SMC: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/smc.elf"));
+
+/// What the guests write to port F4h when every check has passed.
+pub const PASSED: u8 = 0x10;
+
+/// Every check guest that is entered in protected mode, by name.
+pub fn all() -> &'static [(&'static str, &'static [u8])] {
+    &[("faults", FAULTS), ("smc", SMC)]
+}
