@@ -20,7 +20,7 @@ use crate::irq::IrqPin;
 
 pub mod tables;
 
-pub use tables::{RSDP_ADDRESS, acpi_tables};
+pub use tables::{RSDP_ADDRESS, TABLES_ADDRESS, acpi_tables};
 
 /// Sleep type of S5, as the DSDT's \_S5 says.
 pub const SLEEP_TYPE_S5: u8 = 5;
@@ -28,8 +28,9 @@ pub const SLEEP_TYPE_S5: u8 = 5;
 const CONTROL: u16 = 4;
 const TIMER: u16 = 8;
 const TIMER_STATUS: u16 = 0x0001;
-/// Enable bits that mean something here: timer, global lock.
-const ENABLE_WRITABLE: u16 = 0x0021;
+/// The enable bits that exist: timer, global lock, buttons, clock. All but the
+/// timer's guard events that never come, but systems check that they stick.
+const ENABLE_WRITABLE: u16 = 0x0721;
 const SCI_ENABLE: u16 = 0x0001;
 const SLEEP_TYPE_SHIFT: u32 = 10;
 const SLEEP_ENABLE: u16 = 0x2000;
