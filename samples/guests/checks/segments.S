@@ -329,7 +329,7 @@ sixteen_bit_stack:
         movl    %esp, %ebx
         movl    %ss:0xfc, %ecx
         popl    %edx
-        movl    $0x7fff0002, %esp
+        movl    $0x7fff0000, %esp
         pushl   $0x55667788             /* wraps within the segment */
         movl    %esp, %esi
         popl    %edi
@@ -342,7 +342,7 @@ sixteen_bit_stack:
         check   "16-bit stack: PUSH moves SP alone", %ebx, $0x7fff00fc
         check   "... and writes below SP", %ecx, $0x1a2b3c4d
         check   "... POP", %edx, $0x1a2b3c4d
-        check   "... SP wraps", %esi, $0x7ffffffe
+        check   "... SP wraps", %esi, $0x7ffffffc
         check   "... and back", %edi, $0x55667788
         check   "... CALL", %eax, $1b
         movl    $STACK16, %eax
