@@ -62,6 +62,8 @@ const NXE: u64 = 1 << 11;
 pub struct Guest {
     vm: Vm,
     dirty: Range<usize>,
+    /// Instructions interpreted, and run in compiled code, in all cases.
+    retired: [u64; 2],
 }
 
 impl Guest {
@@ -77,12 +79,22 @@ impl Guest {
             ..VmConfig::default()
         };
         let vm = machine(&config, |_| Ok(silent_console()))?;
-        let mut guest = Guest { vm, dirty: 0..0 };
+        let mut guest = Guest {
+            vm,
+            dirty: 0..0,
+            retired: [0; 2],
+        };
         guest.write_tables();
         guest.write_page_tables();
         guest.write(CODE_PHYS, &[CODE_FILL; CODE_BYTES]);
         guest.load_system_registers();
         Ok(guest)
+    }
+
+    /// The share of the cases' instructions that ran in compiled code.
+    pub fn share_compiled(&self) -> f64 {
+        let [interpreted, compiled] = self.retired;
+        compiled as f64 / (interpreted + compiled).max(1) as f64
     }
 
     fn write(&mut self, phys: u64, bytes: &[u8]) {
@@ -227,6 +239,7 @@ impl Guest {
         cpu.halted = false;
         cpu.shutdown = false;
         cpu.mode_changed();
+        // The instruction limit is the case's.
         self.vm.counters = Default::default();
     }
 
@@ -272,6 +285,8 @@ impl Subject for Guest {
     fn run(&mut self, case: &Case) -> Run {
         self.load(case);
         let exit = self.vm.run();
+        self.retired[0] += self.vm.counters.interpreted_insns;
+        self.retired[1] += self.vm.counters.compiled_insns;
         let caught = match exit {
             Exit::Halted => self.caught(),
             _ => None,
