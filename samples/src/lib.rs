@@ -8,13 +8,38 @@
 /// Every exception: vector, error code, saved EIP, and untouched registers.
 pub const FAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.elf"));
 
+/// Paging: A and D, rights, WP, large and global pages, recursive tables, PAE, NX,
+/// error codes and CR2, and instructions that fault half-way.
+pub const PAGING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/paging.elf"));
+
 /// Self-modifying code: by every store, hot and cold, through aliases and remapping.
 pub const SMC: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/smc.elf"));
+
+/// Ways between rings: interrupt and call gates, IRET and RETF, EFLAGS by
+/// privilege, the I/O permission map.
+pub const GATES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gates.elf"));
+
+/// The interrupt controllers, timer and clock; gates, shadows, HLT and nesting.
+pub const INTERRUPTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/interrupts.elf"));
+
+/// SYSENTER and SYSEXIT.
+pub const SYSENTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sysenter.elf"));
+
+/// Hardware task switches: task gates, CALL, JMP and IRET between tasks.
+pub const TASKS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tasks.elf"));
 
 /// What the guests write to port F4h when every check has passed.
 pub const PASSED: u8 = 0x10;
 
 /// Every check guest that is entered in protected mode, by name.
 pub fn all() -> &'static [(&'static str, &'static [u8])] {
-    &[("faults", FAULTS), ("smc", SMC)]
+    &[
+        ("faults", FAULTS),
+        ("gates", GATES),
+        ("interrupts", INTERRUPTS),
+        ("paging", PAGING),
+        ("smc", SMC),
+        ("sysenter", SYSENTER),
+        ("tasks", TASKS),
+    ]
 }

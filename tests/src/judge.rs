@@ -110,17 +110,13 @@ impl Judge {
                 undefined.step(&insn, Some(state));
             }
         }
+        use Mnemonic::*;
         let last = states.last().and_then(|s| case.instruction_at(s.eip));
-        let partial = last.is_some_and(|insn| {
-            use Mnemonic::*;
-            matches!(
-                insn.mnemonic(),
-                Pusha | Pushad | Enter | Maskmovq | Maskmovdqu
-            )
-        });
+        let last = last.map_or(INVALID, |insn| insn.mnemonic());
         Allowed {
             undefined,
-            partial_stores: partial,
+            partial_stores: matches!(last, Pusha | Pushad | Enter | Maskmovq | Maskmovdqu),
+            either_operand: matches!(last, Cmpsb | Cmpsw | Cmpsd),
         }
     }
 
@@ -189,12 +185,15 @@ pub struct Allowed {
     pub undefined: Undefined,
     /// The last instruction faulted and may have stored part of its data.
     pub partial_stores: bool,
+    /// It has two memory operands and either may be the one that faulted.
+    pub either_operand: bool,
 }
 
 /// Lists what differs between two runs of `case` and is not `allowed` to.
 pub fn compare(case: &Case, host: &Run, tier: &Run, allowed: &Allowed) -> Option<Difference> {
     let mut lines = Vec::new();
-    if without_fetch(host.outcome) != without_fetch(tier.outcome) {
+    let seen = |run: &Run| comparable(run.outcome, allowed);
+    if seen(host) != seen(tier) {
         lines.push(format!(
             "outcome  {}  {}",
             Shown(host.outcome),
@@ -230,7 +229,7 @@ pub fn compare(case: &Case, host: &Run, tier: &Run, allowed: &Allowed) -> Option
 }
 
 /// Whether a fetch is told apart depends on execute-disable being in use.
-fn without_fetch(outcome: Outcome) -> Outcome {
+fn comparable(outcome: Outcome, allowed: &Allowed) -> Outcome {
     match outcome {
         Outcome::Trap {
             vector: 14,
@@ -239,7 +238,7 @@ fn without_fetch(outcome: Outcome) -> Outcome {
         } => Outcome::Trap {
             vector: 14,
             error: error & !FETCH,
-            addr,
+            addr: if allowed.either_operand { 0 } else { addr },
         },
         other => other,
     }

@@ -28,8 +28,9 @@ pub const SLEEP_TYPE_S5: u8 = 5;
 const CONTROL: u16 = 4;
 const TIMER: u16 = 8;
 const TIMER_STATUS: u16 = 0x0001;
-/// Enable bits that mean something here: timer, global lock.
-const ENABLE_WRITABLE: u16 = 0x0021;
+/// The enable bits that exist: timer, global lock, buttons, clock. All but the
+/// timer's guard events that never come, but systems check that they stick.
+const ENABLE_WRITABLE: u16 = 0x0721;
 const SCI_ENABLE: u16 = 0x0001;
 const SLEEP_TYPE_SHIFT: u32 = 10;
 const SLEEP_ENABLE: u16 = 0x2000;

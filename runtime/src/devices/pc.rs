@@ -329,6 +329,11 @@ impl Pc {
 
     fn wish(&mut self, take: impl FnOnce(&mut Self) -> Option<PcEvent>) {
         let event = take(self);
+        if event.is_some() {
+            // The guest's last words come before what is said about its end.
+            self.serial.flush();
+            self.debug.flush();
+        }
         self.event = self.event.or(event);
     }
 

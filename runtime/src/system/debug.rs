@@ -21,6 +21,9 @@ pub const DR6_BT: u32 = 1 << 15;
 /// DR7.GD: general detect.
 pub const DR7_GD: u32 = 1 << 13;
 
+/// DR7.L0–L3 and LE: breakpoints of the current task only.
+pub const DR7_LOCAL: u32 = 0x155;
+
 /// DR6 bits that can change; of the others 12 is 0 and the rest 1.
 const DR6_WRITABLE: u32 = 0xe00f;
 const DR6_ONES: u32 = 0xffff_0ff0;

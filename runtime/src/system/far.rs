@@ -6,7 +6,7 @@ use super::descriptor::{self, Descriptor, Kind, Selector};
 use super::operand;
 use super::segment::{self, enter_code, enter_code_without_descriptor, require_in_limit};
 use super::stack::Frame;
-use super::task;
+use super::{task, tss};
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
 use translator::insn::{Insn, Operand, SegReg, Width};
@@ -245,7 +245,7 @@ fn call_inner(
     code: Segment,
     level: u8,
 ) -> Result<(), Exception> {
-    let (stack, esp) = task::inner_stack(cpu, level)?;
+    let (stack, esp) = tss::inner_stack(cpu, level)?;
     let stack = segment::stack_segment(cpu, stack, level, Exception::InvalidTss)?;
     let params = gate.gate_params();
     let mut frame = Frame::switched(cpu, stack, esp, level);
@@ -287,7 +287,7 @@ fn to_task(
         }
         Kind::AvailableTss(_) => {
             require_gate_access(cpu, selector, descriptor)?;
-            task::switch_to(cpu, selector, cause)
+            task::switch_to(cpu, selector, *descriptor, cause)
         }
         _ => Err(Exception::GeneralProtection(selector.error_code())),
     }

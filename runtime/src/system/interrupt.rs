@@ -10,7 +10,8 @@
 use super::descriptor::{self, Descriptor, Kind};
 use super::segment::{self, enter_code, enter_code_without_descriptor, require_in_limit};
 use super::stack::Frame;
-use super::task;
+use super::task::{self, Cause};
+use super::tss;
 use crate::vcpu::{Cpu, cr0};
 use shadow_mmu::LinearAddr;
 use translator::exception::Exception;
@@ -38,7 +39,8 @@ impl Event {
         }
     }
 
-    fn error_code(self) -> Option<u32> {
+    /// The error code that goes with it.
+    pub fn error_code(self) -> Option<u32> {
         match self {
             Self::Exception(e) => e.error_code(),
             _ => None,
@@ -51,7 +53,7 @@ impl Event {
     }
 
     /// The instruction will be restarted: RF is set in the pushed EFLAGS.
-    fn is_fault(self) -> bool {
+    pub fn is_fault(self) -> bool {
         use Exception as E;
         match self {
             Self::Exception(E::Debug | E::Breakpoint | E::Overflow | E::DoubleFault) => false,
@@ -228,7 +230,7 @@ fn through_idt(cpu: &mut Cpu, event: Event) -> Result<(), Exception> {
     match kind {
         Kind::InterruptGate(w) => through_gate(cpu, event, &gate, w, flags::IF),
         Kind::TrapGate(w) => through_gate(cpu, event, &gate, w, 0),
-        _ => task::interrupt(cpu, &gate, event.error_code()),
+        _ => task::switch_through_gate(cpu, &gate, Cause::Interrupt(event)),
     }
 }
 
@@ -302,7 +304,7 @@ fn handler_segment(cpu: &mut Cpu, gate: &Descriptor) -> Result<(Segment, u8), Ex
 
 /// The stack of the inner `level`, from the TSS, with room for what follows.
 fn inner_frame(cpu: &mut Cpu, event: Event, level: u8, w: Width) -> Result<Frame, Exception> {
-    let (stack, esp) = task::inner_stack(cpu, level)?;
+    let (stack, esp) = tss::inner_stack(cpu, level)?;
     let stack = segment::stack_segment(cpu, stack, level, Exception::InvalidTss)?;
     let frame = Frame::switched(cpu, stack, esp, level);
     let slots = 5 + u32::from(event.error_code().is_some()) + if cpu.v86() { 4 } else { 0 };

@@ -27,6 +27,7 @@ pub mod stack;
 pub mod string;
 pub mod table;
 pub mod task;
+pub mod tss;
 pub mod verify;
 
 pub use debug::single_step_trap;

@@ -5,7 +5,7 @@
 //! resumable at its own EIP. The element is committed in an order that loses no
 //! data: the memory access is known to succeed before the device is touched.
 
-use super::{operand, task};
+use super::{operand, tss};
 use crate::vcpu::{Cpu, cr0};
 use shadow_mmu::Access;
 use translator::exception::Exception;
@@ -133,7 +133,7 @@ fn write_port(cpu: &mut Cpu, port: u16, w: Width, v: u32) {
 /// else #GP(0).
 fn require_port(cpu: &mut Cpu, port: u16, w: Width) -> Result<(), Exception> {
     let restricted = cpu.sys.cr0 & cr0::PE != 0 && (cpu.v86() || cpu.sys.cpl > cpu.iopl());
-    if restricted && !task::permits_port(cpu, port, w)? {
+    if restricted && !tss::permits_port(cpu, port, w)? {
         return Err(Exception::GeneralProtection(0));
     }
     Ok(())
