@@ -103,7 +103,7 @@ impl Vm {
     /// # Errors
     /// What is wrong with which file.
     pub fn load(&mut self, image: &Image) -> Result<(), loader::LoadError> {
-        for (address, table) in acpi::acpi_tables(acpi::TABLES_ADDRESS) {
+        for (address, table) in acpi::acpi_tables(acpi::RSDP_ADDRESS) {
             // Memory too small for the tables just goes without.
             let _ = self
                 .cpu

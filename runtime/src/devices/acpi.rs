@@ -20,7 +20,7 @@ use crate::irq::IrqPin;
 
 pub mod tables;
 
-pub use tables::{RSDP_ADDRESS, TABLES_ADDRESS, acpi_tables};
+pub use tables::{RSDP_ADDRESS, acpi_tables};
 
 /// Sleep type of S5, as the DSDT's \_S5 says.
 pub const SLEEP_TYPE_S5: u8 = 5;
