@@ -234,7 +234,7 @@ impl Guest {
                 ..Segment::default()
             };
         }
-        cpu.fpu.fxsave = entry.fxsave;
+        cpu.fpu.set_image(&entry.fxsave);
         cpu.sys.cpl = 3;
         cpu.halted = false;
         cpu.shutdown = false;
@@ -245,7 +245,7 @@ impl Guest {
 
     /// The exception by the handler that was reached, and the state it interrupted.
     fn caught(&mut self) -> Option<(State, Outcome)> {
-        let cpu = &self.vm.cpu;
+        let cpu = &mut self.vm.cpu;
         let vector = cpu.state.eip.checked_sub(KERNEL + HANDLERS + 1)?;
         let vector = u8::try_from(vector).ok()?;
         let with_error = matches!(vector, 8 | 10..=14 | 17);
@@ -260,7 +260,7 @@ impl Guest {
             .read_slice(PhysAddr(at), &mut frame[24 - used as usize..])?;
         let word = |i: usize| u32::from_le_bytes([0, 1, 2, 3].map(|k| frame[4 * i + k]));
         let mut state = State {
-            fxsave: cpu.fpu.fxsave,
+            fxsave: cpu.fpu.image(),
             gpr: [0, 1, 2, 3, 4, 5, 6, 7].map(|r| cpu.state.gpr[r]),
             eip: word(1),
             eflags: word(3),

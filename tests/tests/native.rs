@@ -117,25 +117,21 @@ fn open_cases_in_the_interpreter() {
 }
 
 #[test]
-#[ignore = "x87, MMX and SSE are not complete"]
 fn written_vector_cases_in_the_interpreter() {
     judge_all(Tier::Interp, written(true));
 }
 
 #[test]
-#[ignore = "x87, MMX and SSE are not complete"]
 fn written_vector_cases_in_compiled_code() {
     judge_all(Tier::Cranelift, written(true));
 }
 
 #[test]
-#[ignore = "x87, MMX and SSE are not complete"]
 fn random_vector_sequences_in_the_interpreter() {
     judge_all(Tier::Interp, random(&VECTOR, 20_000));
 }
 
 #[test]
-#[ignore = "x87, MMX and SSE are not complete"]
 fn random_vector_sequences_in_compiled_code() {
     judge_all(Tier::Cranelift, random(&VECTOR, 2_000));
 }
