@@ -1,0 +1,373 @@
+//! Bytes to [`Insn`] and [`Block`], by way of iced-x86.
+
+use crate::block::{Block, Terminal};
+use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, Rep, SegReg, Width};
+use crate::mode::Mode;
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+
+/// Longest legal instruction, in bytes (SDM vol. 2A, "Instruction Format").
+pub const MAX_INSN_BYTES: usize = 15;
+
+/// Most instructions in a block.
+pub const MAX_BLOCK_INSNS: usize = 64;
+
+/// The bytes end inside the first instruction: more are needed to decode a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incomplete;
+
+/// Decodes the block that starts with `bytes[0]` at `eip`.
+///
+/// `bytes` is what can be fetched from there on, usually to the end of the page.
+/// The block ends with the first instruction that transfers control, before one
+/// that `bytes` cuts off, or after `max_insns` instructions. Bytes that are no
+/// instruction become one [`Mnemonic::INVALID`] instruction, which raises #UD.
+///
+/// # Errors
+/// [`Incomplete`] if `bytes` ends inside the first instruction.
+pub fn decode_block(
+    bytes: &[u8],
+    eip: u32,
+    mode: Mode,
+    max_insns: usize,
+) -> Result<Block, Incomplete> {
+    let bitness = if mode.code32() { 32 } else { 16 };
+    let mut decoder = Decoder::with_ip(bitness, bytes, u64::from(eip), DecoderOptions::NONE);
+    let mut insns = Vec::with_capacity(8);
+    let mut raw = Instruction::default();
+    let max_insns = if mode.single() { 1 } else { max_insns.max(1) };
+    while insns.len() < max_insns && decoder.can_decode() {
+        decoder.decode_out(&mut raw);
+        if decoder.last_error() == DecoderError::NoMoreBytes && raw.len() < MAX_INSN_BYTES {
+            break;
+        }
+        let insn = lower(&raw, mode);
+        insns.push(insn);
+        if insn.flow != Flow::Next {
+            break;
+        }
+    }
+    let last = insns.last().ok_or(Incomplete)?;
+    let terminal = terminal_of(last);
+    let len_bytes = last.next_eip.wrapping_sub(eip);
+    mark_dead_flags(&mut insns);
+    Ok(Block {
+        eip,
+        mode,
+        insns,
+        len_bytes,
+        terminal,
+    })
+}
+
+/// How a block that ends with `last` ends.
+fn terminal_of(last: &Insn) -> Terminal {
+    match last.flow {
+        Flow::Next => Terminal::Next(last.next_eip),
+        Flow::Jump => Terminal::Jump(last.imm),
+        Flow::Branch => Terminal::Branch {
+            taken: last.imm,
+            fallthrough: last.next_eip,
+        },
+        Flow::Call => Terminal::Call {
+            target: last.imm,
+            ret: last.next_eip,
+        },
+        Flow::IndirectJump | Flow::IndirectCall => Terminal::Indirect,
+        Flow::Return => Terminal::Return,
+        Flow::System => Terminal::System,
+    }
+}
+
+/// Reduces iced-x86's instruction to ours.
+fn lower(raw: &Instruction, mode: Mode) -> Insn {
+    let eip = raw.ip32();
+    let mut insn = Insn {
+        code: raw.code(),
+        mnemonic: raw.mnemonic(),
+        ops: [Operand::None; 3],
+        mem: MemRef {
+            seg: SegReg::Ds,
+            base: Gpr::ZERO,
+            index: Gpr::ZERO,
+            shift: 0,
+            addr16: false,
+            disp: 0,
+        },
+        imm: 0,
+        imm2: 0,
+        eip,
+        next_eip: raw.next_ip32(),
+        width: Width::D,
+        len: raw.len() as u8,
+        rep: Rep::None,
+        stack32: mode.stack32(),
+        flow: flow_of(raw),
+        flags_dead: false,
+    };
+    for n in 0..raw.op_count().min(3) {
+        insn.ops[n as usize] = lower_operand(raw, n, &mut insn);
+    }
+    insn.width = operand_size(raw, &insn, mode);
+    if raw.is_string_instruction() {
+        insn.rep = match () {
+            () if raw.has_repne_prefix() => Rep::Repne,
+            () if raw.has_repe_prefix() => Rep::Repe,
+            () => Rep::None,
+        };
+    }
+    insn
+}
+
+/// Lowers operand `n`, filling the shared fields of `insn`.
+fn lower_operand(raw: &Instruction, n: u32, insn: &mut Insn) -> Operand {
+    match raw.op_kind(n) {
+        OpKind::Register => register(raw.op_register(n)),
+        OpKind::NearBranch16 => {
+            insn.imm = u32::from(raw.near_branch16());
+            Operand::Target
+        }
+        OpKind::NearBranch32 | OpKind::NearBranch64 => {
+            insn.imm = raw.near_branch32();
+            Operand::Target
+        }
+        OpKind::FarBranch16 => {
+            insn.imm = u32::from(raw.far_branch16());
+            insn.imm2 = u32::from(raw.far_branch_selector());
+            Operand::Far
+        }
+        OpKind::FarBranch32 => {
+            insn.imm = raw.far_branch32();
+            insn.imm2 = u32::from(raw.far_branch_selector());
+            Operand::Far
+        }
+        OpKind::Immediate8_2nd => {
+            insn.imm2 = u32::from(raw.immediate8_2nd());
+            Operand::Imm2
+        }
+        OpKind::Memory => {
+            insn.mem = memory(raw);
+            match Width::from_bytes(raw.memory_size().size()) {
+                Some(w) if !raw.memory_size().is_broadcast() => Operand::Mem(w),
+                _ => Operand::Wide(raw.memory_size().size() as u16),
+            }
+        }
+        OpKind::MemorySegSI
+        | OpKind::MemorySegESI
+        | OpKind::MemoryESDI
+        | OpKind::MemoryESEDI
+        | OpKind::MemorySegDI
+        | OpKind::MemorySegEDI => {
+            if !matches!(raw.op_kind(n), OpKind::MemoryESDI | OpKind::MemoryESEDI) {
+                insn.mem.seg = segment(raw.memory_segment());
+            }
+            insn.mem.addr16 = matches!(
+                raw.op_kind(n),
+                OpKind::MemorySegSI | OpKind::MemoryESDI | OpKind::MemorySegDI
+            );
+            Operand::Implied
+        }
+        OpKind::Immediate8 => immediate(raw, n, insn, Width::B),
+        OpKind::Immediate16 | OpKind::Immediate8to16 => immediate(raw, n, insn, Width::W),
+        OpKind::Immediate32 | OpKind::Immediate8to32 => immediate(raw, n, insn, Width::D),
+        _ => Operand::None,
+    }
+}
+
+fn immediate(raw: &Instruction, n: u32, insn: &mut Insn, w: Width) -> Operand {
+    insn.imm = raw.immediate(n) as u32 & w.mask();
+    Operand::Imm(w)
+}
+
+/// The memory operand's parts.
+fn memory(raw: &Instruction) -> MemRef {
+    let gpr = |r: Register| match r {
+        Register::None => Gpr::ZERO,
+        r => Gpr(r.number() as u8),
+    };
+    let is16 = |r: Register| r.size() == 2;
+    let (base, index) = (raw.memory_base(), raw.memory_index());
+    MemRef {
+        seg: segment(raw.memory_segment()),
+        base: gpr(base),
+        index: gpr(index),
+        shift: raw.memory_index_scale().trailing_zeros() as u8,
+        addr16: is16(base) || is16(index) || raw.memory_displ_size() == 2 && base == Register::None,
+        disp: raw.memory_displacement32(),
+    }
+}
+
+fn segment(r: Register) -> SegReg {
+    match r {
+        Register::ES => SegReg::Es,
+        Register::CS => SegReg::Cs,
+        Register::SS => SegReg::Ss,
+        Register::FS => SegReg::Fs,
+        Register::GS => SegReg::Gs,
+        _ => SegReg::Ds,
+    }
+}
+
+fn register(r: Register) -> Operand {
+    let number = r.number() as u8;
+    match () {
+        () if r.is_gpr8() => Operand::Gpr(Gpr(number), Width::B),
+        () if r.is_gpr16() => Operand::Gpr(Gpr(number), Width::W),
+        () if r.is_gpr32() => Operand::Gpr(Gpr(number), Width::D),
+        () if r.is_segment_register() => Operand::Seg(segment(r)),
+        () if r.is_cr() => Operand::Cr(number),
+        () if r.is_dr() => Operand::Dr(number),
+        () if r.is_st() => Operand::St(number),
+        () if r.is_mm() => Operand::Mm(number),
+        () if r.is_xmm() => Operand::Xmm(number),
+        () => Operand::None,
+    }
+}
+
+/// The operand size that instructions without a sized operand work with.
+fn operand_size(raw: &Instruction, insn: &Insn, mode: Mode) -> Width {
+    if raw.is_string_instruction() {
+        return Width::from_bytes(raw.memory_size().size()).unwrap_or(Width::D);
+    }
+    match raw.code().op_code().operand_size() {
+        16 => Width::W,
+        32 => Width::D,
+        _ => match insn.ops[0] {
+            Operand::Gpr(_, w) | Operand::Mem(w) | Operand::Imm(w) => w,
+            _ if mode.code32() => Width::D,
+            _ => Width::W,
+        },
+    }
+}
+
+/// How control leaves an instruction.
+fn flow_of(raw: &Instruction) -> Flow {
+    use Mnemonic as M;
+    if raw.is_jmp_short_or_near() {
+        return Flow::Jump;
+    }
+    if raw.is_jcc_short_or_near() || raw.is_loop() || raw.is_loopcc() || raw.is_jcx_short() {
+        return Flow::Branch;
+    }
+    if raw.is_call_near() {
+        return Flow::Call;
+    }
+    if raw.is_jmp_near_indirect() {
+        return Flow::IndirectJump;
+    }
+    if raw.is_call_near_indirect() {
+        return Flow::IndirectCall;
+    }
+    let loads_ss = raw.op_count() > 0
+        && raw.op_kind(0) == OpKind::Register
+        && raw.op0_register() == Register::SS;
+    let loads_control = raw.op_count() > 0
+        && raw.op_kind(0) == OpKind::Register
+        && (raw.op0_register().is_cr() || raw.op0_register().is_dr());
+    match raw.mnemonic() {
+        M::Ret => Flow::Return,
+        M::Mov | M::Pop if loads_ss || loads_control => Flow::System,
+        M::INVALID
+        | M::Ud0
+        | M::Ud1
+        | M::Ud2
+        | M::Retf
+        | M::Iret
+        | M::Iretd
+        | M::Int
+        | M::Int1
+        | M::Int3
+        | M::Into
+        | M::Sysenter
+        | M::Sysexit
+        | M::Syscall
+        | M::Sysret
+        | M::Hlt
+        | M::Sti
+        | M::Popf
+        | M::Popfd
+        | M::Lss
+        | M::Lmsw
+        | M::Wrmsr
+        | M::Invlpg
+        | M::Rsm
+        | M::Mwait => Flow::System,
+        M::Jmp | M::Call => Flow::System,
+        _ => Flow::Next,
+    }
+}
+
+/// Sets [`Insn::flags_dead`] where a later instruction of the block redefines
+/// all arithmetic flags before anything can read them or expose them by faulting.
+fn mark_dead_flags(insns: &mut [Insn]) {
+    let mut live = true;
+    for insn in insns.iter_mut().rev() {
+        insn.flags_dead = !live;
+        live = match () {
+            () if exposes_flags(insn) => true,
+            () if defines_all_flags(insn.mnemonic) => false,
+            () => live,
+        };
+    }
+}
+
+/// The instruction reads flags, or may leave the block so that they are seen.
+fn exposes_flags(insn: &Insn) -> bool {
+    use Mnemonic as M;
+    let pure_register = insn
+        .ops
+        .iter()
+        .all(|op| matches!(op, Operand::None | Operand::Gpr(..) | Operand::Imm(_)));
+    let address_only = insn.mnemonic == M::Lea;
+    if !(pure_register || address_only) {
+        return true;
+    }
+    !matches!(
+        insn.mnemonic,
+        M::Mov
+            | M::Movzx
+            | M::Movsx
+            | M::Lea
+            | M::Add
+            | M::Sub
+            | M::And
+            | M::Or
+            | M::Xor
+            | M::Cmp
+            | M::Test
+            | M::Neg
+            | M::Not
+            | M::Inc
+            | M::Dec
+            | M::Shl
+            | M::Shr
+            | M::Sar
+            | M::Imul
+            | M::Mul
+            | M::Bswap
+            | M::Xchg
+            | M::Cwde
+            | M::Cdq
+            | M::Cbw
+            | M::Cwd
+            | M::Rol
+            | M::Ror
+            | M::Nop
+            | M::Shld
+            | M::Shrd
+            | M::Bt
+            | M::Bts
+            | M::Btr
+            | M::Btc
+            | M::Bsf
+            | M::Bsr
+    )
+}
+
+/// Every arithmetic flag after the instruction is independent of those before.
+fn defines_all_flags(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        mnemonic,
+        M::Add | M::Sub | M::And | M::Or | M::Xor | M::Cmp | M::Test | M::Neg
+    )
+}

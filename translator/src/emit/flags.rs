@@ -1,0 +1,192 @@
+//! Flags without materialising them.
+//!
+//! A condition that follows its definition is one comparison of the definition's
+//! operands: `cmp` and `jl` become `icmp slt` and `brif`, which Cranelift fuses
+//! into the host's own compare and jump. Everything else goes through the two
+//! words of the lazy form, whose provided definitions these overrides equal.
+
+use super::Emitter;
+use super::value::{Bool, Val};
+use crate::flags::LazyFlags;
+use crate::insn::Width;
+use crate::machine::Machine;
+use cranelift_codegen::ir::InstBuilder;
+use cranelift_codegen::ir::condcodes::IntCC;
+use iced_x86::ConditionCode as C;
+
+impl Emitter<'_> {
+    /// `c` on the flags in force, if it follows directly from their definition.
+    pub(super) fn fused_condition(&mut self, c: C) -> Option<Bool> {
+        match self.regs.flags()? {
+            LazyFlags::Sub { a, b, r, w } => self.condition_of_sub(c, a, b, r, w),
+            LazyFlags::Logic { r, w } => self.condition_of_logic(c, r, w),
+            LazyFlags::Result { r, w, cf, of } => self.condition_of_result(c, r, w, cf, of),
+            LazyFlags::Add { r, w, .. } | LazyFlags::Sbb { r, w, .. } => {
+                self.condition_of_number(c, r, w)
+            }
+            LazyFlags::Raw { .. } => None,
+        }
+    }
+
+    fn condition_of_sub(&mut self, c: C, a: Val, b: Val, r: Val, w: Width) -> Option<Bool> {
+        let cc = match c {
+            C::b => IntCC::UnsignedLessThan,
+            C::ae => IntCC::UnsignedGreaterThanOrEqual,
+            C::be => IntCC::UnsignedLessThanOrEqual,
+            C::a => IntCC::UnsignedGreaterThan,
+            C::e => IntCC::Equal,
+            C::ne => IntCC::NotEqual,
+            C::l => IntCC::SignedLessThan,
+            C::ge => IntCC::SignedGreaterThanOrEqual,
+            C::le => IntCC::SignedLessThanOrEqual,
+            C::g => IntCC::SignedGreaterThan,
+            _ => return self.condition_of_number(c, r, w),
+        };
+        let signed = matches!(c, C::l | C::ge | C::le | C::g);
+        let (a, b) = if signed {
+            (self.sext_value(a, w), self.sext_value(b, w))
+        } else {
+            (a, b)
+        };
+        Some(self.compare(cc, a, b))
+    }
+
+    fn condition_of_logic(&mut self, c: C, r: Val, w: Width) -> Option<Bool> {
+        let zero = Val::Imm(0);
+        match c {
+            C::b | C::o => Some(Bool::Known(false)),
+            C::ae | C::no => Some(Bool::Known(true)),
+            C::be => self.condition_of_number(C::e, r, w),
+            C::a => self.condition_of_number(C::ne, r, w),
+            C::l => self.condition_of_number(C::s, r, w),
+            C::ge => self.condition_of_number(C::ns, r, w),
+            C::le | C::g => {
+                let r = self.sext_value(r, w);
+                let cc = match c {
+                    C::le => IntCC::SignedLessThanOrEqual,
+                    _ => IntCC::SignedGreaterThan,
+                };
+                Some(self.compare(cc, r, zero))
+            }
+            _ => self.condition_of_number(c, r, w),
+        }
+    }
+
+    fn condition_of_result(&mut self, c: C, r: Val, w: Width, cf: Val, of: Val) -> Option<Bool> {
+        let zero = Val::Imm(0);
+        match c {
+            C::b => Some(self.compare(IntCC::NotEqual, cf, zero)),
+            C::ae => Some(self.compare(IntCC::Equal, cf, zero)),
+            C::o => Some(self.compare(IntCC::NotEqual, of, zero)),
+            C::no => Some(self.compare(IntCC::Equal, of, zero)),
+            C::be | C::a => {
+                let carry = self.compare(IntCC::NotEqual, cf, zero);
+                let none = self.compare(IntCC::Equal, r, zero);
+                let be = self.either_bool(carry, none);
+                Some(if c == C::be { be } else { self.not_bool(be) })
+            }
+            C::l | C::ge | C::le | C::g => {
+                let r = self.sext_value(r, w);
+                let negative = self.compare(IntCC::SignedLessThan, r, zero);
+                let sign = self.bit_value(negative);
+                let less = self.compare(IntCC::NotEqual, sign, of);
+                let none = self.compare(IntCC::Equal, r, zero);
+                Some(match c {
+                    C::l => less,
+                    C::ge => self.not_bool(less),
+                    C::le => self.either_bool(less, none),
+                    _ => {
+                        let le = self.either_bool(less, none);
+                        self.not_bool(le)
+                    }
+                })
+            }
+            _ => self.condition_of_number(c, r, w),
+        }
+    }
+
+    /// The conditions that depend on the result alone.
+    fn condition_of_number(&mut self, c: C, r: Val, w: Width) -> Option<Bool> {
+        let zero = Val::Imm(0);
+        match c {
+            C::e => Some(self.compare(IntCC::Equal, r, zero)),
+            C::ne => Some(self.compare(IntCC::NotEqual, r, zero)),
+            C::s | C::ns => {
+                let r = self.sext_value(r, w);
+                let cc = match c {
+                    C::s => IntCC::SignedLessThan,
+                    _ => IntCC::SignedGreaterThanOrEqual,
+                };
+                Some(self.compare(cc, r, zero))
+            }
+            C::p | C::np => {
+                let low = self.zext_value(r, Width::B);
+                let ones = self.popcnt(low);
+                let odd = self.and_values(ones, Val::Imm(1));
+                let cc = match c {
+                    C::p => IntCC::Equal,
+                    _ => IntCC::NotEqual,
+                };
+                Some(self.compare(cc, odd, zero))
+            }
+            _ => None,
+        }
+    }
+
+    /// CF as 0 or 1, if it follows directly from the definition in force.
+    pub(super) fn fused_carry(&mut self) -> Option<Val> {
+        match self.regs.flags()? {
+            LazyFlags::Sub { a, b, .. } => {
+                let borrow = self.compare(IntCC::UnsignedLessThan, a, b);
+                Some(self.bit_value(borrow))
+            }
+            LazyFlags::Logic { .. } => Some(Val::Imm(0)),
+            LazyFlags::Result { cf, .. } => Some(cf),
+            _ => None,
+        }
+    }
+
+    /// The carry out of each bit of `a + b = r`: the majority of `a`, `b`, `!r`.
+    ///
+    /// With `a` complemented and `r` not, the borrow out of each bit of `a - b`.
+    pub(super) fn majority_vector(&mut self, a: Val, b: Val, r: Val, borrow: bool) -> Val {
+        let (a, r) = match borrow {
+            true => (self.xor_values(a, Val::Imm(u32::MAX)), r),
+            false => (a, self.xor_values(r, Val::Imm(u32::MAX))),
+        };
+        let both = self.and_values(a, b);
+        let any = self.or_values(a, b);
+        let passed = self.and_values(any, r);
+        self.or_values(both, passed)
+    }
+
+    /// Moves a vector of carries of width `w` into the places of the lazy form.
+    pub(super) fn place_carries(&mut self, vector: Val, w: Width) -> Val {
+        if w == Width::D {
+            return self.and_values(vector, Val::Imm(0xc000_0008));
+        }
+        let up = self.shl(vector, Val::Imm(32 - w.bits()));
+        let top = self.and_values(up, Val::Imm(0xc000_0000));
+        let af = self.and_values(vector, Val::Imm(8));
+        self.or_values(top, af)
+    }
+
+    /// CF and CF xor OF, in bits 31 and 30, of two 0/1 values.
+    pub(super) fn place_carry_and_overflow(&mut self, cf: Val, of: Val) -> Val {
+        let top = self.shl(cf, Val::Imm(31));
+        let differ = self.xor_values(cf, of);
+        let next = self.shl(differ, Val::Imm(30));
+        self.or_values(top, next)
+    }
+
+    /// The `i8` of `c`, for a branch.
+    pub(super) fn branch_on(
+        &mut self,
+        c: Bool,
+        taken: cranelift_codegen::ir::Block,
+        fallthrough: cranelift_codegen::ir::Block,
+    ) {
+        let c = self.truth(c);
+        self.ins().brif(c, taken, &[], fallthrough, &[]);
+    }
+}

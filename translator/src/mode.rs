@@ -1,0 +1,79 @@
+//! The location descriptor's mode bits: everything besides the bytes that
+//! changes how code is decoded or translated.
+
+use crate::insn::SegReg;
+
+/// Mode bits a block was decoded and translated under.
+///
+/// Two blocks with the same bytes, EIP and `Mode` have the same translation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mode(pub u32);
+
+impl Mode {
+    /// CS.D: 32-bit operands and addresses by default.
+    pub const CODE32: u32 = 1 << 0;
+    /// SS.B: stack instructions use ESP rather than SP.
+    pub const STACK32: u32 = 1 << 1;
+    /// CPL is 3: memory goes through the user view.
+    pub const USER: u32 = 1 << 2;
+    /// CR0.PE is set and EFLAGS.VM clear: segments have descriptors.
+    pub const PROTECTED: u32 = 1 << 3;
+    /// EFLAGS.TF, a breakpoint or the like: blocks hold one instruction.
+    pub const SINGLE: u32 = 1 << 4;
+    const UNLIMITED_SHIFT: u32 = 8;
+    const ZERO_BASE_SHIFT: u32 = 16;
+
+    /// 32-bit code with every segment flat: base 0, no limit.
+    pub const fn flat32() -> Self {
+        Self(
+            Self::CODE32
+                | Self::STACK32
+                | Self::PROTECTED
+                | 0x3f << Self::UNLIMITED_SHIFT
+                | 0x3f << Self::ZERO_BASE_SHIFT,
+        )
+    }
+
+    /// Adds the facts known about one segment.
+    ///
+    /// `unlimited`: every offset is readable and (except for CS) writable;
+    /// `zero_base`: the base is 0.
+    pub const fn with_segment(self, seg: SegReg, unlimited: bool, zero_base: bool) -> Self {
+        let index = seg as u32;
+        Self(
+            self.0
+                | (unlimited as u32) << (Self::UNLIMITED_SHIFT + index)
+                | (zero_base as u32) << (Self::ZERO_BASE_SHIFT + index),
+        )
+    }
+
+    /// Default operand and address size is 32 bits.
+    pub const fn code32(self) -> bool {
+        self.0 & Self::CODE32 != 0
+    }
+
+    /// Stack accesses use ESP.
+    pub const fn stack32(self) -> bool {
+        self.0 & Self::STACK32 != 0
+    }
+
+    /// The block runs at CPL 3.
+    pub const fn user(self) -> bool {
+        self.0 & Self::USER != 0
+    }
+
+    /// The block holds one instruction only.
+    pub const fn single(self) -> bool {
+        self.0 & Self::SINGLE != 0
+    }
+
+    /// No limit or rights check is needed for accesses through `seg`.
+    pub const fn unlimited(self, seg: SegReg) -> bool {
+        self.0 >> (Self::UNLIMITED_SHIFT + seg as u32) & 1 != 0
+    }
+
+    /// The base of `seg` is known to be 0.
+    pub const fn zero_base(self, seg: SegReg) -> bool {
+        self.0 >> (Self::ZERO_BASE_SHIFT + seg as u32) & 1 != 0
+    }
+}

@@ -1,0 +1,186 @@
+//! Near control transfers (SDM vol. 1, "Control Transfer Instructions"), and
+//! BOUND.
+//!
+//! Far transfers, INT and INTO are system instructions. Every definition ends in
+//! exactly one `goto`, `goto_if` or `goto_val`. Targets of 16-bit operand size
+//! are truncated to 16 bits: direct ones by decoding, computed ones by their width.
+//!
+//! QUIRK: a target beyond the limit of CS faults when it is fetched, that is with
+//! EIP at the target, where hardware faults in the transfer.
+
+use super::{CONDITIONS, Exec};
+use crate::exception::Exception;
+use crate::insn::{Flow, Gpr, Insn, Operand, Width};
+use crate::machine::Machine;
+use iced_x86::{Code, Mnemonic};
+
+/// The definitions of this file.
+pub fn lookup<M: Machine>(i: &Insn) -> Option<Exec<M>> {
+    Some(match (i.mnemonic, i.flow) {
+        (Mnemonic::Jmp, Flow::Jump) => jmp,
+        (Mnemonic::Jmp, Flow::IndirectJump) => jmp_indirect,
+        (Mnemonic::Call, Flow::Call) => call,
+        (Mnemonic::Call, Flow::IndirectCall) => call_indirect,
+        (Mnemonic::Ret, _) => ret,
+        (Mnemonic::Loop, _) => loop_,
+        (Mnemonic::Loope, _) => loopcc::<M, 4>,
+        (Mnemonic::Loopne, _) => loopcc::<M, 5>,
+        (Mnemonic::Jcxz | Mnemonic::Jecxz, _) => jecxz,
+        (Mnemonic::Bound, _) => bound,
+        (mnemonic, _) => return conditional(mnemonic),
+    })
+}
+
+/// Jcc by condition.
+fn conditional<M: Machine>(mnemonic: Mnemonic) -> Option<Exec<M>> {
+    Some(match mnemonic {
+        Mnemonic::Jo => jcc::<M, 0>,
+        Mnemonic::Jno => jcc::<M, 1>,
+        Mnemonic::Jb => jcc::<M, 2>,
+        Mnemonic::Jae => jcc::<M, 3>,
+        Mnemonic::Je => jcc::<M, 4>,
+        Mnemonic::Jne => jcc::<M, 5>,
+        Mnemonic::Jbe => jcc::<M, 6>,
+        Mnemonic::Ja => jcc::<M, 7>,
+        Mnemonic::Js => jcc::<M, 8>,
+        Mnemonic::Jns => jcc::<M, 9>,
+        Mnemonic::Jp => jcc::<M, 10>,
+        Mnemonic::Jnp => jcc::<M, 11>,
+        Mnemonic::Jl => jcc::<M, 12>,
+        Mnemonic::Jge => jcc::<M, 13>,
+        Mnemonic::Jle => jcc::<M, 14>,
+        Mnemonic::Jg => jcc::<M, 15>,
+        _ => return None,
+    })
+}
+
+/// JMP, direct.
+#[inline(always)]
+pub fn jmp<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    m.goto(i.imm);
+    Ok(())
+}
+
+/// JMP, indirect.
+#[inline(always)]
+pub fn jmp_indirect<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let target = m.read(i, 0)?;
+    m.goto_val(target);
+    Ok(())
+}
+
+/// Jcc.
+#[inline(always)]
+pub fn jcc<M: Machine, const CC: usize>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let c = m.condition(CONDITIONS[CC]);
+    m.goto_if(c, i.imm, i.next_eip);
+    Ok(())
+}
+
+/// CALL, direct.
+#[inline(always)]
+pub fn call<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let ret = m.imm(i.next_eip);
+    m.push(i, i.width, ret)?;
+    m.goto(i.imm);
+    Ok(())
+}
+
+/// CALL, indirect: the target is read before the push.
+#[inline(always)]
+pub fn call_indirect<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let target = m.read(i, 0)?;
+    let ret = m.imm(i.next_eip);
+    m.push(i, i.width, ret)?;
+    m.goto_val(target);
+    Ok(())
+}
+
+/// RET, which may release `imm` bytes of arguments.
+#[inline(always)]
+pub fn ret<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let target = m.pop(i, i.width)?;
+    if matches!(i.ops[0], Operand::Imm(_)) {
+        let sp = m.stack_pointer(i);
+        let bytes = m.imm(i.imm);
+        let sp = m.add(sp, bytes);
+        m.set_stack_pointer(i, sp);
+    }
+    m.goto_val(target);
+    Ok(())
+}
+
+/// Width of the count register of LOOP and JECXZ: the address size.
+#[inline(always)]
+fn count_width(i: &Insn) -> Width {
+    match i.code {
+        Code::Loop_rel8_16_CX
+        | Code::Loop_rel8_32_CX
+        | Code::Loope_rel8_16_CX
+        | Code::Loope_rel8_32_CX
+        | Code::Loopne_rel8_16_CX
+        | Code::Loopne_rel8_32_CX
+        | Code::Jcxz_rel8_16
+        | Code::Jcxz_rel8_32 => Width::W,
+        _ => Width::D,
+    }
+}
+
+/// Counts (E)CX down; true if it has not reached 0. No flags change.
+#[inline(always)]
+fn count_down<M: Machine>(m: &mut M, i: &Insn) -> M::Bool {
+    let w = count_width(i);
+    let one = m.imm(1);
+    let count = m.gpr(Gpr::ECX, w);
+    let left = m.sub(count, one);
+    m.set_gpr(Gpr::ECX, w, left);
+    let done = m.eq(count, one);
+    m.not(done)
+}
+
+/// LOOP.
+#[inline]
+pub fn loop_<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let more = count_down(m, i);
+    m.goto_if(more, i.imm, i.next_eip);
+    Ok(())
+}
+
+/// LOOPE and LOOPNE.
+#[inline]
+pub fn loopcc<M: Machine, const CC: usize>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let more = count_down(m, i);
+    let c = m.condition(CONDITIONS[CC]);
+    let taken = m.both(more, c);
+    m.goto_if(taken, i.imm, i.next_eip);
+    Ok(())
+}
+
+/// JCXZ and JECXZ.
+#[inline]
+pub fn jecxz<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let zero = m.imm(0);
+    let count = m.gpr(Gpr::ECX, count_width(i));
+    let c = m.eq(count, zero);
+    m.goto_if(c, i.imm, i.next_eip);
+    Ok(())
+}
+
+/// BOUND: #BR unless lower ≤ index ≤ upper, signed.
+#[inline]
+pub fn bound<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let w = i.op_width(0);
+    let index = m.read(i, 0)?;
+    let index = m.sext(index, w);
+    let at = m.effective_address(&i.mem);
+    let size = m.imm(w.bytes());
+    let next = m.add(at, size);
+    let lower = m.load(i.mem.seg, at, w)?;
+    let lower = m.sext(lower, w);
+    let upper = m.load(i.mem.seg, next, w)?;
+    let upper = m.sext(upper, w);
+    let below = m.slt(index, lower);
+    let above = m.slt(upper, index);
+    let outside = m.either(below, above);
+    m.fault_if(outside, Exception::BoundRange)
+}

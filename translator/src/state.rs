@@ -1,0 +1,203 @@
+//! The CPU state that generated code sees, at fixed offsets.
+//!
+//! Generated code holds a pointer to [`CpuState`] and reaches everything else
+//! (shadow tables, callouts, link slots, the jump cache) through addresses kept
+//! in it, so that code stays position-independent. System registers that no
+//! generated code touches live in the runtime.
+
+use crate::flags;
+use crate::insn::SegReg;
+
+/// A segment register: the selector and the descriptor cache behind it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Base linear address.
+    pub base: u32,
+    /// Lowest valid offset (0, or limit + 1 for an expand-down segment).
+    pub lo: u32,
+    /// Highest valid offset. `hi < lo` makes every access fault: a null selector.
+    pub hi: u32,
+    /// The limit in bytes as the descriptor gives it (scaled by G).
+    pub limit: u32,
+    /// The visible selector.
+    pub selector: u16,
+    /// Descriptor bits 40–55: access byte in bits 0–7, G/D/L/AVL in bits 12–15.
+    pub attributes: u16,
+}
+
+impl Segment {
+    /// Attribute bit: accessed.
+    pub const ACCESSED: u16 = 1 << 0;
+    /// Attribute bit: writable data, or readable code.
+    pub const READ_WRITE: u16 = 1 << 1;
+    /// Attribute bit: expand-down data, or conforming code.
+    pub const EXPAND_CONFORM: u16 = 1 << 2;
+    /// Attribute bit: code.
+    pub const CODE: u16 = 1 << 3;
+    /// Attribute bit: code or data rather than system.
+    pub const NON_SYSTEM: u16 = 1 << 4;
+    /// Attribute bit: present.
+    pub const PRESENT: u16 = 1 << 7;
+    /// Attribute bit: D/B, the default size.
+    pub const DEFAULT32: u16 = 1 << 14;
+    /// Attribute bit: G, the limit counts pages.
+    pub const GRANULAR: u16 = 1 << 15;
+
+    /// The descriptor privilege level.
+    pub fn dpl(&self) -> u8 {
+        (self.attributes >> 5 & 3) as u8
+    }
+
+    /// A real-mode or virtual-8086 segment: base is selector × 16.
+    pub fn real(selector: u16) -> Self {
+        Self {
+            base: u32::from(selector) << 4,
+            lo: 0,
+            hi: 0xffff,
+            limit: 0xffff,
+            selector,
+            attributes: Self::PRESENT | Self::NON_SYSTEM | Self::READ_WRITE | Self::ACCESSED,
+        }
+    }
+
+    /// A flat 4 GiB segment; `code` chooses execute/read or read/write.
+    pub fn flat(selector: u16, code: bool, dpl: u8) -> Self {
+        let kind = if code { Self::CODE } else { 0 };
+        Self {
+            base: 0,
+            lo: 0,
+            hi: u32::MAX,
+            limit: u32::MAX,
+            selector,
+            attributes: Self::PRESENT
+                | Self::NON_SYSTEM
+                | Self::READ_WRITE
+                | Self::ACCESSED
+                | Self::DEFAULT32
+                | Self::GRANULAR
+                | u16::from(dpl) << 5
+                | kind,
+        }
+    }
+
+    /// A segment that may be read: data, or readable code.
+    pub fn readable(&self) -> bool {
+        self.attributes & Self::CODE == 0 || self.attributes & Self::READ_WRITE != 0
+    }
+
+    /// A segment that may be written: writable data. (In real mode CS is loaded
+    /// as writable data, see [`Segment::real`].)
+    pub fn writable(&self) -> bool {
+        self.attributes & (Self::CODE | Self::READ_WRITE) == Self::READ_WRITE
+    }
+}
+
+/// One entry of the jump cache that indirect branches probe inline.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JumpEntry {
+    /// EIP in the low half, [`CpuState::jump_tag`] in the high half.
+    pub key: u64,
+    /// Host address of the compiled block, never 0 in a matching entry.
+    pub code: u64,
+}
+
+/// Number of entries of the jump cache, a power of two.
+pub const JUMP_ENTRIES: usize = 4096;
+
+/// Index of `eip` in the jump cache; generated code computes the same.
+#[inline]
+pub const fn jump_index(eip: u32) -> usize {
+    (eip ^ eip >> 12) as usize & (JUMP_ENTRIES - 1)
+}
+
+/// Guest state reachable from generated code.
+///
+/// The layout is part of the contract with generated code: offsets are taken
+/// with `offset_of!`. The runtime embeds it as the first field of its CPU.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct CpuState {
+    /// EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI, and a ninth word that is always
+    /// zero: what an absent base or index register reads as.
+    pub gpr: [u32; 9],
+    /// The instruction pointer. Exact only where guest code is left.
+    pub eip: u32,
+    /// Lazy arithmetic flags: see [`flags`].
+    pub flag_result: u32,
+    /// Lazy arithmetic flags: see [`flags`].
+    pub flag_carries: u32,
+    /// EFLAGS without the arithmetic bits; bit 1 is set.
+    pub eflags: u32,
+    /// Location-descriptor bits that hold now ([`crate::mode::Mode`]).
+    pub mode: u32,
+    /// ES, CS, SS, DS, FS, GS.
+    pub seg: [Segment; 6],
+    /// Guest instructions that may still run before generated code must return
+    /// to the run loop. Every compiled block subtracts its length on entry and
+    /// leaves, undoing that, when the result is negative. The vCPU sets it to a
+    /// negative number to ask for attention.
+    pub budget: i64,
+    /// Host address of the current view's read table: 2^20 entries of 8 bytes.
+    /// An entry is 0 (not permitted) or host page address − linear page address.
+    pub read_table: u64,
+    /// Host address of the current view's write table, same form.
+    pub write_table: u64,
+    /// Host address of the array of link slots (8 bytes each, host code addresses).
+    pub links: u64,
+    /// Host address of the jump cache, [`JUMP_ENTRIES`] × [`JumpEntry`].
+    pub jump_cache: u64,
+    /// Mode and address-space tag that jump-cache keys must carry now.
+    pub jump_tag: u32,
+    /// Zero, for alignment.
+    pub reserved: u32,
+    /// Host address of `extern "C" fn(*mut CpuState, u64) -> u64`, the callout
+    /// that runs one instruction in the runtime. Its second argument is the
+    /// instruction's index: the `callout_base` the block was compiled with plus
+    /// its position. 0 means go on, anything else leave to the run loop. State
+    /// in memory is exact on both sides, except that the callout sets EIP.
+    pub callout: u64,
+}
+
+impl CpuState {
+    /// The segment register.
+    #[inline]
+    pub fn segment(&self, seg: SegReg) -> &Segment {
+        &self.seg[seg as usize]
+    }
+
+    /// The whole EFLAGS image.
+    pub fn eflags_image(&self) -> u32 {
+        self.eflags | flags::FIXED | flags::to_eflags(self.flag_result, self.flag_carries)
+    }
+
+    /// Replaces the whole of EFLAGS.
+    pub fn set_eflags_image(&mut self, image: u32) {
+        (self.flag_result, self.flag_carries) = flags::from_eflags(image);
+        self.eflags = image & !flags::ARITHMETIC | flags::FIXED;
+    }
+}
+
+impl Default for CpuState {
+    fn default() -> Self {
+        let (flag_result, flag_carries) = flags::from_eflags(0);
+        Self {
+            gpr: [0; 9],
+            eip: 0,
+            flag_result,
+            flag_carries,
+            eflags: flags::FIXED,
+            mode: 0,
+            seg: [Segment::default(); 6],
+            budget: 0,
+            read_table: 0,
+            write_table: 0,
+            links: 0,
+            jump_cache: 0,
+            jump_tag: 0,
+            reserved: 0,
+            callout: 0,
+        }
+    }
+}
