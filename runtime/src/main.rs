@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status};
-use runtime::config::VmConfig;
+use runtime::config::{Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
 use runtime::{embedded, launch, summary};
@@ -106,6 +106,8 @@ fn report(exit: Exit, vm: &runtime::vm::Vm) -> u8 {
 fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
     let mut config = args.guest.to_config()?;
     config.timeout = Some(args.run_for);
+    // The interpreter counts how often it enters each block.
+    config.tier = Tier::Interp;
     let files = launch::Files::read(&config)?;
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
     vm.load(&files.image(&config))?;

@@ -98,13 +98,13 @@ impl Tiers {
     /// compiles it as the policy says. True if it has compiled code now.
     #[inline(always)]
     pub fn on_interpret(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
+        let Some(block) = cache.get_mut(id) else {
+            return false;
+        };
+        block.heat = block.heat.saturating_add(1);
         match self.policy {
             Tier::Interp => false,
             Tier::Auto => {
-                let Some(block) = cache.get_mut(id) else {
-                    return false;
-                };
-                block.heat += 1;
                 if block.heat >= WARM && block.compiled == Compiled::No {
                     self.queue(cache, cpu, id);
                 }
@@ -112,6 +112,14 @@ impl Tiers {
             }
             Tier::Cranelift => self.compile_now(cache, cpu, id),
         }
+    }
+
+    /// Compiles a block for its listing alone.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn listing(&mut self, block: &Block) -> Result<HostCode, CompileError> {
+        self.compiler.compile(&CompileRequest { block, link_base: 0, callout_base: 0, listing: true })
     }
 
     /// Installs what the worker has finished.

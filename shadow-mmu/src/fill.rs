@@ -5,21 +5,23 @@
 //! exists at which a store to a paging structure could go unseen.
 //!
 //! A fill sets neighbours too, if the guest's tables allow their entries without
-//! any further accessed or dirty flag: a cache line of PTEs, or 64 pages of a
-//! large page. After a switch to a fresh space this saves most hidden faults.
+//! any further accessed or dirty flag: a cache line of PTEs, or all pages that a
+//! large page has in the slot. After a switch to a fresh space this saves most
+//! hidden faults.
 
 use crate::addr::{LinearAddr, PAGE_BYTES, PhysAddr};
 use crate::entry;
 use crate::fault::Access;
 use crate::mmu::ShadowMmu;
 use crate::paging::{Context, Rights};
-use crate::space::slot_of;
+use crate::space::{SLOT_PAGES, slot_of};
 use crate::table::Array;
-use crate::trace::{Node, Revocation};
+use crate::trace::{NOT_RAM, Node};
 use crate::walk::{Leaf, Walk, small_page};
+use crate::writers::Revocation;
 
-/// Pages filled together inside a large page.
-const LARGE_GROUP: u32 = 64;
+/// Pages of a large page filled together where each needs a record of its own.
+const RECORDED_PAGES: u32 = 64;
 /// Bytes of PTEs looked at together.
 const LINE_BYTES: u64 = 64;
 
@@ -88,7 +90,7 @@ impl ShadowMmu {
 
     /// Takes back all write entries to a frame.
     pub(crate) fn revoke_writers(&mut self, frame: usize) {
-        for revocation in self.traces.take_writers(frame) {
+        for revocation in self.writers.take(frame) {
             self.revoke(frame, revocation);
         }
     }
@@ -173,11 +175,44 @@ impl ShadowMmu {
         }
     }
 
-    /// Fills the aligned group of pages around the one walked.
+    /// Fills the pages of a large page, or of the identity, in the slot: there
+    /// all entries have one value.
     fn fill_large(&mut self, target: Target<'_>, page: u32, walk: &Walk) {
-        let offset = page % LARGE_GROUP;
+        let Target {
+            space,
+            user,
+            context,
+        } = target;
+        let write = walk.dirty() && context.permits(walk.rights, Access::Write, user);
+        let frame = walk.page.frame();
+        let distance = page.wrapping_sub(frame as u32);
+        if write && !self.writers.note_window(distance, space) {
+            self.fill_recorded(target, page, walk);
+            return;
+        }
+        let offset = page % SLOT_PAGES as u32;
+        let entry = self.shadow_entry(frame as usize, page);
+        let states = self.traces.states(frame - u64::from(offset), SLOT_PAGES);
+        let space = &mut self.spaces[space];
+        let mut set = 0;
+        if context.permits(walk.rights, Access::Read, user) {
+            set += space.set_run(Array::read(user), page - offset, entry, states, |state| {
+                state & NOT_RAM == 0
+            });
+        }
+        if write {
+            set += space.set_run(Array::write(user), page - offset, entry, states, |state| {
+                state == 0
+            });
+        }
+        self.counters.entries_set += u64::from(set);
+    }
+
+    /// Fills an aligned group of pages of a large page, one by one.
+    fn fill_recorded(&mut self, target: Target<'_>, page: u32, walk: &Walk) {
+        let offset = page % RECORDED_PAGES;
         let first = walk.page.0 - u64::from(offset) * PAGE_BYTES;
-        for index in 0..LARGE_GROUP {
+        for index in 0..RECORDED_PAGES {
             let phys = PhysAddr(first + u64::from(index) * PAGE_BYTES);
             self.fill_page(
                 target,
@@ -217,7 +252,7 @@ impl ShadowMmu {
         }
         if self.spaces[space].set(Array::write(user), page, entry) {
             self.counters.entries_set += 1;
-            if let Some(revocation) = self.traces.note_writer(frame, space, page) {
+            if let Some(revocation) = self.writers.note_page(frame, space, page) {
                 self.revoke(frame, revocation);
             }
         }

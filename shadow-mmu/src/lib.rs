@@ -30,7 +30,7 @@
 //! - no guest table, however odd, makes this crate panic.
 //!
 //! Map: [`memory`] guest RAM · `paging`, `entry`, `walk` the guest's tables by the
-//! book · `table`, `space` shadow tables · `trace` what depends on which frame ·
+//! book · `table`, `space` shadow tables · `trace` what depends on which frame, `writers` what may write it ·
 //! `mmu`, `fill`, `coherence` the three moments: look up, fill, drop · `audit` the
 //! invariants as code.
 
@@ -52,6 +52,7 @@ mod space;
 mod table;
 mod trace;
 mod walk;
+mod writers;
 
 pub use addr::{LinearAddr, PAGE_BYTES, PhysAddr};
 pub use coherence::WriteEffect;

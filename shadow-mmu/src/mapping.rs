@@ -13,7 +13,8 @@ use std::ops::{Deref, DerefMut};
 use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::error::Error;
-use crate::trace::{Frame, Link};
+use crate::trace::Link;
+use crate::writers::FrameWriters;
 
 /// Types for which all-zero bytes are a valid value and that need no drop.
 ///
@@ -22,9 +23,13 @@ use crate::trace::{Frame, Link};
 pub(crate) unsafe trait Zeroable: Copy {}
 
 // SAFETY: an integer.
+unsafe impl Zeroable for u8 {}
+// SAFETY: an integer.
+unsafe impl Zeroable for u32 {}
+// SAFETY: an integer.
 unsafe impl Zeroable for u64 {}
-// SAFETY: a struct of integers and of a bool, for which zero is `false`.
-unsafe impl Zeroable for Frame {}
+// SAFETY: a struct of arrays of integers.
+unsafe impl Zeroable for FrameWriters {}
 // SAFETY: a struct of integers.
 unsafe impl Zeroable for Link {}
 

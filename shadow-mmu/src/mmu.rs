@@ -1,6 +1,6 @@
 //! The shadow MMU itself: its state, the choice of the current space, translation.
 
-use crate::addr::{LinearAddr, PhysAddr};
+use crate::addr::{LinearAddr, PAGE_BYTES, PhysAddr};
 use crate::counters::MmuCounters;
 use crate::error::Error;
 use crate::fault::{Access, Denial, PageFault};
@@ -10,6 +10,7 @@ use crate::space::{MAX_SPACES, SLOTS, Space};
 use crate::table::{Array, View};
 use crate::trace::{DIRECTORIES, Node, Traces};
 use crate::walk::walk;
+use crate::writers::WriterMap;
 
 /// Where an access goes: one byte, and with it the rest of its 4 KiB page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,7 @@ pub struct Translation {
 pub struct ShadowMmu {
     pub(crate) ram: GuestRam,
     pub(crate) traces: Traces,
+    pub(crate) writers: WriterMap,
     pub(crate) spaces: Vec<Space>,
     /// The key of each space's context, 0 if evicted: what `set_paging` searches.
     keys: Vec<u64>,
@@ -49,6 +51,7 @@ impl ShadowMmu {
     /// If the host refuses address space for the tables.
     pub fn new(ram: GuestRam) -> Result<Self, Error> {
         let traces = Traces::new(&ram)?;
+        let writers = WriterMap::new((ram.bytes() / PAGE_BYTES) as usize)?;
         let regs = PagingRegs::default();
         let context = Context::new(&regs, false);
         let mut space = Space::new()?;
@@ -56,6 +59,7 @@ impl ShadowMmu {
         Ok(ShadowMmu {
             ram,
             traces,
+            writers,
             spaces: vec![space],
             keys: vec![context.key()],
             current: 0,
@@ -282,6 +286,7 @@ impl ShadowMmu {
         tracing::debug!(space, "evicting an address space");
         self.counters.spaces_evicted += 1;
         self.release_slots(space, 0, SLOTS);
+        self.writers.forget_windows(space);
         for index in 0..DIRECTORIES {
             self.traces.unlink(Node::Directory(space, index));
         }
@@ -318,5 +323,16 @@ impl ShadowMmu {
             Some(frame) => self.link(frame, node),
             None => self.traces.unlink(node),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vcpu_thread_may_own_it() {
+        fn assert_send<T: Send>() {}
+        assert_send::<ShadowMmu>();
     }
 }

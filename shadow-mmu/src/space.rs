@@ -135,6 +135,35 @@ impl Space {
         old != entry
     }
 
+    /// Sets the entries of pages of one slot, from `page` on, to `entry` where
+    /// `allowed` says so of the frame's state; returns how many that changed.
+    pub(crate) fn set_run(
+        &mut self,
+        array: Array,
+        page: u32,
+        entry: u64,
+        states: &[u8],
+        allowed: impl Fn(u8) -> bool,
+    ) -> u32 {
+        let slot = &mut self.slots[slot_of(page)];
+        let filled = &mut slot.filled[array.index()];
+        let entries = self.tables.range(array, page, states.len());
+        slot.idle_stores = 0;
+        if *filled == 0 && states.iter().fold(true, |all, &state| all & allowed(state)) {
+            entries.fill(entry);
+            *filled = entries.len() as u16;
+            return entries.len() as u32;
+        }
+        let mut changed = 0;
+        for (old, &state) in entries.iter_mut().zip(states) {
+            let new = if allowed(state) { entry } else { *old };
+            *filled += u16::from(*old == 0) & u16::from(new != 0);
+            changed += u32::from(*old != new);
+            *old = new;
+        }
+        changed
+    }
+
     /// Removes the write entries for `page` that equal `entry`; returns how many.
     pub(crate) fn revoke(&mut self, page: u32, entry: u64) -> u32 {
         let slot = &mut self.slots[slot_of(page)];

@@ -7,41 +7,25 @@
 //!
 //! *Code*: the frame holds translated code; it is write-traced too.
 //!
-//! *Writers*: where write entries may permit the frame, so that they can be
-//! taken back when a trace begins. Per frame this is [`WRITERS`] linear pages,
-//! each with the set of spaces concerned. The kernel's direct map has the same
-//! linear page in all spaces and a user page is mapped once or twice, so it
-//! rarely overflows; when it does, the entries of one linear page are taken
-//! back, which is always allowed: it costs a hidden fault later. The record is
-//! an upper bound: an entry may have gone since.
+//! One byte per frame tells all that a fill must know, so that half a thousand
+//! frames are judged by eight cache lines.
 
 use crate::error::Error;
 use crate::mapping::Zeroed;
 use crate::memory::GuestRam;
 use crate::space::{MAX_SPACES, SLOTS};
 
-/// Linear pages whose write entries are remembered per frame.
-pub(crate) const WRITERS: usize = 3;
 /// Page directories of a space: one per GiB with PAE, else only the first.
 pub(crate) const DIRECTORIES: usize = 4;
 /// Nodes of a space: its slots, then its directories.
 const NODES: usize = SLOTS + DIRECTORIES;
 
-/// A set of spaces, one bit each.
-pub(crate) type SpaceSet = u64;
-const _: () = assert!(MAX_SPACES <= SpaceSet::BITS as usize);
-
-/// One guest frame. All zero: data, no users, no write entries.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Frame {
-    writer_spaces: [SpaceSet; WRITERS],
-    writer_pages: [u32; WRITERS],
-    /// The first user, as node number + 1.
-    users: u32,
-    code: bool,
-    not_ram: bool,
-}
+/// State bit: the frame has users.
+const USED: u8 = 1 << 0;
+/// State bit: the frame holds translated code.
+const CODE: u8 = 1 << 1;
+/// State bit: the frame lies in a hole of guest memory.
+pub(crate) const NOT_RAM: u8 = 1 << 2;
 
 /// Membership of a node in the user list of a frame; numbers are stored plus one.
 #[derive(Clone, Copy)]
@@ -76,35 +60,31 @@ impl Node {
     }
 }
 
-/// Write entries that must go: every write entry for `page` in `spaces` that permits `frame`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Revocation {
-    pub(crate) page: u32,
-    pub(crate) spaces: SpaceSet,
-}
-
 /// All frames of guest memory, and the user lists through them.
 pub(crate) struct Traces {
-    frames: Zeroed<Frame>,
-    count: usize,
+    /// The state bits of each frame.
+    states: Zeroed<u8>,
+    /// The first user of each frame, as node number + 1.
+    users: Zeroed<u32>,
     links: Zeroed<Link>,
 }
 
 impl Traces {
     pub(crate) fn new(ram: &GuestRam) -> Result<Self, Error> {
         let count = (ram.bytes() >> 12) as usize;
-        let mut frames: Zeroed<Frame> = Zeroed::new(count, "frame records")?;
+        let mut states: Zeroed<u8> = Zeroed::new(count, "frame states")?;
         for &(start, end) in ram.holes() {
-            let range = (start >> 12) as usize..(end >> 12) as usize;
-            frames
+            let (start, end) = ((start >> 12) as usize, (end >> 12) as usize);
+            states
                 .iter_mut()
-                .take(range.end)
-                .skip(range.start)
-                .for_each(|frame| frame.not_ram = true);
+                .take(end)
+                .skip(start)
+                .for_each(|state| *state = NOT_RAM);
         }
+        let users = Zeroed::new(count, "trace lists")?;
         Ok(Traces {
-            frames,
-            count,
+            states,
+            users,
             links: Zeroed::new(MAX_SPACES * NODES, "trace lists")?,
         })
     }
@@ -112,36 +92,46 @@ impl Traces {
     /// The index of a frame, if it is RAM.
     #[inline]
     pub(crate) fn ram_frame(&self, number: u64) -> Option<usize> {
-        let frame = usize::try_from(number)
-            .ok()
-            .filter(|&frame| frame < self.count)?;
-        (!self.frames[frame].not_ram).then_some(frame)
+        let frame = usize::try_from(number).ok()?;
+        self.states
+            .get(frame)
+            .is_some_and(|&state| state & NOT_RAM == 0)
+            .then_some(frame)
+    }
+
+    /// The states of up to `count` frames from `first` on: 0 is plain data,
+    /// [`NOT_RAM`] a hole, anything else traced. Shorter at the end of memory.
+    pub(crate) fn states(&self, first: u64, count: usize) -> &[u8] {
+        let first = usize::try_from(first)
+            .unwrap_or(usize::MAX)
+            .min(self.states.len());
+        &self.states[first..self.states.len().min(first + count)]
     }
 
     /// Whether stores to the frame must be seen.
     #[inline]
     pub(crate) fn is_traced(&self, frame: usize) -> bool {
-        let frame = &self.frames[frame];
-        frame.code || frame.users != 0
+        self.states[frame] & (USED | CODE) != 0
     }
 
     /// Whether the frame serves as a paging structure.
     #[inline]
     pub(crate) fn has_users(&self, frame: usize) -> bool {
-        self.frames[frame].users != 0
+        self.states[frame] & USED != 0
     }
 
     pub(crate) fn is_code(&self, frame: usize) -> bool {
-        self.frames[frame].code
+        self.states[frame] & CODE != 0
     }
 
     pub(crate) fn set_code(&mut self, frame: usize, code: bool) {
-        self.frames[frame].code = code;
+        let state = &mut self.states[frame];
+        *state = if code { *state | CODE } else { *state & !CODE };
     }
 
     /// Appends the frame's users to `nodes`.
     pub(crate) fn users(&self, frame: usize, nodes: &mut Vec<Node>) {
-        let mut at = self.frames[frame].users;
+        let mut at = self.users[frame];
         while at != 0 {
             let number = at as usize - 1;
             nodes.push(Node::from_number(number));
@@ -159,7 +149,7 @@ impl Traces {
         self.unlink(node);
         let first = !self.is_traced(frame);
         let number = node.number();
-        let next = self.frames[frame].users;
+        let next = self.users[frame];
         self.links[number] = Link {
             frame: frame as u32 + 1,
             next,
@@ -168,7 +158,8 @@ impl Traces {
         if next != 0 {
             self.links[next as usize - 1].previous = number as u32 + 1;
         }
-        self.frames[frame].users = number as u32 + 1;
+        self.users[frame] = number as u32 + 1;
+        self.states[frame] |= USED;
         first
     }
 
@@ -180,63 +171,24 @@ impl Traces {
             next,
             previous,
         } = self.links[number];
-        if frame == 0 {
+        let Some(frame) = (frame as usize).checked_sub(1) else {
             return;
-        }
+        };
         match previous {
-            0 => self.frames[frame as usize - 1].users = next,
+            0 => self.users[frame] = next,
             _ => self.links[previous as usize - 1].next = next,
         }
         if next != 0 {
             self.links[next as usize - 1].previous = previous;
+        }
+        if self.users[frame] == 0 {
+            self.states[frame] &= !USED;
         }
         self.links[number] = Link {
             frame: 0,
             next: 0,
             previous: 0,
         };
-    }
-
-    /// Records that `space` gets a write entry for `page` that permits `frame`.
-    /// What it returns must be revoked: there was no room for it any more.
-    #[inline]
-    pub(crate) fn note_writer(
-        &mut self,
-        frame: usize,
-        space: usize,
-        page: u32,
-    ) -> Option<Revocation> {
-        let bit = 1 << space;
-        let record = &mut self.frames[frame];
-        let mut victim = 0;
-        for index in 0..WRITERS {
-            let spaces = record.writer_spaces[index];
-            if spaces != 0 && record.writer_pages[index] == page {
-                record.writer_spaces[index] = spaces | bit;
-                return None;
-            }
-            // Prefer an empty place, then one that few spaces share.
-            if spaces.count_ones() < record.writer_spaces[victim].count_ones() {
-                victim = index;
-            }
-        }
-        let evicted = Revocation {
-            page: record.writer_pages[victim],
-            spaces: record.writer_spaces[victim],
-        };
-        record.writer_pages[victim] = page;
-        record.writer_spaces[victim] = bit;
-        (evicted.spaces != 0).then_some(evicted)
-    }
-
-    /// Takes all recorded writers of the frame; they must be revoked.
-    pub(crate) fn take_writers(&mut self, frame: usize) -> [Revocation; WRITERS] {
-        let record = &mut self.frames[frame];
-        let spaces = std::mem::take(&mut record.writer_spaces);
-        std::array::from_fn(|index| Revocation {
-            page: record.writer_pages[index],
-            spaces: spaces[index],
-        })
     }
 }
 
@@ -274,34 +226,5 @@ mod tests {
         traces.unlink(a);
         assert!(!traces.is_traced(5));
         assert!(traces.is_traced(6));
-    }
-
-    #[test]
-    fn a_fourth_writer_displaces_the_least_shared() {
-        let mut traces = traces();
-        for space in 0..3 {
-            assert_eq!(traces.note_writer(9, space, 0xC_0009), None);
-        }
-        assert_eq!(traces.note_writer(9, 1, 11), None);
-        assert_eq!(traces.note_writer(9, 1, 12), None);
-        assert_eq!(traces.note_writer(9, 2, 12), None);
-        assert_eq!(
-            traces.note_writer(9, 4, 13),
-            Some(Revocation {
-                page: 11,
-                spaces: 2
-            })
-        );
-        let taken = traces.take_writers(9);
-        assert!(taken.contains(&Revocation {
-            page: 0xC_0009,
-            spaces: 7
-        }));
-        assert!(
-            traces
-                .take_writers(9)
-                .iter()
-                .all(|writer| writer.spaces == 0)
-        );
     }
 }

@@ -8,7 +8,8 @@
 //!   then dies of the signal, so the parent sees the truth);
 //! - SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE: a handler restores, puts the
 //!   former handler back and returns, so the fault happens again and is
-//!   reported as if this handler had never been there.
+//!   reported as if this handler had never been there. A signal that a process
+//!   sent does not come again by itself: it is raised, to its default action.
 //!
 //! There is no panic hook: a panic caught elsewhere must not end raw mode.
 //! Output processing stays on, so messages of ours on the same terminal do not
@@ -147,29 +148,39 @@ fn restore_on_crashes() {
         return;
     }
     for signal in CRASHES {
-        // SAFETY: `on_crash` has the signature of a plain handler and calls only
-        // async-signal-safe functions; FORMER is set.
+        // SAFETY: `on_crash` has the signature that SA_SIGINFO asks for and calls
+        // only async-signal-safe functions; FORMER is set.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_crash as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            action.sa_flags = libc::SA_ONSTACK;
+            action.sa_sigaction = on_crash as CrashHandler as libc::sighandler_t;
+            action.sa_flags = libc::SA_ONSTACK | libc::SA_SIGINFO;
             libc::sigaction(signal, &action, std::ptr::null_mut());
         }
     }
 }
 
-extern "C" fn on_crash(signal: libc::c_int) {
+type CrashHandler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+extern "C" fn on_crash(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     restore();
-    let former = FORMER
-        .get()
-        .and_then(|all| all.get(CRASHES.iter().position(|&crash| crash == signal)?));
-    if let Some(former) = former {
-        // SAFETY: `former` was filled in by sigaction for this very signal. A
-        // fault is raised again on return; `abort` raises again by itself.
-        unsafe {
+    // SAFETY: `info` is what the kernel gave. Zeroed is the default action, and
+    // what FORMER has was filled in by sigaction for this very signal. A raised
+    // signal waits until this returns, for it is blocked here.
+    unsafe {
+        // Codes up to zero mean that a process sent it.
+        if info.as_ref().is_none_or(|info| info.si_code <= 0) {
+            let default: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, &default, std::ptr::null_mut());
+            libc::raise(signal);
+        } else if let Some(former) = former_of(signal) {
             libc::sigaction(signal, former, std::ptr::null_mut());
         }
     }
+}
+
+fn former_of(signal: libc::c_int) -> Option<&'static libc::sigaction> {
+    let index = CRASHES.iter().position(|&crash| crash == signal)?;
+    FORMER.get()?.get(index)
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ pub static PORTS: [PortRange; 17] = {
         ports(0x4D0, 2, Pic, 4, Narrow),            // edge/level control
         ports(POWER_PORT, 6, Power, 0, Wide),       // PM1a event and control
         ports(POWER_PORT + 8, 4, Power, 8, Wide),   // power management timer
-        ports(RESET_PORT, 1, ResetControl, 0, Narrow),
+        ports(RESET_PORT - 1, 2, ResetControl, 0, Wide),
     ]
 };
 
@@ -329,6 +329,11 @@ impl Pc {
 
     fn wish(&mut self, take: impl FnOnce(&mut Self) -> Option<PcEvent>) {
         let event = take(self);
+        if event.is_some() {
+            // The guest's last words come before what is said about its end.
+            self.serial.flush();
+            self.debug.flush();
+        }
         self.event = self.event.or(event);
     }
 

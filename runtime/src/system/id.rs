@@ -91,6 +91,8 @@ fn leaf(number: u32) -> [u32; 4] {
         1 => [SIGNATURE, 8 << 8, 0, BASE_FEATURES | VECTOR_FEATURES],
         // No cache or TLB descriptors, one CPUID(2) is enough.
         2 => [1, 0, 0, 0],
+        // EBX bit 1: IA32_TSC_ADJUST.
+        7 => [0, 1 << 1, 0, 0],
         // TSC = crystal × EBX / EAX; the "crystal" is 1 MHz.
         0x15 => [1, (tsc_hz() / 1_000_000) as u32, 1_000_000, 0],
         0x16 => {
@@ -167,6 +169,7 @@ fn store_pair(cpu: &mut Cpu, value: u64) {
 mod msr {
     pub const TSC: u32 = 0x10;
     pub const PLATFORM_ID: u32 = 0x17;
+    pub const TSC_ADJUST: u32 = 0x3b;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8b;
     pub const SYSENTER_CS: u32 = 0x174;
@@ -177,6 +180,9 @@ mod msr {
 
 /// EFER.NXE, the only bit a 32-bit CPU has.
 const EFER_NXE: u64 = 1 << 11;
+
+/// IA32_MISC_ENABLE bit 0, set at reset.
+const FAST_STRINGS: u64 = 1;
 
 fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
     if cpu.sys.cpl != 0 {
@@ -189,13 +195,20 @@ fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             u64::from(cpu.sys.sysenter[(number - msr::SYSENTER_CS) as usize])
         }
         msr::EFER => cpu.sys.efer,
-        msr::PLATFORM_ID | msr::BIOS_SIGN_ID | msr::MISC_ENABLE => {
-            cpu.sys.msrs.get(&number).copied().unwrap_or(0)
-        }
+        msr::TSC_ADJUST => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
+        msr::MISC_ENABLE => cpu.sys.msrs.get(&number).copied().unwrap_or(FAST_STRINGS),
+        msr::PLATFORM_ID | msr::BIOS_SIGN_ID => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
         _ => return Err(Exception::GeneralProtection(0)),
     };
     store_pair(cpu, value);
     Ok(())
+}
+
+/// Moves the TSC, which IA32_TSC_ADJUST shows (SDM vol. 3B, "Time-Stamp Counter Adjustment").
+fn adjust_tsc(cpu: &mut Cpu, change: u64) {
+    cpu.sys.tsc_offset = cpu.sys.tsc_offset.wrapping_add(change);
+    let shown = cpu.sys.msrs.entry(msr::TSC_ADJUST).or_insert(0);
+    *shown = shown.wrapping_add(change);
 }
 
 fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
@@ -205,7 +218,14 @@ fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
     let number = cpu.state.gpr[1];
     let value = u64::from(cpu.state.gpr[2]) << 32 | u64::from(cpu.state.gpr[0]);
     match number {
-        msr::TSC => cpu.sys.tsc_offset = value.wrapping_sub(host_tsc()),
+        msr::TSC => {
+            let change = value.wrapping_sub(host_tsc()).wrapping_sub(cpu.sys.tsc_offset);
+            adjust_tsc(cpu, change);
+        }
+        msr::TSC_ADJUST => {
+            let old = cpu.sys.msrs.get(&number).copied().unwrap_or(0);
+            adjust_tsc(cpu, value.wrapping_sub(old));
+        }
         msr::SYSENTER_CS..=msr::SYSENTER_EIP => {
             cpu.sys.sysenter[(number - msr::SYSENTER_CS) as usize] = value as u32;
         }

@@ -31,11 +31,6 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Nothing differs from memory.
-    pub fn is_clean(&self) -> bool {
-        self.dirty == 0 && !self.flags_dirty
-    }
-
     /// The definition of the flags in force, if it is not in memory only.
     pub fn flags(&self) -> Option<LazyFlags<Val>> {
         self.flags

@@ -1,6 +1,6 @@
 //! The ACPI tables that describe this PC to a system.
 //!
-//! RSDP (at a fixed address that systems search) → RSDT → FADT → FACS and DSDT.
+//! RSDP (where systems search for it) → RSDT → FADT → FACS and DSDT.
 //! All is 32-bit, so an RSDT by hand instead of an XSDT; there is no MADT, for
 //! interrupts go through the pair of 8259A. The DSDT names the serial port, the
 //! clock and the timer, and says how to power off. The FADT tells the truth
@@ -21,11 +21,9 @@ use crate::devices::pc::{
     COM1_PORT, IRQ_CLOCK, IRQ_COM1, IRQ_SCI, IRQ_TIMER, POWER_PORT, RESET_PORT,
 };
 
-/// Where the root pointer goes: systems search 0xE0000–0xFFFFF on 16-byte
-/// boundaries.
+/// Where the root pointer, and with it all tables, belong: systems search
+/// 0xE0000–0xFFFFF on 16-byte boundaries.
 pub const RSDP_ADDRESS: u32 = 0x000E_0000;
-/// A good place for the other tables, in the same reserved range.
-pub const TABLES_ADDRESS: u32 = 0x000E_1000;
 
 const OEM: [u8; 6] = *b"RING1 ";
 const OEM_TABLE: [u8; 8] = *b"RING1PC ";
@@ -35,15 +33,16 @@ const OEM_REVISION: u32 = 1;
 /// (no CMOS clock) are clear.
 const BOOT_ARCH: u16 = 1 << 0 | 1 << 2;
 
-/// The tables and where each goes; all but the root pointer from `base` up.
+/// The tables and where each goes: the root pointer at `base`, the rest above.
 ///
-/// `base` must be 64-byte aligned, for the FACS. Together they take less than
-/// 4 KiB. The memory must be reserved in the memory map.
+/// `base` must be 64-byte aligned, for the FACS, and is [`RSDP_ADDRESS`] for a
+/// system that searches. Together they take less than 4 KiB. The memory must be
+/// reserved in the memory map.
 pub fn acpi_tables(base: u32) -> Vec<(u32, Vec<u8>)> {
-    let mut next = base;
+    let mut next = base.wrapping_add(64);
     let mut place = |table: &[u8]| {
         let address = next;
-        next += (table.len() as u32).next_multiple_of(64);
+        next = next.wrapping_add((table.len() as u32).next_multiple_of(64));
         address
     };
     let facs = bytes_of(&FACS::new());
@@ -55,7 +54,7 @@ pub fn acpi_tables(base: u32) -> Vec<(u32, Vec<u8>)> {
     let rsdt = rsdt(&[fadt_address]);
     let rsdt_address = place(&rsdt);
     vec![
-        (RSDP_ADDRESS, rsdp(rsdt_address).to_vec()),
+        (base, rsdp(rsdt_address).to_vec()),
         (facs_address, facs),
         (dsdt_address, dsdt),
         (fadt_address, fadt),
@@ -174,7 +173,7 @@ mod tests {
 
     #[test]
     fn pointers_and_checksums_hold() {
-        let tables = acpi_tables(TABLES_ADDRESS);
+        let tables = acpi_tables(RSDP_ADDRESS);
         let at = |address: u32| {
             &tables
                 .iter()
@@ -198,13 +197,13 @@ mod tests {
 
     #[test]
     fn tables_do_not_overlap() {
-        let mut tables = acpi_tables(TABLES_ADDRESS);
+        let mut tables = acpi_tables(RSDP_ADDRESS);
         tables.sort();
         for pair in tables.windows(2) {
             assert!(pair[0].0 + pair[0].1.len() as u32 <= pair[1].0);
         }
         let (address, last) = tables.last().expect("not empty");
-        assert!(address + (last.len() as u32) < TABLES_ADDRESS + 0x1000);
+        assert!(address + (last.len() as u32) < RSDP_ADDRESS + 0x1000);
     }
 
     #[test]
