@@ -62,6 +62,8 @@ const NXE: u64 = 1 << 11;
 pub struct Guest {
     vm: Vm,
     dirty: Range<usize>,
+    /// Instructions interpreted, and run in compiled code, in all cases.
+    retired: [u64; 2],
 }
 
 impl Guest {
@@ -77,12 +79,22 @@ impl Guest {
             ..VmConfig::default()
         };
         let vm = machine(&config, |_| Ok(silent_console()))?;
-        let mut guest = Guest { vm, dirty: 0..0 };
+        let mut guest = Guest {
+            vm,
+            dirty: 0..0,
+            retired: [0; 2],
+        };
         guest.write_tables();
         guest.write_page_tables();
         guest.write(CODE_PHYS, &[CODE_FILL; CODE_BYTES]);
         guest.load_system_registers();
         Ok(guest)
+    }
+
+    /// The share of the cases' instructions that ran in compiled code.
+    pub fn share_compiled(&self) -> f64 {
+        let [interpreted, compiled] = self.retired;
+        compiled as f64 / (interpreted + compiled).max(1) as f64
     }
 
     fn write(&mut self, phys: u64, bytes: &[u8]) {
@@ -222,17 +234,18 @@ impl Guest {
                 ..Segment::default()
             };
         }
-        cpu.fpu.fxsave = entry.fxsave;
+        cpu.fpu.set_image(&entry.fxsave);
         cpu.sys.cpl = 3;
         cpu.halted = false;
         cpu.shutdown = false;
         cpu.mode_changed();
+        // The instruction limit is the case's.
         self.vm.counters = Default::default();
     }
 
     /// The exception by the handler that was reached, and the state it interrupted.
     fn caught(&mut self) -> Option<(State, Outcome)> {
-        let cpu = &self.vm.cpu;
+        let cpu = &mut self.vm.cpu;
         let vector = cpu.state.eip.checked_sub(KERNEL + HANDLERS + 1)?;
         let vector = u8::try_from(vector).ok()?;
         let with_error = matches!(vector, 8 | 10..=14 | 17);
@@ -247,7 +260,7 @@ impl Guest {
             .read_slice(PhysAddr(at), &mut frame[24 - used as usize..])?;
         let word = |i: usize| u32::from_le_bytes([0, 1, 2, 3].map(|k| frame[4 * i + k]));
         let mut state = State {
-            fxsave: cpu.fpu.fxsave,
+            fxsave: cpu.fpu.image(),
             gpr: [0, 1, 2, 3, 4, 5, 6, 7].map(|r| cpu.state.gpr[r]),
             eip: word(1),
             eflags: word(3),
@@ -272,6 +285,8 @@ impl Subject for Guest {
     fn run(&mut self, case: &Case) -> Run {
         self.load(case);
         let exit = self.vm.run();
+        self.retired[0] += self.vm.counters.interpreted_insns;
+        self.retired[1] += self.vm.counters.compiled_insns;
         let caught = match exit {
             Exit::Halted => self.caught(),
             _ => None,
