@@ -88,6 +88,8 @@ pub fn unit(i: &Insn) -> Option<Unit> {
     });
     match (mm, xmm) {
         (true, true) => Some(Unit::SseMmx),
+        // CVTPS2PI and the like with their source in memory.
+        (true, false) if uses_mxcsr(i.mnemonic) => Some(Unit::SseMmx),
         (true, false) => Some(Unit::Mmx),
         (false, true) => Some(Unit::Sse),
         (false, false) => x87.then_some(Unit::X87),

@@ -98,7 +98,7 @@ impl Thunks {
         let host = thunk::host_form(i);
         let info = thunk::info(&host);
         let mut plan = plan::plan(i, unit, &host, &info, Entry::NONE);
-        let code = thunk::generate(&host, &info, &plan)?;
+        let code = thunk::generate(&host, &thunk::xmm_registers(&info), &plan)?;
         if self.arena.is_none() {
             self.arena = Some(Arena::new(ARENA_BYTES).ok()?);
         }

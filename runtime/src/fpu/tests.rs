@@ -1,5 +1,7 @@
 //! Sequences on a CPU with flat segments and no paging, against known values.
 
+mod random;
+
 use super::dispatch;
 use crate::clock::FakeClock;
 use crate::console::BufferConsole;

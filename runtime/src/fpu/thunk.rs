@@ -68,10 +68,14 @@ pub fn info(h: &Instruction) -> InstructionInfo {
 }
 
 /// The machine code of the thunk around `h`, or `None` if the host has no such
-/// instruction.
-pub fn generate(h: &Instruction, info: &InstructionInfo, plan: &Plan) -> Option<Vec<u8>> {
+/// instruction. `registers` are the XMM registers to load and store.
+pub fn generate(
+    h: &Instruction,
+    registers: &[(Register, OpAccess)],
+    plan: &Plan,
+) -> Option<Vec<u8>> {
     let mut code = Code64(Encoder::new(64));
-    for (r, access) in xmm_registers(info) {
+    for &(r, access) in registers {
         if access != OpAccess::Write {
             code.op2(Code::Movups_xmm_xmmm128, r, xmm_place(r))?;
         }
@@ -92,7 +96,7 @@ pub fn generate(h: &Instruction, info: &InstructionInfo, plan: &Plan) -> Option<
         code.op1(Code::Stmxcsr_m32, field(offset_of!(State, mxcsr)))?;
         code.op1(Code::Ldmxcsr_m32, field(offset_of!(State, host_mxcsr)))?;
     }
-    for (r, access) in xmm_registers(info) {
+    for &(r, access) in registers {
         if !matches!(access, OpAccess::Read | OpAccess::CondRead) {
             let place = xmm_place(r);
             code.encode(Instruction::with2(Code::Movups_xmmm128_xmm, place, r))?;
@@ -103,16 +107,16 @@ pub fn generate(h: &Instruction, info: &InstructionInfo, plan: &Plan) -> Option<
 }
 
 /// The XMM registers an instruction uses, each once, with all that it does to it.
-fn xmm_registers(info: &InstructionInfo) -> impl Iterator<Item = (Register, OpAccess)> + '_ {
-    (0..8).filter_map(|n| {
-        let r = Register::XMM0 + n;
-        info.used_registers()
-            .iter()
-            .filter(|u| u.register() == r)
-            .map(|u| u.access())
+pub fn xmm_registers(info: &InstructionInfo) -> Vec<(Register, OpAccess)> {
+    let access = |r| {
+        let used = info.used_registers().iter().filter(|u| u.register() == r);
+        used.map(|u| u.access())
             .reduce(|a, b| if a == b { a } else { OpAccess::ReadWrite })
-            .map(|access| (r, access))
-    })
+    };
+    (0..8)
+        .map(|n| Register::XMM0 + n)
+        .filter_map(|r| Some((r, access(r)?)))
+        .collect()
 }
 
 /// A field of [`State`].
