@@ -13,6 +13,7 @@ const CHECKS: &[&str] = &[
     "gates",
     "interrupts",
     "paging",
+    "segments",
     "smc",
     "sysenter",
     "tasks",
@@ -36,5 +37,7 @@ fn build() -> Result<(), String> {
         let check = tools.compile(&format!("{name}.S"))?;
         tools.link("link.ld", &[harness.clone(), check], &format!("{name}.elf"))?;
     }
+    let real = tools.compile("real.S")?;
+    tools.link("real.ld", &[real], "real.bin")?;
     Ok(())
 }

@@ -140,12 +140,12 @@ impl Machine for Cpu {
 
     #[inline(always)]
     fn mulhu(&mut self, a: u32, b: u32) -> u32 {
-        (u64::from(a) * u64::from(b) >> 32) as u32
+        ((u64::from(a) * u64::from(b)) >> 32) as u32
     }
 
     #[inline(always)]
     fn mulhs(&mut self, a: u32, b: u32) -> u32 {
-        (i64::from(a as i32) * i64::from(b as i32) >> 32) as u32
+        ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32
     }
 
     #[inline(always)]

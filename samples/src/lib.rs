@@ -12,6 +12,9 @@ pub const FAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.elf")
 /// error codes and CR2, and instructions that fault half-way.
 pub const PAGING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/paging.elf"));
 
+/// Segmentation: bases, limits, rights, descriptors, 16-bit code and stacks.
+pub const SEGMENTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/segments.elf"));
+
 /// Self-modifying code: by every store, hot and cold, through aliases and remapping.
 pub const SMC: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/smc.elf"));
 
@@ -28,6 +31,13 @@ pub const SYSENTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sysenter.e
 /// Hardware task switches: task gates, CALL, JMP and IRET between tasks.
 pub const TASKS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tasks.elf"));
 
+/// Real mode, and the ways between it, protected and unreal mode: a flat image
+/// to be placed at [`REAL_START`] and entered there, CS being 0.
+pub const REAL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/real.bin"));
+
+/// Where [`REAL`] is loaded and entered.
+pub const REAL_START: u32 = 0x7c00;
+
 /// What the guests write to port F4h when every check has passed.
 pub const PASSED: u8 = 0x10;
 
@@ -38,6 +48,7 @@ pub fn all() -> &'static [(&'static str, &'static [u8])] {
         ("gates", GATES),
         ("interrupts", INTERRUPTS),
         ("paging", PAGING),
+        ("segments", SEGMENTS),
         ("smc", SMC),
         ("sysenter", SYSENTER),
         ("tasks", TASKS),

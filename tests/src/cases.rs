@@ -56,10 +56,20 @@ pub fn all() -> Vec<Named> {
         (Family::Branch, protected::FAULTS),
         (Family::Sse2, vector::VECTOR),
     ];
-    let rows = tables
-        .iter()
-        .flat_map(|(family, rows)| rows.iter().map(move |row| (*family, row)));
-    rows.map(|(family, row)| named(family, row)).collect()
+    let named = |(family, rows)| table(family, rows);
+    tables.into_iter().flat_map(named).collect()
+}
+
+/// The cases in which ring1 is known to differ from the CPU.
+///
+/// # Panics
+/// If a row is not well formed.
+pub fn open() -> Vec<Named> {
+    table(Family::Branch, protected::OPEN)
+}
+
+fn table(family: Family, rows: &[Row]) -> Vec<Named> {
+    rows.iter().map(|row| named(family, row)).collect()
 }
 
 fn named(family: Family, row: &Row) -> Named {

@@ -138,6 +138,12 @@ impl Draft {
         {
             return false;
         }
+        // A register that leads somewhere already may lead back.
+        let indirect = matches!(insn.mnemonic(), Mnemonic::Jmp | Mnemonic::Call)
+            && insn.op0_kind() == OpKind::Register;
+        if indirect && !self.registers.is_undecided(insn.op0_register().number()) {
+            return false;
+        }
         self.set_immediates(&insn, &offsets, &mut bytes);
         let mut registers = self.registers.clone();
         if !registers.place(&mut self.rng, &insn, &offsets, &mut bytes) {

@@ -81,7 +81,7 @@ impl Judge {
     /// Runs `case` on both sides as it is.
     pub fn compare(&mut self, case: &Case, subject: &mut dyn Subject) -> Verdict {
         let host = Subject::run(&mut self.silicon, case);
-        if runs_data(&host.outcome) {
+        if runs_data(&host.outcome) || host.outcome == Outcome::Hung {
             return Verdict::Skipped;
         }
         let tier = subject.run(case);
@@ -104,18 +104,25 @@ impl Judge {
         self.silicon.load(case);
         let states = self.silicon.trace(&case.code, &case.entry, TRACE_LIMIT);
         let mut undefined = Undefined::default();
-        let executed = states.len().saturating_sub(2);
-        for state in &states[..executed] {
+        // The last state is the exception's, the one before it that of the
+        // instruction which raised it.
+        let (executed, raising) = states.split_at(states.len().saturating_sub(2));
+        for state in executed {
             if let Some(insn) = case.instruction_at(state.eip) {
                 undefined.step(&insn, Some(state));
             }
         }
         use Mnemonic::*;
-        let last = states.last().and_then(|s| case.instruction_at(s.eip));
+        let before = raising.first();
+        let last = before.and_then(|state| case.instruction_at(state.eip));
+        if let Some(insn) = &last {
+            undefined.everything |= undefined.reads_undefined(insn, before);
+        }
         let last = last.map_or(INVALID, |insn| insn.mnemonic());
         Allowed {
             undefined,
             partial_stores: matches!(last, Pusha | Pushad | Enter | Maskmovq | Maskmovdqu),
+            partial_loads: matches!(last, Popa | Popad),
             either_operand: matches!(last, Cmpsb | Cmpsw | Cmpsd),
         }
     }
@@ -185,6 +192,8 @@ pub struct Allowed {
     pub undefined: Undefined,
     /// The last instruction faulted and may have stored part of its data.
     pub partial_stores: bool,
+    /// It faulted and may have loaded part of the general registers.
+    pub partial_loads: bool,
     /// It has two memory operands and either may be the one that faulted.
     pub either_operand: bool,
 }
@@ -193,7 +202,7 @@ pub struct Allowed {
 pub fn compare(case: &Case, host: &Run, tier: &Run, allowed: &Allowed) -> Option<Difference> {
     let mut lines = Vec::new();
     let seen = |run: &Run| comparable(run.outcome, allowed);
-    if seen(host) != seen(tier) {
+    if seen(host) != seen(tier) && !across_4_gib(host.outcome, tier.outcome) {
         lines.push(format!(
             "outcome  {}  {}",
             Shown(host.outcome),
@@ -202,7 +211,11 @@ pub fn compare(case: &Case, host: &Run, tier: &Run, allowed: &Allowed) -> Option
     }
     let names = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
     let pairs = host.state.gpr.iter().zip(&tier.state.gpr);
+    let loaded = |name: &str| allowed.partial_loads && name != "esp";
     for (name, (h, t)) in names.iter().zip(pairs).filter(|(_, (h, t))| h != t) {
+        if loaded(name) {
+            continue;
+        }
         lines.push(format!("{name}      {h:08x}  {t:08x}"));
     }
     if host.state.eip != tier.state.eip {
@@ -238,10 +251,40 @@ fn comparable(outcome: Outcome, allowed: &Allowed) -> Outcome {
         } => Outcome::Trap {
             vector: 14,
             error: error & !FETCH,
-            addr: if allowed.either_operand { 0 } else { addr },
+            addr: match allowed {
+                Allowed {
+                    either_operand: true,
+                    ..
+                } => 0,
+                Allowed {
+                    partial_loads: true,
+                    ..
+                }
+                | Allowed {
+                    partial_stores: true,
+                    ..
+                } => addr & !0xfff,
+                _ => addr,
+            },
         },
         other => other,
     }
+}
+
+/// QUIRK: an operand across the end of a flat 4 GiB segment is a page fault in
+/// ring1, not the segment's #GP or #SS; `cases::open` has it.
+fn across_4_gib(host: Outcome, tier: Outcome) -> bool {
+    use Outcome::Trap;
+    let limit = matches!(
+        host,
+        Trap {
+            vector: 12 | 13,
+            error: 0,
+            ..
+        }
+    );
+    let near_end = |addr: u32| addr.wrapping_add(16) < 32;
+    limit && matches!(tier, Trap { vector: 14, addr, .. } if near_end(addr))
 }
 
 /// The fields 32-bit code can see, without the x87 instruction and data pointers.
@@ -315,6 +358,7 @@ impl fmt::Display for Shown {
             } => write!(f, "#PF({error:x}) at {addr:08x}"),
             Outcome::Trap { vector, error, .. } => write!(f, "vector {vector} ({error:x})"),
             Outcome::Hung => f.write_str("hung"),
+            Outcome::Stopped => f.write_str("stopped"),
         }
     }
 }

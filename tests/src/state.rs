@@ -116,6 +116,8 @@ pub enum Outcome {
     },
     /// No exception came within the time limit.
     Hung,
+    /// The machine stopped otherwise, as by a triple fault.
+    Stopped,
 }
 
 impl Outcome {

@@ -9,7 +9,7 @@
 //! the block, which stays interpreted, and the contexts, which are made anew.
 
 use crate::block::Block;
-use crate::emit::{self, Emitted, Job, Scratch, loc};
+use crate::emit::{self, Job, Scratch, loc};
 use crate::error::CompileError;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
@@ -198,7 +198,14 @@ impl Compiler {
     }
 
     fn compile_block(&mut self, request: &CompileRequest) -> Result<HostCode, CompileError> {
-        let emitted = self.emit(request);
+        let job = Job {
+            block: request.block,
+            link_base: request.link_base,
+            callout_base: request.callout_base,
+            block_signature: &self.block_signature,
+            callout_signature: &self.callout_signature,
+        };
+        let emitted = emit::emit(&mut self.ctx, &mut self.scratch, &job);
         let clif = request.listing.then(|| self.ctx.func.display().to_string());
         let bytes = self.generate()?;
         let parts = self.parts();
@@ -218,27 +225,6 @@ impl Compiler {
             clif,
             callouts: emitted.callouts,
         })
-    }
-
-    /// Emits the block, again with a forced callout for each instruction that
-    /// turns out not to be redoable.
-    fn emit(&mut self, request: &CompileRequest) -> Emitted {
-        let mut force_callout = Vec::new();
-        loop {
-            self.ctx.clear();
-            let job = Job {
-                block: request.block,
-                link_base: request.link_base,
-                callout_base: request.callout_base,
-                force_callout: &force_callout,
-                block_signature: &self.block_signature,
-                callout_signature: &self.callout_signature,
-            };
-            match emit::emit(&mut self.ctx.func, &mut self.scratch, &job) {
-                Ok(emitted) => return emitted,
-                Err(emit::NotRedoable(index)) => force_callout.push(index),
-            }
-        }
     }
 
     /// Compiles a small function of two arguments.

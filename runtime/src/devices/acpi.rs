@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use crate::bus::Device;
+use crate::bus::{Device, undriven};
 use crate::clock::Clock;
 use crate::devices::pc::PcEvent;
 use crate::irq::IrqPin;
@@ -178,7 +178,10 @@ pub const RESET_VALUE: u8 = RESET_CPU | RESET_SYSTEM;
 const RESET_SYSTEM: u8 = 0x02;
 const RESET_CPU: u8 = 0x04;
 
-/// The chipset's reset control register.
+/// The chipset's reset control register, at offset 1.
+///
+/// It shares four ports with the PCI configuration address: an access that
+/// begins at offset 0 is meant for that, and this board has no PCI.
 #[derive(Debug, Default)]
 pub struct ResetControl {
     value: u8,
@@ -193,11 +196,18 @@ impl ResetControl {
 }
 
 impl Device for ResetControl {
-    fn read(&mut self, _offset: u16, _size: u8) -> u32 {
-        u32::from(self.value)
+    fn read(&mut self, offset: u16, size: u8) -> u32 {
+        if offset == 0 {
+            undriven(size)
+        } else {
+            u32::from(self.value)
+        }
     }
 
-    fn write(&mut self, _offset: u16, _size: u8, value: u32) {
+    fn write(&mut self, offset: u16, _size: u8, value: u32) {
+        if offset == 0 {
+            return;
+        }
         let value = value as u8;
         // RST_CPU acts when it rises.
         if value & RESET_CPU != 0 && self.value & RESET_CPU == 0 {
@@ -261,10 +271,10 @@ mod tests {
     #[test]
     fn reset_bit_acts_when_it_rises() {
         let mut reset = ResetControl::default();
-        reset.write(0, 1, 0x02);
+        reset.write(1, 1, 0x02);
         assert_eq!(reset.take_event(), None);
-        reset.write(0, 1, u32::from(RESET_VALUE));
+        reset.write(1, 1, u32::from(RESET_VALUE));
         assert_eq!(reset.take_event(), Some(PcEvent::Reset));
-        assert_eq!(reset.read(0, 1), 0x06);
+        assert_eq!(reset.read(1, 1), 0x06);
     }
 }

@@ -76,7 +76,7 @@ pub static PORTS: [PortRange; 17] = {
         ports(0x4D0, 2, Pic, 4, Narrow),            // edge/level control
         ports(POWER_PORT, 6, Power, 0, Wide),       // PM1a event and control
         ports(POWER_PORT + 8, 4, Power, 8, Wide),   // power management timer
-        ports(RESET_PORT, 1, ResetControl, 0, Narrow),
+        ports(RESET_PORT - 1, 2, ResetControl, 0, Wide),
     ]
 };
 

@@ -154,6 +154,16 @@ fn events() {
     assert_eq!(pc.take_event(), None);
 }
 
+/// Function 4 of any device has the reset bit in the second byte of the address.
+#[test]
+fn probing_for_pci_does_not_reset() {
+    let (mut pc, _clock, _) = board(b"");
+    pc.port_write(0xCF8, 4, 0x8000_0400);
+    assert!(!pc.has_event());
+    assert_eq!(pc.port_read(0xCF8, 4), 0xFFFF_FFFF);
+    assert_eq!(pc.port_read(0xCFC, 4), 0xFFFF_FFFF);
+}
+
 #[test]
 fn ledger_counts_by_device() {
     let (mut pc, _clock, captured) = board(b"");

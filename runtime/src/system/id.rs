@@ -70,7 +70,7 @@ const BASE_FEATURES: u32 = feature::DE
 
 /// x87 and vectors run on the host's own units, on x86-64 hosts.
 const VECTOR_FEATURES: u32 = if cfg!(target_arch = "x86_64") {
-    feature::FPU | feature::FXSR
+    feature::FPU | feature::CLFSH | feature::MMX | feature::FXSR | feature::SSE | feature::SSE2
 } else {
     0
 };

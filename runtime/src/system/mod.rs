@@ -30,6 +30,9 @@ pub mod task;
 pub mod tss;
 pub mod verify;
 
+#[cfg(test)]
+mod tests;
+
 pub use debug::single_step_trap;
 pub use interrupt::{Event, deliver};
 

@@ -154,15 +154,24 @@ iret_checks:
 2:      trapped "ring 3: IRET to ring 3", RING3_DONE, NO_ERROR, 2b
         ret
 
+/* Enters ring 3 with these flags, and with DS and ES of ring 0. */
+        .macro  enter_ring3_with eflags, entry
+        pushl   $USER_DS
+        pushl   $user_stack_top
+        pushl   $\eflags
+        pushl   $USER_CS
+        pushl   $\entry
+        iret
+        .endm
+
 /* Going outward, segment registers that ring 3 may not have become null. */
 iret_outward:
         movl    $KERNEL_DS, %eax
         movl    %eax, %fs
-        movl    %eax, %ds
         movl    $USER_DS, %eax
         movl    %eax, %gs
         will_trap
-        enter_ring3 1f
+        enter_ring3_with 2, 1f
 1:      movl    %ds, %eax
         movl    %es, %ebx
         movl    %fs, %ecx
@@ -180,15 +189,6 @@ iret_outward:
         ret
 
 /* EFLAGS in ring 3: IOPL never changes, IF only if CPL <= IOPL. */
-        .macro  enter_ring3_with eflags, entry
-        pushl   $USER_DS
-        pushl   $user_stack_top
-        pushl   $\eflags
-        pushl   $USER_CS
-        pushl   $\entry
-        iret
-        .endm
-
 flags_by_ring:
         will_trap
         enter_ring3_with 2, 1f

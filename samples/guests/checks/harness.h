@@ -120,9 +120,14 @@
         jne     \label
         .endm
 
-/* Enters ring 3 at `entry` with the general registers as they are; to be
- * put between will_trap and trapped, since only a trap brings us back. */
+/* Enters ring 3 at `entry` with the general registers as they are; to be put
+ * between will_trap and trapped, since only a trap brings us back. DS and ES
+ * are ring 3's: IRET would make those of ring 0 null. */
         .macro  enter_ring3 entry
+        pushl   $USER_DS
+        popl    %ds
+        pushl   $USER_DS
+        popl    %es
         pushl   $USER_DS
         pushl   $user_stack_top
         pushl   $0x002

@@ -15,6 +15,7 @@
         .set    CMOS_DATA, 0x71
         .set    IRQ0, 0x20              /* vectors */
         .set    IRQ4, 0x24
+        .set    IRQ7, 0x27
         .set    IRQ8, 0x28
         .set    CASCADE, 0x04
 
@@ -77,7 +78,11 @@ count_irq0:                     /* the plainest handler */
         popl    %eax
         iret
 
+spurious_irq7:                  /* a request withdrawn: no EOI */
+        iret
+
 timer:
+        gate    IRQ7, spurious_irq7, INTERRUPT_GATE
         gate    IRQ0, count_irq0, INTERRUPT_GATE
         movl    $0, ticks
         call    raise_irq0

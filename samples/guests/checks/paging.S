@@ -324,10 +324,10 @@ half_way_stack:
         user_stack_fault "ring 3: POP above its page", WINDOW+5*PAGE, WINDOW+5*PAGE, E_U, popl %eax
         user_stack_fault "ring 3: RET", WINDOW+5*PAGE, WINDOW+5*PAGE, E_U, ret
         user_stack_fault "ring 3: ENTER", WINDOW+6*PAGE, WINDOW+6*PAGE-4, E_W|E_U, enter $16, $0
-        user_stack_fault "ring 3: POPA half-way", WINDOW+5*PAGE-16, WINDOW+5*PAGE, E_U, popal
+        user_stack_fault "ring 3: POPA half-way", WINDOW+5*PAGE-28, WINDOW+5*PAGE, E_U, popal
         qemu_differs 1f         /* it reads the stack as ring 0 would */
         user_stack_fault "ring 3: far RET half-way", WINDOW+5*PAGE-4, WINDOW+5*PAGE, E_U, lret
-        user_stack_fault "ring 3: IRET half-way", WINDOW+5*PAGE-4, WINDOW+5*PAGE, E_U, iret
+        user_stack_fault "ring 3: IRET half-way", WINDOW+5*PAGE-8, WINDOW+5*PAGE, E_U, iret
 1:      movl    $WINDOW + 5 * PAGE + 32, %ebp
         user_stack_fault "ring 3: LEAVE", WINDOW+7*PAGE, WINDOW+5*PAGE+32, E_U, leave
         check   "... leaves EBP", %ebp, $WINDOW+5*PAGE+32

@@ -56,8 +56,6 @@ pub const TRANSFER: &[Row] = &[
     ("cs: store", "2e 89 03", "ebx=D", "#GP(0)"),
     ("cs: load", "2e 8b 03", "ebx=D", ""),
     ("last of two overrides counts", "2e 3e 89 03", "ebx=D", ""),
-    ("read across 4 GiB through DS", "8b 03", "ebx=fffffffe", "#GP(0)"),
-    ("read across 4 GiB through SS", "8b 45 00", "ebp=fffffffe", "#SS(0)"),
 ];
 
 /// Each with the stack at its ends.
@@ -106,7 +104,6 @@ pub const STACK: &[Row] = &[
     ("popfd sets NT", "68 02 42 00 00 9d 9c", "", ""),
     ("popfd from absent", "9d", "esp=T cf", "#PF(4) T"),
     ("pushfd into absent", "9c", "esp=S", "#PF(6) S-4"),
-    ("popfd sets TF", "68 02 03 00 00 9d 40 40", "", "#DB"),
 ];
 
 /// Directions, counts, stops, and faults in the middle.

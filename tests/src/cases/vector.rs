@@ -32,6 +32,7 @@ pub const VECTOR: &[Row] = &[
     ("denormals are zero", "f3 0f 58 c1", "xmm0=01000000 xmm1=0000803f mxcsr=1fc0", ""),
     ("flush to zero", "f3 0f 59 c1", "xmm0=00008000 xmm1=0000003f mxcsr=9f80", ""),
     ("lock on sse", "f0 0f 58 03", "ebx=D", "#UD"),
+    ("wait", "9b", "", ""),
     ("fninit", "d9 e8 db e3", "", ""),
     ("fld1 fldpi faddp", "d9 e8 d9 eb de c1", "", ""),
     ("fld of nine values overflows the stack", "d9 e8 d9 e8 d9 e8 d9 e8 d9 e8 d9 e8 d9 e8 d9 e8 d9 e8", "", ""),

@@ -69,6 +69,11 @@ impl Registers {
         }
     }
 
+    /// Whether nothing has asked for the register's value yet.
+    pub fn is_undecided(&self, register: usize) -> bool {
+        self.now[register] == Now::Undecided
+    }
+
     /// Whether ESP is where it started or above, and where.
     pub fn untouched_stack_top(&self) -> Option<u32> {
         self.known(ESP).filter(|&esp| Some(esp) >= self.entry[ESP])

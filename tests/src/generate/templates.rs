@@ -220,6 +220,7 @@ fn integer_family(insn: &Instruction) -> Family {
         Pushf | Pushfd | Popf | Popfd | Lahf | Sahf | Clc | Stc | Cmc | Cld | Std | Salc => {
             Family::Flagops
         }
+        Wait => Family::X87,
         Into | Bound => Family::Branch,
         _ if insn.flow_control() != FlowControl::Next => Family::Branch,
         _ => Family::Transfer,

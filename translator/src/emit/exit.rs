@@ -61,7 +61,7 @@ impl Emitter<'_> {
             return;
         }
         if self.stored_in_insn {
-            self.unredoable = true;
+            self.unredoable.get_or_insert(self.index);
         }
         let exit = match self.interval.exit {
             Some(block) => block,

@@ -13,12 +13,14 @@
 //! The compare covers both reasons to leave: −cross is 0 or the largest multiple
 //! of the page size there is, and entries are such multiples. What was looked up
 //! is remembered by root and offset until the next callout, so the store of a
-//! read-modify-write and repeated accesses to a place need no second check.
+//! read-modify-write and repeated accesses to a place need no second check, and
+//! [`super::plan`] lets one check cover neighbouring places.
 //!
 //! Invariant: a guest address enters host arithmetic only zero-extended from 32
 //! bits, and a permitted entry is used only for the page it was looked up for.
 
 use super::Emitter;
+use super::plan::{Access, Range};
 use super::value::{Bool, Val};
 use crate::insn::{SegReg, Width};
 use crate::mode::Mode;
@@ -39,10 +41,7 @@ pub struct HostAddr {
 struct Lookup {
     /// The root of the address; `None` for constants.
     root: Option<Value>,
-    /// Offset of the first byte from the root.
-    offset: u32,
-    len: u32,
-    writable: bool,
+    range: Range,
     host: Value,
 }
 
@@ -197,30 +196,39 @@ impl Emitter<'_> {
             Val::Imm(k) => (None, k),
             Val::Sum(root, offset) => (Some(root), offset),
         };
+        let number = self.scratch.accesses.len();
+        self.scratch.accesses.push(Access {
+            epoch: self.callouts.len() as u32,
+            root,
+            offset,
+            len,
+            write,
+        });
         let known = self.memory.lookups.iter().find(|known| {
-            let at = offset.wrapping_sub(known.offset);
+            let at = offset.wrapping_sub(known.range.offset);
             known.root == root
-                && (known.writable || !write)
-                && at < known.len
-                && at + len <= known.len
+                && (known.range.write || !write)
+                && at < known.range.len
+                && at + len <= known.range.len
         });
         if let Some(known) = known {
             return HostAddr {
                 base: known.host,
-                disp: offset.wrapping_sub(known.offset) as i32,
+                disp: offset.wrapping_sub(known.range.offset) as i32,
             };
         }
-        let host = self.check_page(linear, len, write);
-        self.memory.lookups.push(Lookup {
-            root,
-            offset,
-            len,
-            writable: write,
-            host,
-        });
+        let range = self.scratch.plan.range(number);
+        let range = range.unwrap_or(Range { offset, len, write });
+        let first = match root {
+            Some(root) => Val::Sum(root, range.offset),
+            None => Val::Imm(range.offset),
+        };
+        let host = self.check_page(first, range.len, range.write);
+        self.memory.lookups.push(Lookup { root, range, host });
+        self.checks += 1;
         HostAddr {
             base: host,
-            disp: 0,
+            disp: offset.wrapping_sub(range.offset) as i32,
         }
     }
 
@@ -259,9 +267,14 @@ impl Emitter<'_> {
         };
         let bad = self.ins().icmp(cc, entry, bound);
         self.exit_if(Bool::Computed(bad));
-        let v = self.value(linear);
-        let v = self.ins().uextend(types::I64, v);
-        self.ins().iadd(entry, v)
+        let linear = match linear {
+            Val::Imm(k) => self.ins().iconst(types::I64, i64::from(k)),
+            Val::Sum(..) => {
+                let v = self.value(linear);
+                self.ins().uextend(types::I64, v)
+            }
+        };
+        self.ins().iadd(entry, linear)
     }
 
     fn table(&mut self, write: bool) -> Value {

@@ -16,6 +16,7 @@ mod exit;
 mod flags;
 mod machine;
 mod memory;
+mod plan;
 mod regs;
 mod value;
 
@@ -24,6 +25,7 @@ use crate::insn::Insn;
 use crate::mode::Mode;
 use crate::semantics;
 use crate::state::CpuState;
+use cranelift_codegen::Context;
 use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::ir::{
     AliasRegionData, Function, InsertBuilder, InstBuilder, MemFlagsData, SigRef, Signature, Type,
@@ -58,6 +60,8 @@ pub mod loc {
     use crate::compile::ExitKind;
     use cranelift_codegen::ir::SourceLoc;
 
+    /// Not code.
+    pub const NOTHING: u32 = u32::MAX;
     const EXIT: u32 = 1 << 16;
 
     /// What a piece of host code is for.
@@ -98,6 +102,9 @@ pub const MAX_INSNS: usize = 0xfff;
 pub struct Scratch {
     facts: value::Facts,
     exits: Vec<exit::Exit>,
+    /// The accesses emitted so far, in order.
+    accesses: Vec<plan::Access>,
+    plan: plan::Plan,
 }
 
 /// What to emit, and with which numbers.
@@ -108,8 +115,6 @@ pub struct Job<'a> {
     pub link_base: u32,
     /// Number of the block's first instruction among the callouts.
     pub callout_base: u32,
-    /// Positions of instructions to be carried out by the runtime.
-    pub force_callout: &'a [usize],
     /// Signature of compiled blocks.
     pub block_signature: &'a Signature,
     /// Signature of [`CpuState::callout`].
@@ -123,10 +128,6 @@ pub struct Emitted {
     /// Instructions carried out by the runtime.
     pub callouts: Vec<Callout>,
 }
-
-/// The instruction at this position stores and may then have to leave, so it
-/// cannot be redone: it must be forced to be a callout.
-pub struct NotRedoable(pub usize);
 
 /// Emits CLIF for one block; the [`crate::machine::Machine`] of the compiled tier.
 pub struct Emitter<'a> {
@@ -149,33 +150,64 @@ pub struct Emitter<'a> {
     last_division: divide::LastDivision,
     links: Vec<Link>,
     callouts: Vec<Callout>,
+    /// Number of table checks emitted.
+    checks: usize,
     /// Number of the current instruction.
     index: usize,
     /// An effect since the interval began: the next instruction begins a new one.
     effect: bool,
     /// The current instruction has stored.
     stored_in_insn: bool,
-    /// A check followed a store of the same instruction.
-    unredoable: bool,
+    /// The first instruction in which a check followed a store.
+    unredoable: Option<usize>,
     /// The terminal has been emitted.
     ended: bool,
 }
 
-/// Emits `job` into the empty function `func`.
-///
-/// # Errors
-/// [`NotRedoable`] asks for another attempt with an instruction forced to be a callout.
-pub fn emit(func: &mut Function, scratch: &mut Scratch, job: &Job) -> Result<Emitted, NotRedoable> {
+/// Emits `job` into `ctx`.
+pub fn emit(ctx: &mut Context, scratch: &mut Scratch, job: &Job) -> Emitted {
+    let mut force_callout = Vec::new();
+    loop {
+        // Once to see the accesses …
+        scratch.plan.clear();
+        let attempt = pass(ctx, scratch, job, &force_callout);
+        let mut plan = std::mem::take(&mut scratch.plan);
+        plan.make(&scratch.accesses);
+        let better = plan.checks() < attempt.checks;
+        scratch.plan = plan;
+        // … and again if one check can cover several.
+        let attempt = match better {
+            true => pass(ctx, scratch, job, &force_callout),
+            false => attempt,
+        };
+        match attempt.unredoable {
+            Some(index) => force_callout.push(index),
+            None => return attempt.emitted,
+        }
+    }
+}
+
+/// One attempt at emitting a block.
+struct Attempt {
+    emitted: Emitted,
+    /// Number of table checks.
+    checks: usize,
+    /// An instruction that stores and may then have to leave, so that it could
+    /// not be redone: it must be a callout.
+    unredoable: Option<usize>,
+}
+
+/// Emits the block by the plan in `scratch`.
+fn pass(ctx: &mut Context, scratch: &mut Scratch, job: &Job, force_callout: &[usize]) -> Attempt {
+    ctx.clear();
     scratch.facts.clear();
     scratch.exits.clear();
-    let mut emitter = Emitter::new(func, scratch, job);
+    scratch.accesses.clear();
+    let mut emitter = Emitter::new(&mut ctx.func, scratch, job);
     emitter.spend_budget();
     emitter.begin_interval(0);
     for (index, insn) in job.block.insns.iter().enumerate() {
-        emitter.instruction(index, insn, job.force_callout.contains(&index));
-        if emitter.unredoable {
-            return Err(NotRedoable(index));
-        }
+        emitter.instruction(index, insn, force_callout.contains(&index));
         if emitter.ended {
             break;
         }
@@ -186,10 +218,14 @@ pub fn emit(func: &mut Function, scratch: &mut Scratch, job: &Job) -> Result<Emi
         emitter.go_to(last.next_eip);
     }
     emitter.emit_exits();
-    Ok(Emitted {
-        links: emitter.links,
-        callouts: emitter.callouts,
-    })
+    Attempt {
+        emitted: Emitted {
+            links: emitter.links,
+            callouts: emitter.callouts,
+        },
+        checks: emitter.checks,
+        unredoable: emitter.unredoable,
+    }
 }
 
 impl<'a> Emitter<'a> {
@@ -222,10 +258,11 @@ impl<'a> Emitter<'a> {
             last_division: None,
             links: Vec::new(),
             callouts: Vec::new(),
+            checks: 0,
             index: 0,
             effect: false,
             stored_in_insn: false,
-            unredoable: false,
+            unredoable: None,
             ended: false,
         }
     }
