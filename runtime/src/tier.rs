@@ -119,7 +119,12 @@ impl Tiers {
     /// # Errors
     /// See [`CompileError`].
     pub fn listing(&mut self, block: &Block) -> Result<HostCode, CompileError> {
-        self.compiler.compile(&CompileRequest { block, link_base: 0, callout_base: 0, listing: true })
+        self.compiler.compile(&CompileRequest {
+            block,
+            link_base: 0,
+            callout_base: 0,
+            listing: true,
+        })
     }
 
     /// Installs what the worker has finished.

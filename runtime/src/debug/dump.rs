@@ -18,7 +18,10 @@ pub fn blocks(vm: &mut Vm, at: Option<u32>, hottest: usize) -> anyhow::Result<St
     if let Some(eip) = at {
         let found = vm.cache.iter().filter(|(_, b)| b.key.eip == eip);
         chosen.extend(found.map(|(id, _)| id));
-        anyhow::ensure!(!chosen.is_empty(), "no block that starts at {eip:#010x} has run");
+        anyhow::ensure!(
+            !chosen.is_empty(),
+            "no block that starts at {eip:#010x} has run"
+        );
     }
     chosen.extend(by_heat(vm).into_iter().take(hottest));
     let mut text = String::new();

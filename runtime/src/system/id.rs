@@ -219,7 +219,9 @@ fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
     let value = u64::from(cpu.state.gpr[2]) << 32 | u64::from(cpu.state.gpr[0]);
     match number {
         msr::TSC => {
-            let change = value.wrapping_sub(host_tsc()).wrapping_sub(cpu.sys.tsc_offset);
+            let change = value
+                .wrapping_sub(host_tsc())
+                .wrapping_sub(cpu.sys.tsc_offset);
             adjust_tsc(cpu, change);
         }
         msr::TSC_ADJUST => {
