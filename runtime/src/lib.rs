@@ -1,6 +1,28 @@
 //! The virtual machine: vCPU, tiers, translation cache, devices and loaders.
 
+#![deny(unsafe_code)]
+
+pub mod bus;
+pub mod cache;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod console;
+pub mod debug;
 pub mod devices;
+pub mod embedded;
+pub mod exit;
 pub mod fpu;
+pub mod interp;
+pub mod irq;
+pub mod launch;
+pub mod loader;
+pub mod native;
+pub mod run;
+pub mod stats;
+pub mod summary;
 pub mod system;
+pub mod tags;
+pub mod tier;
 pub mod vcpu;
+pub mod vm;

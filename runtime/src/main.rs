@@ -1,3 +1,120 @@
-//! The ring1 program.
+//! The `ring1` program.
 
-fn main() {}
+use anyhow::Context;
+use clap::Parser;
+use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status};
+use runtime::config::{Tier, VmConfig};
+use runtime::console::{StdioConsole, terminal};
+use runtime::exit::Exit;
+use runtime::{embedded, launch, summary};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
+    let cli = Cli::parse();
+    let status = match &cli.command {
+        None => run_embedded(&VmConfig::default()),
+        Some(Command::Boot(args)) => boot(args),
+        Some(Command::Dump(args)) => dump(args),
+    };
+    match status {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("ring1: {error:#}");
+            ExitCode::from(status::ERROR)
+        }
+    }
+}
+
+fn boot(args: &GuestArgs) -> anyhow::Result<u8> {
+    let config = args.to_config()?;
+    if config.kernel.is_none() {
+        return run_embedded(&config);
+    }
+    let (exit, mut vm) = run(&config)?;
+    if config.stats {
+        eprint!("{}", summary::Summary::of(&mut vm));
+    }
+    Ok(report(exit, &vm))
+}
+
+/// Runs the embedded guest and always shows what the VMM did.
+fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
+    let (exit, mut vm) = run(config)?;
+    print!("{}", summary::Summary::of(&mut vm));
+    Ok(match exit {
+        Exit::DebugExit(embedded::SUCCESS) => status::POWERED_OFF,
+        other => report(other, &vm),
+    })
+}
+
+fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
+    let files = launch::Files::read(config)?;
+    let mut vm = launch::machine(config, |waker| {
+        let console = StdioConsole::new(waker).context("cannot use standard input")?;
+        let quit = console.quit_flag();
+        Ok((Box::new(console), quit))
+    })?;
+    vm.load(&files.image(config))?;
+    let exit = vm.run();
+    terminal::restore();
+    Ok((exit, vm))
+}
+
+/// Says on standard error why the guest ended, unless it ended as it should,
+/// and returns the exit status.
+fn report(exit: Exit, vm: &runtime::vm::Vm) -> u8 {
+    match exit {
+        Exit::PowerOff => status::POWERED_OFF,
+        Exit::Quit => {
+            eprintln!("\nring1: quit");
+            status::POWERED_OFF
+        }
+        Exit::DebugExit(value) => debug_exit_status(value as u8),
+        Exit::Timeout | Exit::Limit => {
+            eprintln!(
+                "\nring1: the {} was reached",
+                if exit == Exit::Timeout {
+                    "timeout"
+                } else {
+                    "instruction limit"
+                }
+            );
+            status::LIMIT_REACHED
+        }
+        Exit::Reset => {
+            eprintln!("\nring1: the guest asked for a reset");
+            status::RESET
+        }
+        Exit::TripleFault => {
+            eprintln!("\nring1: triple fault\n{}", summary::registers(&vm.cpu));
+            status::RESET
+        }
+        Exit::Halted => {
+            eprintln!(
+                "\nring1: the guest halted for good, with interrupts off\n{}",
+                summary::registers(&vm.cpu)
+            );
+            status::RESET
+        }
+    }
+}
+
+fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
+    let mut config = args.guest.to_config()?;
+    config.timeout = Some(args.run_for);
+    // The interpreter counts how often it enters each block.
+    config.tier = Tier::Interp;
+    let files = launch::Files::read(&config)?;
+    let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
+    vm.load(&files.image(&config))?;
+    vm.run();
+    print!(
+        "{}",
+        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count())?
+    );
+    Ok(status::POWERED_OFF)
+}

@@ -9,7 +9,8 @@
 //! runs.
 
 use crate::devices::pc::Pc;
-use shadow_mmu::{Access, LinearAddr, PagingRegs, PhysAddr, ShadowMmu, Translation};
+use crate::interp::Op;
+use shadow_mmu::{Access, LinearAddr, PagingRegs, PhysAddr, ShadowMmu, Translation, View};
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::{SegReg, Width};
@@ -113,6 +114,8 @@ pub struct Cpu {
     /// The run loop must look around before the next instruction: mode changed,
     /// code was overwritten, an interrupt or a device event may be pending.
     pub attention: bool,
+    /// A callout stored EIP before it asked for attention.
+    pub eip_stored: bool,
     /// Interrupts are inhibited for one instruction: after STI, MOV SS, POP SS.
     pub interrupt_shadow: bool,
     /// HLT: nothing runs until an interrupt.
@@ -121,6 +124,10 @@ pub struct Cpu {
     pub shutdown: bool,
     /// Guest-physical ranges `(address, length)` of translated code that was written.
     pub code_writes: Vec<(PhysAddr, u32)>,
+    /// Shadow tables of the current address space: supervisor's, user's.
+    views: [View; 2],
+    /// Instructions that compiled code calls out for, by callout index.
+    pub callouts: Vec<Op>,
     /// Guest memory and its mappings.
     pub mmu: ShadowMmu,
     /// The devices.
@@ -169,6 +176,9 @@ impl Cpu {
             },
             raised: None,
             attention: false,
+            eip_stored: false,
+            views: [View { read: 0, write: 0 }; 2],
+            callouts: Vec::new(),
             interrupt_shadow: false,
             halted: false,
             shutdown: false,
@@ -219,24 +229,26 @@ impl Cpu {
     /// Must be called after any change of a segment register, CPL, CR0.PE,
     /// EFLAGS.VM or EFLAGS.TF: recomputes the mode bits and picks the view.
     pub fn mode_changed(&mut self) {
-        let mut mode = Mode(0);
         let protected = self.protected();
+        let v86 = self.v86();
+        let mut mode = Mode(0);
         for seg in SegReg::ALL {
             let s = &self.state.seg[seg as usize];
+            // Writable data, or for CS whatever is readable.
             let rights = match seg {
                 SegReg::Cs => s.readable(),
-                _ => s.readable() && s.writable(),
+                _ => s.writable(),
             };
-            let unlimited = s.lo == 0 && s.hi == u32::MAX && rights;
+            let unlimited = (s.lo == 0) & (s.hi == u32::MAX) & rights;
             mode = mode.with_segment(seg, unlimited, s.base == 0);
         }
         let default32 =
             |seg: SegReg| self.state.seg[seg as usize].attributes & Segment::DEFAULT32 != 0;
         let mut bits = mode.0;
-        if default32(SegReg::Cs) && !self.v86() {
+        if default32(SegReg::Cs) && !v86 {
             bits |= Mode::CODE32;
         }
-        if default32(SegReg::Ss) && !self.v86() {
+        if default32(SegReg::Ss) && !v86 {
             bits |= Mode::STACK32;
         }
         if self.sys.cpl == 3 {
@@ -265,12 +277,13 @@ impl Cpu {
             nx: self.sys.efer >> 11 & 1 != 0,
             pae_pdptes: self.sys.pdptes,
         });
+        self.views = [self.mmu.view(false), self.mmu.view(true)];
         self.update_view();
         self.request_attention();
     }
 
     fn update_view(&mut self) {
-        let view = self.mmu.view(self.sys.cpl == 3);
+        let view = self.views[usize::from(self.sys.cpl == 3)];
         self.state.read_table = view.read;
         self.state.write_table = view.write;
     }
@@ -318,8 +331,10 @@ impl Cpu {
         access: Access,
     ) -> Result<LinearAddr, Exception> {
         let s = &self.state.seg[seg as usize];
-        let unlimited =
-            self.mode().unlimited(seg) && (access != Access::Write || seg != SegReg::Cs);
+        // An operand that wraps around the end of even the largest segment is outside it.
+        let unlimited = self.mode().unlimited(seg)
+            && (access != Access::Write || seg != SegReg::Cs)
+            && offset.checked_add(bytes - 1).is_some();
         if !unlimited && !self.segment_allows(s, offset, bytes, access) {
             return Err(match seg {
                 SegReg::Ss => Exception::StackFault(0),
@@ -344,7 +359,22 @@ impl Cpu {
     ///
     /// # Errors
     /// #PF.
+    #[inline]
     pub fn read_linear(
+        &mut self,
+        addr: LinearAddr,
+        w: Width,
+        user: bool,
+    ) -> Result<u32, Exception> {
+        if let Some(v) = self.shadow_read(self.views[usize::from(user)].read, addr.0, w) {
+            return Ok(v);
+        }
+        self.read_linear_slow(addr, w, user)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_linear_slow(
         &mut self,
         addr: LinearAddr,
         w: Width,
@@ -364,7 +394,23 @@ impl Cpu {
     ///
     /// # Errors
     /// #PF.
+    #[inline]
     pub fn write_linear(
+        &mut self,
+        addr: LinearAddr,
+        w: Width,
+        v: u32,
+        user: bool,
+    ) -> Result<(), Exception> {
+        if self.shadow_write_in(self.views[usize::from(user)].write, addr.0, w, v) {
+            return Ok(());
+        }
+        self.write_linear_slow(addr, w, v, user)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_linear_slow(
         &mut self,
         addr: LinearAddr,
         w: Width,
@@ -452,7 +498,7 @@ impl Cpu {
 
     /// Writes guest-physical memory as a device or the CPU would: traces fire.
     pub fn write_phys(&mut self, phys: PhysAddr, bytes: &[u8]) {
-        if self.mmu.write_ram(phys, bytes).is_some() {
+        if self.mmu.ram().write_slice(phys, bytes).is_some() {
             self.after_write(phys, bytes.len() as u32);
         } else {
             for (k, &byte) in bytes.iter().enumerate() {
@@ -480,6 +526,51 @@ impl Cpu {
             })
     }
 
+    /// Reads through a shadow table of this CPU, if it permits the whole access.
+    #[inline(always)]
+    #[allow(unsafe_code)] // The inline shadow-table access.
+    pub(crate) fn shadow_read(&self, table: u64, addr: u32, w: Width) -> Option<u32> {
+        let entry = shadow_entry(table, addr);
+        if entry == 0 || addr & 0xfff > 0x1000 - w.bytes() {
+            return None;
+        }
+        let host = entry.wrapping_add(u64::from(addr)) as *const u8;
+        // SAFETY: a nonzero entry maps the whole page to guest RAM (invariant 5),
+        // and the access stays in the page.
+        Some(unsafe {
+            match w {
+                Width::B => u32::from(host.read()),
+                Width::W => u32::from(host.cast::<u16>().read_unaligned()),
+                Width::D => host.cast::<u32>().read_unaligned(),
+            }
+        })
+    }
+
+    /// Writes through the current view, if it permits the whole access.
+    #[inline(always)]
+    pub(crate) fn shadow_write(&mut self, addr: u32, w: Width, v: u32) -> bool {
+        self.shadow_write_in(self.state.write_table, addr, w, v)
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)] // The inline shadow-table access.
+    fn shadow_write_in(&mut self, table: u64, addr: u32, w: Width, v: u32) -> bool {
+        let entry = shadow_entry(table, addr);
+        if entry == 0 || addr & 0xfff > 0x1000 - w.bytes() {
+            return false;
+        }
+        let host = entry.wrapping_add(u64::from(addr)) as *mut u8;
+        // SAFETY: as in `shadow_read`; a write entry permits writing.
+        unsafe {
+            match w {
+                Width::B => host.write(v as u8),
+                Width::W => host.cast::<u16>().write_unaligned(v as u16),
+                Width::D => host.cast::<u32>().write_unaligned(v),
+            }
+        }
+        true
+    }
+
     /// Reads within one page from where `t` says.
     fn read_at(&mut self, t: &Translation, w: Width) -> u32 {
         let mut bytes = [0; 4];
@@ -498,7 +589,8 @@ impl Cpu {
         let bytes = v.to_le_bytes();
         if self
             .mmu
-            .write_ram(t.phys, &bytes[..w.bytes() as usize])
+            .ram()
+            .write_slice(t.phys, &bytes[..w.bytes() as usize])
             .is_some()
         {
             if t.traced {
@@ -512,10 +604,22 @@ impl Cpu {
 
     /// Tells the MMU, and the run loop if code was hit, that memory changed.
     fn after_write(&mut self, phys: PhysAddr, len: u32) {
+        let epoch = self.mmu.fetch_epoch();
         let effect = self.mmu.note_write(phys, len);
         if effect.code {
             self.code_writes.push((phys, len));
+        }
+        if effect.code || epoch != self.mmu.fetch_epoch() {
             self.request_attention();
         }
     }
+}
+
+/// Entry of the page of `addr` in a shadow table.
+#[inline(always)]
+#[allow(unsafe_code)] // The inline shadow-table access.
+fn shadow_entry(table: u64, addr: u32) -> u64 {
+    // SAFETY: `table` is a table of the current address space, which has 2^20
+    // entries and lives until the next `set_paging`; `addr >> 12` is below that.
+    unsafe { (table as *const u64).add((addr >> 12) as usize).read() }
 }

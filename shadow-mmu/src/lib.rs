@@ -1,114 +1,68 @@
-//! Stub of the interface, replaced by the real crate.
-#![allow(missing_docs, unused_variables)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinearAddr(pub u32);
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PhysAddr(pub u64);
-#[derive(Debug)]
-pub struct Error;
-pub struct GuestRam;
-impl GuestRam {
-    pub fn new(bytes: u64) -> Result<Self, Error> {
-        Err(Error)
-    }
-    pub fn bytes(&self) -> u64 {
-        0
-    }
-    pub fn host(&self, p: PhysAddr, len: u32) -> Option<*mut u8> {
-        None
-    }
-    pub fn read_slice(&self, p: PhysAddr, b: &mut [u8]) -> Option<()> {
-        None
-    }
-    pub fn write_slice(&mut self, p: PhysAddr, b: &[u8]) -> Option<()> {
-        None
-    }
-    pub fn read_u32(&self, p: PhysAddr) -> Option<u32> {
-        None
-    }
-    pub fn read_u64(&self, p: PhysAddr) -> Option<u64> {
-        None
-    }
-}
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PagingRegs {
-    pub cr0: u32,
-    pub cr3: u32,
-    pub cr4: u32,
-    pub nx: bool,
-    pub pae_pdptes: [u64; 4],
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Write,
-    Fetch,
-}
-#[derive(Clone, Copy, Debug)]
-pub struct PageFault {
-    pub addr: LinearAddr,
-    pub error: u16,
-}
-#[derive(Clone, Copy, Debug)]
-pub struct Translation {
-    pub phys: PhysAddr,
-    pub host: Option<*mut u8>,
-    pub traced: bool,
-}
-#[derive(Clone, Copy, Debug)]
-pub struct View {
-    pub read: u64,
-    pub write: u64,
-}
-#[derive(Clone, Copy, Debug)]
-pub struct WriteEffect {
-    pub code: bool,
-}
-pub struct ShadowMmu {
-    ram: GuestRam,
-}
-impl ShadowMmu {
-    pub fn new(ram: GuestRam) -> Result<Self, Error> {
-        Ok(Self { ram })
-    }
-    pub fn ram(&self) -> &GuestRam {
-        &self.ram
-    }
-    pub fn write_ram(&mut self, p: PhysAddr, b: &[u8]) -> Option<()> {
-        self.ram.write_slice(p, b)
-    }
-    pub fn set_paging(&mut self, r: &PagingRegs) {}
-    pub fn view(&self, user: bool) -> View {
-        View { read: 0, write: 0 }
-    }
-    pub fn translate(
-        &mut self,
-        a: LinearAddr,
-        k: Access,
-        user: bool,
-    ) -> Result<Translation, PageFault> {
-        Err(PageFault { addr: a, error: 0 })
-    }
-    pub fn peek(&self, a: LinearAddr) -> Option<PhysAddr> {
-        None
-    }
-    pub fn invlpg(&mut self, a: LinearAddr) {}
-    pub fn flush(&mut self, global: bool) {}
-    pub fn protect_code(&mut self, p: PhysAddr) {}
-    pub fn unprotect_code(&mut self, p: PhysAddr) {}
-    pub fn note_write(&mut self, p: PhysAddr, len: u32) -> WriteEffect {
-        WriteEffect { code: false }
-    }
-    pub fn is_code(&self, p: PhysAddr) -> bool {
-        false
-    }
-    pub fn fetch_epoch(&self) -> u64 {
-        0
-    }
-    pub fn space_id(&self) -> u32 {
-        0
-    }
-}
-pub fn load_pdptes(ram: &GuestRam, cr3: u32) -> Option<[u64; 4]> {
-    None
-}
+//! Guest memory, guest page-table walks and the flat shadow page tables.
+//!
+//! The guest believes in its page tables; generated code wants one load, one test
+//! and one access. Between them stands a *shadow table* per guest address space
+//! and view (user, supervisor): a flat array over all linear pages, with an entry
+//! where the guest's tables permit an access right now.
+//!
+//! ```text
+//!  generated code ──► shadow entry ──► guest memory           the usual case
+//!        │ none
+//!        ▼
+//!   translate ──► walk ──► #PF for the guest                  a true fault
+//!                   │
+//!                   └────► mark A/D, trace, fill entries      a hidden fault
+//!
+//!   store to a traced frame ──► note_write ──► drop what depended on it
+//! ```
+//!
+//! The rule that makes it work: a frame on which any entry depends is
+//! write-traced, that is, no write entry permits it. So every change of a page
+//! table is seen as it happens, entries are never stale, and the tables of many
+//! spaces survive side by side: a CR3 load is a change of base pointer.
+//!
+//! Invariants:
+//! - an entry never grants more than the guest's tables grant now, and exists
+//!   only once the walk has set accessed (for stores: dirty) in them;
+//! - no write entry permits a frame that holds translated code, page tables of a
+//!   cached space, or no RAM;
+//! - memory spent is bounded by the number of spaces, whatever the guest does;
+//! - no guest table, however odd, makes this crate panic.
+//!
+//! Map: [`memory`] guest RAM · `paging`, `entry`, `walk` the guest's tables by the
+//! book · `table`, `space` shadow tables · `trace` what depends on which frame, `writers` what may write it ·
+//! `mmu`, `fill`, `coherence` the three moments: look up, fill, drop · `audit` the
+//! invariants as code.
+
+#![deny(unsafe_code)]
+
+mod addr;
+mod audit;
+mod coherence;
+mod counters;
+mod entry;
+mod error;
+mod fault;
+mod fill;
+mod mapping;
+pub mod memory;
+mod mmu;
+mod paging;
+mod space;
+mod table;
+mod trace;
+mod walk;
+mod writers;
+
+pub use addr::{LinearAddr, PAGE_BYTES, PhysAddr};
+pub use coherence::WriteEffect;
+pub use counters::MmuCounters;
+pub use entry::MAXPHYADDR;
+pub use error::Error;
+pub use fault::{Access, PF_FETCH, PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE, PageFault};
+pub use memory::GuestRam;
+pub use mmu::{ShadowMmu, Translation};
+pub use paging::{
+    CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, PagingRegs, ReservedPdpte, load_pdptes,
+};
+pub use table::View;

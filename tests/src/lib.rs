@@ -1,1 +1,20 @@
-//! tests.
+//! Tests that need a machine, and the parts they share.
+//!
+//! The host CPU is the judge: [`silicon`] runs 32-bit code on it, [`generate`]
+//! makes random sequences, [`cases`] has hand-written ones, [`judge`] compares
+//! what a tier makes of them with what the CPU did, and [`undefined`] knows what
+//! the manual leaves open. [`guest`] is the machine in which a tier runs them.
+//! [`images`] makes broken guest images.
+
+pub mod case;
+pub mod cases;
+pub mod generate;
+pub mod guest;
+pub mod images;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod judge;
+pub mod rng;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod silicon;
+pub mod state;
+pub mod undefined;

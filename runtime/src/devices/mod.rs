@@ -1,36 +1,69 @@
-//! Stub, replaced by the devices.
-#![allow(missing_docs, unused_variables)]
-pub mod pc {
-    pub struct Pc;
-    pub enum PcEvent {
-        PowerOff,
-        Reset,
-        DebugExit(u32),
-    }
-    impl Pc {
-        pub fn port_read(&mut self, port: u16, size: u8) -> u32 {
-            u32::MAX
-        }
-        pub fn port_write(&mut self, port: u16, size: u8, value: u32) {}
-        pub fn mmio_read(&mut self, phys: u64, size: u8) -> u32 {
-            u32::MAX
-        }
-        pub fn mmio_write(&mut self, phys: u64, size: u8, value: u32) {}
-        pub fn poll(&mut self) {}
-        pub fn next_deadline_ns(&self) -> Option<u64> {
-            None
-        }
-        pub fn interrupt_pending(&self) -> bool {
-            false
-        }
-        pub fn acknowledge(&mut self) -> u8 {
-            0
-        }
-        pub fn has_event(&self) -> bool {
-            false
-        }
-        pub fn take_event(&mut self) -> Option<PcEvent> {
-            None
+//! The devices of the PC: plain structs that know only their own offsets.
+//!
+//! Each file is one chip, named after its data sheet. A chip gets the clock
+//! when it is made, drives an `IrqPin` if it can interrupt, and keeps whatever
+//! it wants the machine to do (reset, power off) until the board asks. Only
+//! `pc` knows ports and interrupt numbers. Everything runs on the vCPU thread:
+//! no chip starts a thread or takes a lock.
+//!
+//! Invariant: given the trace of accesses and the clock, every device is
+//! deterministic (ARCHITECTURE, invariant 6); the console's input counts as
+//! part of the trace.
+
+pub mod acpi;
+pub mod cmos;
+pub mod debug;
+pub mod i8042;
+pub mod pc;
+pub mod pic;
+pub mod pit;
+pub mod serial;
+
+/// The devices of the board, in the order of the access ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceId {
+    /// The pair of 8259A interrupt controllers.
+    Pic,
+    /// The 8254 interval timer and system control port B.
+    Pit,
+    /// The MC146818 real-time clock and its memory.
+    Cmos,
+    /// The 16550A of COM1.
+    Serial,
+    /// The keyboard controller and system control port A.
+    I8042,
+    /// ACPI power management registers.
+    Power,
+    /// The reset control register at 0xCF9.
+    ResetControl,
+    /// POST code, debug console and debug exit.
+    Debug,
+}
+
+impl DeviceId {
+    /// All devices; `DeviceId as usize` is the index.
+    pub const ALL: [DeviceId; 8] = [
+        DeviceId::Pic,
+        DeviceId::Pit,
+        DeviceId::Cmos,
+        DeviceId::Serial,
+        DeviceId::I8042,
+        DeviceId::Power,
+        DeviceId::ResetControl,
+        DeviceId::Debug,
+    ];
+
+    /// The name in statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeviceId::Pic => "8259A interrupt controllers",
+            DeviceId::Pit => "8254 timer",
+            DeviceId::Cmos => "MC146818 clock",
+            DeviceId::Serial => "16550A serial port",
+            DeviceId::I8042 => "8042 keyboard controller",
+            DeviceId::Power => "ACPI power management",
+            DeviceId::ResetControl => "reset control",
+            DeviceId::Debug => "debug ports",
         }
     }
 }

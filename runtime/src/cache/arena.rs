@@ -1,0 +1,87 @@
+//! Where compiled code lives: one memory file mapped twice, once writable and
+//! once executable, so that no page is ever both.
+//!
+//! Allocation only bumps a pointer. Code of dropped blocks stays until the
+//! whole arena is cleared, which the cache does when it is full.
+
+#![allow(unsafe_code)] // Maps executable memory.
+
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+/// Alignment of each function.
+const ALIGN: usize = 16;
+
+/// An executable arena; freed when dropped.
+pub struct Arena {
+    writable: *mut u8,
+    executable: *mut u8,
+    bytes: usize,
+    used: usize,
+}
+
+// SAFETY: the mappings are owned by this value alone.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    /// Maps an arena of `bytes` bytes; pages are backed when first written.
+    ///
+    /// # Errors
+    /// What the host says about creating or mapping the memory file.
+    pub fn new(bytes: usize) -> std::io::Result<Self> {
+        let file = memfd_create("ring1-code", MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, bytes as u64)?;
+        let map = |prot| {
+            // SAFETY: a fresh mapping at an address the kernel chooses.
+            unsafe { mmap(null_mut(), bytes, prot, MapFlags::SHARED, &file, 0) }
+        };
+        let writable = map(ProtFlags::READ | ProtFlags::WRITE)?.cast();
+        let executable = map(ProtFlags::READ | ProtFlags::EXEC)?.cast();
+        Ok(Self {
+            writable,
+            executable,
+            bytes,
+            used: 0,
+        })
+    }
+
+    /// Copies `code` in and returns its executable address, or `None` if full.
+    pub fn add(&mut self, code: &[u8]) -> Option<u64> {
+        let start = self.used.next_multiple_of(ALIGN);
+        let end = start
+            .checked_add(code.len())
+            .filter(|&end| end <= self.bytes)?;
+        // SAFETY: `start..end` lies in the mapping and nothing else refers to
+        // the writable view.
+        unsafe {
+            self.writable
+                .add(start)
+                .copy_from_nonoverlapping(code.as_ptr(), code.len())
+        };
+        self.used = end;
+        Some(self.executable as u64 + start as u64)
+    }
+
+    /// Forgets all code after the first `keep` bytes. The caller must hold no
+    /// address beyond.
+    pub fn clear(&mut self, keep: usize) {
+        self.used = keep;
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        for map in [self.writable, self.executable] {
+            // SAFETY: mapped by `new` with this length, unmapped once. A failure
+            // would leak address space, nothing more.
+            let _ = unsafe { munmap(map.cast::<c_void>(), self.bytes) };
+        }
+    }
+}

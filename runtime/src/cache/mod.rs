@@ -1,0 +1,408 @@
+//! The translation cache: decoded blocks, their compiled code, and the links
+//! between them.
+//!
+//! A block is found by its location: guest-physical address of the first byte,
+//! EIP and mode ([`Key`]). In front of that hash map stand two direct-mapped
+//! caches by EIP: one of block numbers for the run loop, one of host addresses
+//! that compiled indirect jumps probe ([`CpuState::jump_cache`]). Their keys
+//! carry a tag that stands for mode, address space and fetch epoch, so a change
+//! of any of them needs no flush.
+//!
+//! Invariants: a frame that holds bytes of a live block is write-protected as
+//! code in the shadow MMU; a dropped block is reachable from no map, cache or
+//! link slot; only the run loop, never running code, drops blocks.
+
+pub mod arena;
+pub mod links;
+
+use crate::interp::Op;
+use crate::system::debug::suppresses_single_step;
+use arena::Arena;
+use links::Links;
+use shadow_mmu::PhysAddr;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use translator::block::{Block, Terminal};
+use translator::compile::HostCode;
+use translator::mode::Mode;
+use translator::state::{JUMP_ENTRIES, JumpEntry, jump_index};
+
+/// Bytes of compiled code before the cache is cleared.
+const ARENA_BYTES: usize = 128 << 20;
+/// Decoded blocks before the cache is cleared.
+const MAX_BLOCKS: usize = 400_000;
+
+/// Number of a block in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlockId(pub u32);
+
+/// The location descriptor: what a block is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Guest-physical address of the first byte.
+    pub phys: u64,
+    /// EIP.
+    pub eip: u32,
+    /// Mode bits.
+    pub mode: u32,
+}
+
+/// Mixes the few words of a [`Key`]; quality beyond that is not needed.
+#[derive(Default)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&b| self.write_u64(u64::from(b)));
+    }
+    fn write_u32(&mut self, v: u32) {
+        self.write_u64(u64::from(v));
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = (self.0.rotate_left(23) ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
+
+/// How far the compiled form of a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compiled {
+    /// Not asked for.
+    No,
+    /// Waiting for the worker.
+    Queued,
+    /// The compiler cannot do it: stays interpreted.
+    Never,
+    /// Host address of the code.
+    At(u64),
+}
+
+/// A cached block.
+pub struct CachedBlock {
+    /// Where it is found.
+    pub key: Key,
+    /// Never used for another block: tells late compilations of a dropped one.
+    pub serial: u64,
+    /// Second page it reaches into, if it crosses a page boundary.
+    pub crosses_to: Option<PhysAddr>,
+    /// The decoded block.
+    pub ops: Box<[Op]>,
+    /// How it ends.
+    pub terminal: Terminal,
+    /// Length in guest bytes.
+    pub len_bytes: u32,
+    /// Times it was entered by the interpreter.
+    pub heat: u32,
+    /// Its compiled form.
+    pub compiled: Compiled,
+    /// Slots that lead here.
+    incoming: Vec<u32>,
+    /// Slots of its own: first and count.
+    outgoing: (u32, u32),
+}
+
+impl CachedBlock {
+    /// The block again, as the compiler takes it.
+    pub fn block(&self) -> Block {
+        Block {
+            eip: self.key.eip,
+            mode: Mode(self.key.mode),
+            insns: self.ops.iter().map(|op| *op.insn()).collect(),
+            len_bytes: self.len_bytes,
+            terminal: self.terminal,
+        }
+    }
+
+    /// Whether a single-step trap follows its one instruction.
+    #[inline(always)]
+    pub fn single_steps(&self) -> bool {
+        Mode(self.key.mode).single()
+            && self
+                .ops
+                .first()
+                .is_some_and(|op| !suppresses_single_step(op.insn().mnemonic))
+    }
+
+    /// Whether bytes `start..start + len` of guest-physical memory belong to it.
+    fn overlaps(&self, start: PhysAddr, len: u32) -> bool {
+        let hit =
+            |first: u64, bytes: u64| start.0 < first + bytes && first < start.0 + u64::from(len);
+        let in_first = u64::from(self.len_bytes).min(0x1000 - (self.key.phys & 0xfff));
+        let rest = u64::from(self.len_bytes) - in_first;
+        hit(self.key.phys, in_first)
+            || self
+                .crosses_to
+                .is_some_and(|next| rest > 0 && hit(next.0, rest))
+    }
+}
+
+/// Counts of what the cache did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheCounters {
+    /// Blocks decoded.
+    pub blocks: u64,
+    /// Blocks compiled and installed.
+    pub compiled: u64,
+    /// Guest instructions in the compiled blocks.
+    pub compiled_insns: u64,
+    /// Guest bytes in the compiled blocks.
+    pub compiled_guest_bytes: u64,
+    /// Host bytes of the compiled blocks.
+    pub compiled_host_bytes: u64,
+    /// Blocks dropped because their bytes were written.
+    pub invalidated: u64,
+    /// Times everything was dropped.
+    pub flushes: u64,
+    /// Links made.
+    pub links: u64,
+}
+
+/// The cache.
+pub struct Cache {
+    blocks: Vec<Option<Box<CachedBlock>>>,
+    free: Vec<u32>,
+    by_key: Map<Key, BlockId>,
+    by_frame: Map<u64, Vec<BlockId>>,
+    recent: Box<[(u64, BlockId)]>,
+    jumps: Box<[JumpEntry]>,
+    arena: Arena,
+    arena_keep: usize,
+    /// The link slots.
+    pub links: Links,
+    /// Counts.
+    pub counters: CacheCounters,
+}
+
+/// No block has this number.
+const NOWHERE: BlockId = BlockId(u32::MAX);
+
+impl Cache {
+    /// An empty cache. `fixed` are routines (the unlinked stub first) that are
+    /// kept through flushes; their addresses are returned in order.
+    ///
+    /// # Errors
+    /// The host refuses executable memory.
+    pub fn new(fixed: &[&[u8]]) -> std::io::Result<(Self, Vec<u64>)> {
+        let mut arena = Arena::new(ARENA_BYTES)?;
+        let addresses: Vec<u64> = fixed.iter().filter_map(|code| arena.add(code)).collect();
+        let cache = Self {
+            blocks: Vec::new(),
+            free: Vec::new(),
+            by_key: Map::default(),
+            by_frame: Map::default(),
+            recent: vec![(u64::MAX, NOWHERE); JUMP_ENTRIES].into_boxed_slice(),
+            jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
+            arena_keep: arena.used(),
+            arena,
+            links: Links::new(addresses.first().copied().unwrap_or(0)),
+            counters: CacheCounters::default(),
+        };
+        Ok((cache, addresses))
+    }
+
+    /// Host address of the jump cache, for generated code.
+    pub fn jump_cache_address(&self) -> u64 {
+        self.jumps.as_ptr() as u64
+    }
+
+    /// Probes the run loop's cache of recent blocks.
+    #[inline(always)]
+    pub fn recent(&self, eip: u32, tag: u32) -> Option<BlockId> {
+        let (key, id) = self.recent[jump_index(eip)];
+        (key == jump_key(eip, tag)).then_some(id)
+    }
+
+    /// Enters a block into the run loop's cache of recent blocks.
+    pub fn remember(&mut self, eip: u32, tag: u32, id: BlockId) {
+        self.recent[jump_index(eip)] = (jump_key(eip, tag), id);
+    }
+
+    /// Enters compiled code into the cache that indirect jumps probe.
+    #[inline(always)]
+    pub fn remember_code(&mut self, eip: u32, tag: u32, code: u64) {
+        self.jumps[jump_index(eip)] = JumpEntry {
+            key: jump_key(eip, tag),
+            code,
+        };
+    }
+
+    /// Empties the direct-mapped caches.
+    pub fn forget_recent(&mut self) {
+        self.recent.fill((u64::MAX, NOWHERE));
+        self.jumps.fill(JumpEntry::default());
+    }
+
+    /// The block with this number.
+    #[inline(always)]
+    pub fn get(&self, id: BlockId) -> Option<&CachedBlock> {
+        self.blocks.get(id.0 as usize)?.as_deref()
+    }
+
+    /// The block with this number, to change.
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: BlockId) -> Option<&mut CachedBlock> {
+        self.blocks.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// All live blocks.
+    pub fn iter(&self) -> impl Iterator<Item = (BlockId, &CachedBlock)> {
+        let numbered = self.blocks.iter().enumerate();
+        numbered.filter_map(|(n, b)| Some((BlockId(n as u32), b.as_deref()?)))
+    }
+
+    /// Finds a block by location.
+    pub fn find(&self, key: &Key) -> Option<BlockId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// Whether the next insertion must be preceded by [`Cache::clear`].
+    pub fn is_full(&self) -> bool {
+        self.blocks.len() - self.free.len() >= MAX_BLOCKS
+    }
+
+    /// Adds a block. The caller has protected its frames as code.
+    pub fn insert(&mut self, key: Key, crosses_to: Option<PhysAddr>, block: &Block) -> BlockId {
+        let cached = Box::new(CachedBlock {
+            key,
+            serial: self.counters.blocks,
+            crosses_to,
+            ops: crate::interp::ops(block),
+            terminal: block.terminal,
+            len_bytes: block.len_bytes,
+            heat: 0,
+            compiled: if block.mode.single() {
+                Compiled::Never
+            } else {
+                Compiled::No
+            },
+            incoming: Vec::new(),
+            outgoing: (0, 0),
+        });
+        let id = match self.free.pop() {
+            Some(n) => {
+                self.blocks[n as usize] = Some(cached);
+                BlockId(n)
+            }
+            None => {
+                self.blocks.push(Some(cached));
+                BlockId(self.blocks.len() as u32 - 1)
+            }
+        };
+        self.by_key.insert(key, id);
+        for frame in frames(key.phys, crosses_to) {
+            self.by_frame.entry(frame).or_default().push(id);
+        }
+        self.counters.blocks += 1;
+        id
+    }
+
+    /// Installs compiled code for a block. False if the arena is full.
+    pub fn install(&mut self, id: BlockId, code: &HostCode) -> bool {
+        let Some(address) = self.arena.add(&code.bytes) else {
+            return false;
+        };
+        for link in &code.links {
+            self.links.describe(link.slot, link.eip);
+        }
+        let Some(block) = self.get_mut(id) else {
+            return true;
+        };
+        block.compiled = Compiled::At(address);
+        let (insns, guest_bytes) = (block.ops.len() as u64, u64::from(block.len_bytes));
+        self.counters.compiled += 1;
+        self.counters.compiled_insns += insns;
+        self.counters.compiled_guest_bytes += guest_bytes;
+        self.counters.compiled_host_bytes += code.bytes.len() as u64;
+        true
+    }
+
+    /// Reserves link slots for a block about to be compiled, or `None` if full.
+    pub fn reserve_links(&mut self, id: BlockId, count: u32) -> Option<u32> {
+        let first = self.links.reserve(id, count as usize)?;
+        self.get_mut(id)?.outgoing = (first, count);
+        Some(first)
+    }
+
+    /// Makes `slot` lead to the compiled code of `target`, if it has any.
+    pub fn link(&mut self, slot: u32, target: BlockId) {
+        let Some(Compiled::At(code)) = self.get(target).map(|b| b.compiled) else {
+            return;
+        };
+        self.links.link(slot, code);
+        self.counters.links += 1;
+        if let Some(block) = self.get_mut(target) {
+            block.incoming.push(slot);
+        }
+    }
+
+    /// Drops the blocks that contain any of the written bytes. Returns whether
+    /// the frame still holds code.
+    pub fn invalidate(&mut self, start: PhysAddr, len: u32) -> bool {
+        let frame = start.0 >> 12;
+        let Some(ids) = self.by_frame.get(&frame) else {
+            return false;
+        };
+        let hit = |id: &&BlockId| self.get(**id).is_some_and(|b| b.overlaps(start, len));
+        let doomed: Vec<BlockId> = ids.iter().filter(hit).copied().collect();
+        self.counters.invalidated += doomed.len() as u64;
+        doomed.into_iter().for_each(|id| self.remove(id));
+        self.by_frame.contains_key(&frame)
+    }
+
+    /// Drops one block.
+    pub fn remove(&mut self, id: BlockId) {
+        let Some(block) = self.blocks.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(id.0);
+        self.by_key.remove(&block.key);
+        for frame in frames(block.key.phys, block.crosses_to) {
+            if let Some(ids) = self.by_frame.get_mut(&frame) {
+                ids.retain(|&other| other != id);
+                if ids.is_empty() {
+                    self.by_frame.remove(&frame);
+                }
+            }
+        }
+        block
+            .incoming
+            .iter()
+            .for_each(|&slot| self.links.unlink(slot));
+        let index = jump_index(block.key.eip);
+        if self.recent[index].1 == id {
+            self.recent[index] = (u64::MAX, NOWHERE);
+        }
+        if matches!(block.compiled, Compiled::At(code) if self.jumps[index].code == code) {
+            self.jumps[index] = JumpEntry::default();
+        }
+    }
+
+    /// Drops everything and returns the frames that held code.
+    pub fn clear(&mut self) -> Vec<PhysAddr> {
+        let frames = self.by_frame.keys().map(|&f| PhysAddr(f << 12)).collect();
+        self.blocks.clear();
+        self.free.clear();
+        self.by_key.clear();
+        self.by_frame.clear();
+        self.links.clear();
+        self.forget_recent();
+        self.arena.clear(self.arena_keep);
+        self.counters.flushes += 1;
+        frames
+    }
+}
+
+/// Key of the direct-mapped caches.
+#[inline(always)]
+fn jump_key(eip: u32, tag: u32) -> u64 {
+    u64::from(tag) << 32 | u64::from(eip)
+}
+
+/// The frames a block has bytes in.
+fn frames(phys: u64, crosses_to: Option<PhysAddr>) -> impl Iterator<Item = u64> {
+    std::iter::once(phys >> 12).chain(crosses_to.map(|p| p.0 >> 12))
+}

@@ -1,0 +1,288 @@
+//! The command line: definitions, and their conversion to a [`VmConfig`]. Nothing here acts.
+//!
+//! `ring1` alone runs the embedded default guest. `ring1 boot` runs a guest from files, `ring1 dump` shows
+//! how a guest's blocks were translated. Both take the same description of the guest.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
+use crate::loader::{FlatMode, FlatOptions};
+
+/// The exit statuses of `ring1`; see also [`debug_exit_status`].
+pub mod status {
+    /// The guest powered itself off.
+    pub const POWERED_OFF: u8 = 0;
+    /// Something is wrong with a file, an argument's value or the host.
+    pub const ERROR: u8 = 1;
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 2;
+    /// The timeout or the instruction limit was reached.
+    pub const LIMIT_REACHED: u8 = 3;
+    /// The guest ended by a triple fault or a reset.
+    pub const RESET: u8 = 4;
+}
+
+/// The exit status after the guest wrote `value` to the debug-exit port: always odd.
+pub fn debug_exit_status(value: u8) -> u8 {
+    (value << 1) | 1
+}
+
+const EXIT_STATUSES: &str = "\
+Exit status:
+  0  the guest powered off
+  1  a file, a setting or the host is at fault
+  2  wrong usage
+  3  the timeout or the instruction limit was reached
+  4  the guest ended by a triple fault or a reset
+  An exit by the debug-exit port gives (value << 1) | 1.";
+
+const EXAMPLES: &str = "\
+Examples:
+  ring1
+      Run the embedded default guest.
+  ring1 boot --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"
+      Boot Linux with its console on this terminal; Ctrl-A x leaves.
+  ring1 dump --hottest 5
+      Show the default guest's five hottest blocks.";
+
+const BOOT_EXAMPLES: &str = "\
+Examples:
+  ring1 boot --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"
+  ring1 boot --kernel vmlinuz --append \"console=ttyS0\" --memory 256 --tier interp --stats
+  ring1 boot --kernel sector.bin --flat 0x7c00 --limit 1000000
+  ring1 boot --tier cranelift
+      The default guest, every block compiled.";
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  ring1 dump --hottest 5
+  ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
+  ring1 dump --kernel vmlinuz --at 0xc1000000";
+
+/// Runs unmodified 32-bit x86 guests by binary translation, in an ordinary process.
+///
+/// Without a command, runs the small guest that is built in.
+#[derive(Debug, Parser)]
+#[command(name = "ring1", version, after_help = EXIT_STATUSES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUSES}"))]
+pub struct Cli {
+    /// What to do; run the default guest if absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a guest, its serial port on this terminal
+    #[command(after_help = format!("{BOOT_EXAMPLES}\n\n{EXIT_STATUSES}"))]
+    Boot(GuestArgs),
+    /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
+    #[command(after_help = DUMP_EXAMPLES)]
+    Dump(DumpArgs),
+}
+
+/// The guest and how to run it.
+#[derive(Clone, Debug, Args)]
+pub struct GuestArgs {
+    /// bzImage, ELF32, Multiboot 1 or flat image [default: the embedded guest]
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk, or Multiboot module
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "kernel",
+        allow_hyphen_values = true
+    )]
+    pub append: Option<String>,
+    /// Guest memory in MiB, 1 to 3072
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
+    pub memory: u32,
+    /// How guest code is run
+    #[arg(long, value_enum, default_value_t = Tier::Auto)]
+    pub tier: Tier,
+    /// Stop after this many seconds (a fraction is fine), exit status 3
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Stop after this many guest instructions, exit status 3
+    #[arg(long, value_name = "INSTRUCTIONS")]
+    pub limit: Option<u64>,
+    /// Print at the end what the VMM did
+    #[arg(long)]
+    pub stats: bool,
+    /// Load the kernel as a flat binary at this physical address and start it at its first byte
+    #[arg(long, value_name = "ADDRESS", requires = "kernel", value_parser = number)]
+    pub flat: Option<u32>,
+    /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
+    #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
+    pub flat_bits: FlatBits,
+}
+
+/// The values of `--flat-bits`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FlatBits {
+    /// Real mode
+    #[value(name = "16")]
+    Real,
+    /// Flat protected mode, paging off
+    #[value(name = "32")]
+    Protected,
+}
+
+/// The guest, and which of its blocks to show.
+#[derive(Clone, Debug, Args)]
+pub struct DumpArgs {
+    /// The guest to look into.
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// Show the block that starts at this linear address
+    #[arg(long, value_name = "EIP", value_parser = number)]
+    pub at: Option<u32>,
+    /// Show the blocks run most often, this many [default: 1 without --at]
+    #[arg(long, value_name = "COUNT")]
+    pub hottest: Option<usize>,
+    /// Run the guest for at most this many seconds first
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub run_for: Duration,
+}
+
+impl GuestArgs {
+    /// The configuration that these arguments describe.
+    ///
+    /// # Errors
+    /// What [`VmConfig::validate`] finds.
+    pub fn to_config(&self) -> Result<VmConfig, ConfigError> {
+        let mode = match self.flat_bits {
+            FlatBits::Real => FlatMode::Real16,
+            FlatBits::Protected => FlatMode::Protected32,
+        };
+        let config = VmConfig {
+            memory_mib: self.memory,
+            tier: self.tier,
+            timeout: self.timeout,
+            limit: self.limit,
+            stats: self.stats,
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            append: self.append.clone().unwrap_or_default(),
+            flat: self.flat.map(|address| FlatOptions { address, mode }),
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl DumpArgs {
+    /// How many of the hottest blocks to show: one if nothing was said.
+    pub fn hottest_count(&self) -> usize {
+        self.hottest.unwrap_or(usize::from(self.at.is_none()))
+    }
+}
+
+/// A 32-bit number, decimal or, after "0x", hexadecimal.
+fn number(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| String::from("not a 32-bit number such as 31744 or 0x7c00"))
+}
+
+/// A duration in seconds, with or without a fraction.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let parsed: f64 = text
+        .parse()
+        .map_err(|_| String::from("not a number of seconds"))?;
+    Duration::try_from_secs_f64(parsed)
+        .map_err(|_| String::from("not a possible number of seconds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn boot(arguments: &str) -> Result<VmConfig, String> {
+        let words = ["ring1", "boot"]
+            .into_iter()
+            .chain(arguments.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        match cli.command {
+            Some(Command::Boot(guest)) => guest.to_config().map_err(|error| error.to_string()),
+            other => Err(format!("parsed as {other:?}")),
+        }
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_mean_the_default_guest() {
+        assert!(Cli::try_parse_from(["ring1"]).unwrap().command.is_none());
+        assert_eq!(boot(""), Ok(VmConfig::default()));
+    }
+
+    #[test]
+    fn every_boot_option_reaches_the_configuration() {
+        let given = boot(
+            "--kernel k --initrd i --append=console=ttyS0 --memory 64 --tier interp --timeout 1.5 \
+             --limit 1000 --stats --flat 0x8000 --flat-bits 32",
+        );
+        let expected = VmConfig {
+            memory_mib: 64,
+            tier: Tier::Interp,
+            timeout: Some(Duration::from_millis(1500)),
+            limit: Some(1000),
+            stats: true,
+            kernel: Some("k".into()),
+            initrd: Some("i".into()),
+            append: "console=ttyS0".into(),
+            flat: Some(FlatOptions {
+                address: 0x8000,
+                mode: FlatMode::Protected32,
+            }),
+        };
+        assert_eq!(given, Ok(expected));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_reason() {
+        for (arguments, reason) in [
+            ("--memory 0", "guest memory must be 1 to 3072 MiB"),
+            ("--initrd i", "--kernel"),
+            ("--kernel k --flat 0x1_0000", "not a 32-bit number"),
+            ("--kernel k --flat 0x100000000", "not a 32-bit number"),
+            ("--timeout=-1", "not a possible number of seconds"),
+            ("--timeout NaN", "not a possible number of seconds"),
+            ("--timeout 0", "the timeout must be more than zero"),
+            ("--tier jit", "interp"),
+        ] {
+            let error = boot(arguments).unwrap_err();
+            assert!(error.contains(reason), "{arguments}: {error}");
+        }
+    }
+
+    #[test]
+    fn dump_shows_the_hottest_block_unless_told_otherwise() {
+        let count = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
+            Some(Command::Dump(dump)) => dump.hottest_count(),
+            other => panic!("parsed as {other:?}"),
+        };
+        assert_eq!(count(&["ring1", "dump"]), 1);
+        assert_eq!(count(&["ring1", "dump", "--at", "0x100000"]), 0);
+        assert_eq!(count(&["ring1", "dump", "--hottest", "7"]), 7);
+    }
+
+    #[test]
+    fn debug_exit_statuses_are_odd() {
+        assert_eq!([0, 1, 0x7F, 0xFF].map(debug_exit_status), [1, 3, 255, 255]);
+    }
+}

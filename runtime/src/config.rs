@@ -1,0 +1,245 @@
+//! What a virtual machine is made of: the settings that the command line, a test or an embedder gives.
+//!
+//! A [`VmConfig`] is plain data. [`VmConfig::validate`] is the one place that says which combinations make
+//! sense, so whatever is built from a validated configuration need not ask again.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::loader::FlatOptions;
+
+/// Least and most guest memory, in MiB. Above 3 GiB a PC has its devices.
+pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 1..=3072;
+/// Guest memory unless asked otherwise, in MiB.
+pub const DEFAULT_MEMORY_MIB: u32 = 128;
+
+/// How guest code is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tier {
+    /// Interpret everything
+    Interp,
+    /// Compile every block before its first run
+    Cranelift,
+    /// Interpret cold code, compile warm code in the background
+    #[default]
+    Auto,
+}
+
+/// The settings of one virtual machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VmConfig {
+    /// Guest RAM in MiB, within [`MEMORY_MIB`].
+    pub memory_mib: u32,
+    /// How guest code is run.
+    pub tier: Tier,
+    /// Stop the guest after this much host time.
+    pub timeout: Option<Duration>,
+    /// Stop the guest after this many guest instructions.
+    pub limit: Option<u64>,
+    /// Print what the VMM did when the guest ends.
+    pub stats: bool,
+    /// The kernel's file; the embedded default guest if there is none.
+    pub kernel: Option<PathBuf>,
+    /// The initial RAM disk's file.
+    pub initrd: Option<PathBuf>,
+    /// The kernel command line.
+    pub append: String,
+    /// Take the kernel as a flat binary, whatever it looks like.
+    pub flat: Option<FlatOptions>,
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        VmConfig {
+            memory_mib: DEFAULT_MEMORY_MIB,
+            tier: Tier::Auto,
+            timeout: None,
+            limit: None,
+            stats: false,
+            kernel: None,
+            initrd: None,
+            append: String::new(),
+            flat: None,
+        }
+    }
+}
+
+/// Settings that make no virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Too little or too much memory.
+    #[error("guest memory must be {least} to {most} MiB, not {0}", least = MEMORY_MIB.start(), most = MEMORY_MIB.end())]
+    Memory(u32),
+    /// A timeout or limit that would stop the guest before its first instruction.
+    #[error("the {0} must be more than zero")]
+    Zero(&'static str),
+    /// A setting that goes with a kernel, without one.
+    #[error("{0} needs a kernel; the default guest takes none")]
+    NeedsKernel(&'static str),
+    /// A flat binary's address beyond RAM.
+    #[error(
+        "the flat binary's address {address:#x} is beyond the guest's {memory_mib} MiB of memory"
+    )]
+    FlatAddress {
+        /// The address asked for.
+        address: u32,
+        /// Guest RAM in MiB.
+        memory_mib: u32,
+    },
+    /// A zero byte would end the command line early.
+    #[error("the kernel command line holds a zero byte")]
+    ZeroByteInAppend,
+}
+
+impl VmConfig {
+    /// Checks that the settings make sense, each alone and together.
+    ///
+    /// # Errors
+    /// The first setting that does not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !MEMORY_MIB.contains(&self.memory_mib) {
+            return Err(ConfigError::Memory(self.memory_mib));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(ConfigError::Zero("timeout"));
+        }
+        if self.limit == Some(0) {
+            return Err(ConfigError::Zero("instruction limit"));
+        }
+        if self.append.contains('\0') {
+            return Err(ConfigError::ZeroByteInAppend);
+        }
+        self.validate_guest()
+    }
+
+    fn validate_guest(&self) -> Result<(), ConfigError> {
+        if self.kernel.is_none() {
+            let extras = [
+                ("an initrd", self.initrd.is_some()),
+                ("a kernel command line", !self.append.is_empty()),
+                ("a flat load address", self.flat.is_some()),
+            ];
+            if let Some((what, _)) = extras.into_iter().find(|(_, given)| *given) {
+                return Err(ConfigError::NeedsKernel(what));
+            }
+        }
+        match self.flat {
+            Some(flat) if u64::from(flat.address) >= self.memory_bytes() => {
+                Err(ConfigError::FlatAddress {
+                    address: flat.address,
+                    memory_mib: self.memory_mib,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Guest RAM in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_mib) << 20
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_kernel() -> VmConfig {
+        VmConfig {
+            kernel: Some("vmlinuz".into()),
+            ..VmConfig::default()
+        }
+    }
+
+    #[test]
+    fn the_default_is_valid() {
+        assert_eq!(VmConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn memory_is_bounded_on_both_sides() {
+        for (memory_mib, valid) in [(0, false), (1, true), (3072, true), (3073, false)] {
+            let config = VmConfig {
+                memory_mib,
+                ..VmConfig::default()
+            };
+            assert_eq!(config.validate().is_ok(), valid, "{memory_mib} MiB");
+        }
+        assert_eq!(
+            ConfigError::Memory(0).to_string(),
+            "guest memory must be 1 to 3072 MiB, not 0"
+        );
+    }
+
+    #[test]
+    fn what_goes_with_a_kernel_needs_one() {
+        let initrd = VmConfig {
+            initrd: Some("initrd.gz".into()),
+            ..VmConfig::default()
+        };
+        assert_eq!(
+            initrd.validate(),
+            Err(ConfigError::NeedsKernel("an initrd"))
+        );
+        let append = VmConfig {
+            append: "quiet".into(),
+            ..VmConfig::default()
+        };
+        assert_eq!(
+            append.validate(),
+            Err(ConfigError::NeedsKernel("a kernel command line"))
+        );
+        let both = VmConfig {
+            initrd: Some("initrd.gz".into()),
+            append: "quiet".into(),
+            ..with_kernel()
+        };
+        assert_eq!(both.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_guest_that_could_not_run_one_instruction_is_refused() {
+        let timeout = VmConfig {
+            timeout: Some(Duration::ZERO),
+            ..VmConfig::default()
+        };
+        assert_eq!(timeout.validate(), Err(ConfigError::Zero("timeout")));
+        let limit = VmConfig {
+            limit: Some(0),
+            ..VmConfig::default()
+        };
+        assert_eq!(
+            limit.validate(),
+            Err(ConfigError::Zero("instruction limit"))
+        );
+    }
+
+    #[test]
+    fn a_flat_address_lies_in_memory() {
+        let flat = FlatOptions {
+            address: 1 << 20,
+            ..FlatOptions::default()
+        };
+        let config = VmConfig {
+            memory_mib: 1,
+            flat: Some(flat),
+            ..with_kernel()
+        };
+        assert_eq!(
+            config.validate(),
+            Err(ConfigError::FlatAddress {
+                address: 1 << 20,
+                memory_mib: 1
+            })
+        );
+    }
+
+    #[test]
+    fn a_zero_byte_in_the_command_line_is_refused() {
+        let config = VmConfig {
+            append: "a\0b".into(),
+            ..with_kernel()
+        };
+        assert_eq!(config.validate(), Err(ConfigError::ZeroByteInAppend));
+    }
+}

@@ -1,0 +1,3 @@
+//! Looking into a machine.
+
+pub mod dump;

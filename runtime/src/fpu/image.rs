@@ -1,0 +1,218 @@
+//! Instructions that need no thunk: images of the whole state, MXCSR, hints and
+//! fences (SDM vol. 2, FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, WAIT).
+
+use super::table::Special;
+use super::{Fpu, check, host};
+use crate::system::operand::{effective_address, gpr};
+use crate::vcpu::{Cpu, cr0};
+use iced_x86::Mnemonic;
+use shadow_mmu::{Access, LinearAddr};
+use std::sync::OnceLock;
+use translator::exception::Exception;
+use translator::insn::{Insn, Operand, Width};
+
+/// The function for an instruction of this file.
+pub fn special(mnemonic: Mnemonic) -> Option<Special> {
+    use Mnemonic as M;
+    Some(match mnemonic {
+        M::Fxsave => fxsave,
+        M::Fxrstor => fxrstor,
+        M::Ldmxcsr => ldmxcsr,
+        M::Stmxcsr => stmxcsr,
+        M::Wait => wait,
+        M::Movnti => movnti,
+        // Orders and hints mean nothing to a CPU that runs in order.
+        M::Pause | M::Lfence | M::Mfence | M::Sfence => nop,
+        M::Prefetchnta | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 => nop,
+        // As Intel CPUs without 3DNow! treat them.
+        M::Prefetch | M::Prefetchw => nop,
+        M::Clflush => clflush,
+        // What coprocessors before the 387 did with these is not done any more.
+        M::Fneni | M::Fndisi | M::Fnsetpm => coprocessor_nop,
+        _ => return None,
+    })
+}
+
+/// Bytes of an FXSAVE image that 32-bit code reads and writes.
+const FXSAVE_USED: usize = 288;
+
+/// Offset of XMM0 in an FXSAVE image.
+const FXSAVE_XMM: usize = 160;
+
+/// x87 exception flags, or masks.
+const EXCEPTIONS: u16 = 0x3f;
+
+/// ES and B of the status word.
+const SUMMARY: u16 = 0x8080;
+
+impl Fpu {
+    /// The state as FXSAVE saves it (SDM vol. 1, "Layout of the 512-byte
+    /// Memory Image").
+    pub fn image(&mut self) -> [u8; 512] {
+        let mut image = [0; 512];
+        image[..FXSAVE_XMM].copy_from_slice(&self.x87.area().0[..FXSAVE_XMM]);
+        image[24..28].copy_from_slice(&self.state.mxcsr.to_le_bytes());
+        image[28..32].copy_from_slice(&mxcsr_mask().to_le_bytes());
+        let xmm = image[FXSAVE_XMM..FXSAVE_USED].chunks_exact_mut(16);
+        xmm.zip(&self.state.xmm)
+            .for_each(|(to, from)| to.copy_from_slice(from));
+        image
+    }
+
+    /// Loads such an image; bits of MXCSR that do not exist are dropped.
+    pub fn set_image(&mut self, image: &[u8; 512]) {
+        let mxcsr = [image[24], image[25], image[26], image[27]];
+        self.state.mxcsr = u32::from_le_bytes(mxcsr) & mxcsr_mask();
+        let area = &mut self.x87.area_mut().0;
+        area[..5].copy_from_slice(&image[..5]);
+        area[32..FXSAVE_XMM].copy_from_slice(&image[32..FXSAVE_XMM]);
+        // Reserved halves of the 80-bit registers stay clear.
+        area[32..FXSAVE_XMM]
+            .chunks_exact_mut(16)
+            .for_each(|r| r[10..].fill(0));
+        let control = (self.x87_control() & 0x1f7f) | 0x40;
+        self.set_x87_control(control);
+        self.summarise();
+        let xmm = image[FXSAVE_XMM..FXSAVE_USED].chunks_exact(16);
+        xmm.zip(&mut self.state.xmm)
+            .for_each(|(from, to)| to.copy_from_slice(from));
+    }
+
+    fn x87_word(&mut self, at: usize) -> u16 {
+        let area = &self.x87.area().0;
+        u16::from_le_bytes([area[at], area[at + 1]])
+    }
+
+    fn set_x87_word(&mut self, at: usize, word: u16) {
+        self.x87.area_mut().0[at..at + 2].copy_from_slice(&word.to_le_bytes());
+    }
+
+    /// The x87 control word.
+    pub fn x87_control(&mut self) -> u16 {
+        self.x87_word(0)
+    }
+
+    /// Sets the x87 control word.
+    pub fn set_x87_control(&mut self, word: u16) {
+        self.set_x87_word(0, word);
+    }
+
+    /// The x87 status word.
+    pub fn x87_status(&mut self) -> u16 {
+        self.x87_word(2)
+    }
+
+    /// Sets the status word's flags, `set` of them, and clears `clear`.
+    pub fn change_x87_status(&mut self, clear: u16, set: u16) {
+        let status = self.x87_status() & !clear | set;
+        self.set_x87_word(2, status);
+    }
+
+    /// The x87 control word masks every exception.
+    pub fn x87_masked(&mut self) -> bool {
+        // Only such a state is ever in the registers.
+        self.x87.is_away() || self.x87_control() & EXCEPTIONS == EXCEPTIONS
+    }
+
+    /// An unmasked x87 exception waits to be reported.
+    pub fn x87_pending(&mut self) -> bool {
+        self.x87_status() & !self.x87_control() & EXCEPTIONS != 0
+    }
+
+    /// Makes ES and B what flags and masks say.
+    pub fn summarise(&mut self) {
+        let set = if self.x87_pending() { SUMMARY } else { 0 };
+        self.change_x87_status(SUMMARY, set);
+    }
+}
+
+/// MXCSR bits that exist, those of the host.
+pub fn mxcsr_mask() -> u32 {
+    static MASK: OnceLock<u32> = OnceLock::new();
+    *MASK.get_or_init(host::mxcsr_mask)
+}
+
+/// The linear address of an FXSAVE image: 16-byte aligned, else #GP(0).
+fn image_address(cpu: &Cpu, i: &Insn, access: Access) -> Result<LinearAddr, Exception> {
+    let addr = cpu.linear(i.mem.seg, effective_address(cpu, &i.mem), 512, access)?;
+    if addr.0 & 15 != 0 {
+        return Err(Exception::GeneralProtection(0));
+    }
+    Ok(addr)
+}
+
+fn fxsave(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    check::x87(cpu)?;
+    let addr = image_address(cpu, i, Access::Write)?;
+    let user = cpu.sys.cpl == 3;
+    cpu.probe_write(addr, 512, user)?;
+    let image = cpu.fpu.image();
+    cpu.write_bytes(addr, &image[..FXSAVE_USED], user)
+}
+
+fn fxrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    check::x87(cpu)?;
+    let addr = image_address(cpu, i, Access::Read)?;
+    let mut image = [0; 512];
+    cpu.read_bytes(addr, &mut image, cpu.sys.cpl == 3)?;
+    check_mxcsr(u32::from_le_bytes([
+        image[24], image[25], image[26], image[27],
+    ]))?;
+    cpu.fpu.set_image(&image);
+    Ok(())
+}
+
+/// Reserved bits: #GP(0).
+fn check_mxcsr(value: u32) -> Result<(), Exception> {
+    if value & !mxcsr_mask() != 0 {
+        return Err(Exception::GeneralProtection(0));
+    }
+    Ok(())
+}
+
+fn ldmxcsr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    check::sse(cpu)?;
+    let value = cpu.read_mem(i.mem.seg, effective_address(cpu, &i.mem), Width::D)?;
+    check_mxcsr(value)?;
+    cpu.fpu.state.mxcsr = value;
+    Ok(())
+}
+
+fn stmxcsr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    check::sse(cpu)?;
+    let value = cpu.fpu.state.mxcsr;
+    cpu.write_mem(i.mem.seg, effective_address(cpu, &i.mem), Width::D, value)
+}
+
+/// #NM if MP and TS are both set; then pending exceptions.
+fn wait(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
+    let both = cr0::MP | cr0::TS;
+    if cpu.sys.cr0 & both == both {
+        return Err(Exception::DeviceNotAvailable);
+    }
+    check::pending(cpu)
+}
+
+fn movnti(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    let Operand::Gpr(r, w) = i.ops[1] else {
+        return Err(Exception::InvalidOpcode);
+    };
+    let value = gpr(cpu, r, w);
+    cpu.write_mem(i.mem.seg, effective_address(cpu, &i.mem), w, value)
+}
+
+fn nop(_cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
+    Ok(())
+}
+
+fn coprocessor_nop(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
+    check::x87(cpu)
+}
+
+/// Nothing to flush, but the address is checked as for a byte load.
+fn clflush(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    let offset = effective_address(cpu, &i.mem);
+    let addr = cpu.linear(i.mem.seg, offset, 1, Access::Read)?;
+    let user = cpu.sys.cpl == 3;
+    cpu.translate(addr, Access::Read, user).map(|_| ())
+}

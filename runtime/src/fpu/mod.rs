@@ -1,0 +1,68 @@
+//! x87, MMX, SSE and SSE2, exactly as the silicon does them: by the silicon.
+//!
+//! On an x86-64 host each distinct instruction (its encoding and registers, not
+//! its address) becomes a small host function that runs the same instruction on
+//! the guest's operands, see [`thunk`]. What the host does not know is done
+//! around it: whether the guest may use the unit at all ([`check`]), its memory
+//! ([`execute`]), exceptions that it has unmasked ([`execute`] too: they must
+//! never become host signals), and the instructions that move whole images of
+//! the state ([`image`]).
+//!
+//! On other hosts there is no FPU: every instruction raises #UD and CPUID says
+//! so.
+//!
+//! QUIRK: the addresses and the opcode of the last x87 instruction (FIP, FDP,
+//! FOP) read as zero; newer CPUs have given up their selectors likewise.
+//! QUIRK: with CR0.NE clear a pending x87 exception is ignored, as with IGNNE#
+//! asserted; IRQ 13 is not raised.
+
+#[cfg(target_arch = "x86_64")]
+mod check;
+#[cfg(target_arch = "x86_64")]
+mod execute;
+#[cfg(target_arch = "x86_64")]
+mod host;
+#[cfg(target_arch = "x86_64")]
+mod image;
+#[cfg(target_arch = "x86_64")]
+mod plan;
+#[cfg(target_arch = "x86_64")]
+mod table;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod thunk;
+
+use crate::vcpu::Cpu;
+use translator::exception::Exception;
+use translator::insn::Insn;
+
+/// The FPU of a CPU: its registers, and the code made for its instructions.
+#[cfg(target_arch = "x86_64")]
+#[derive(Default)]
+pub struct Fpu {
+    state: host::State,
+    x87: host::X87,
+    thunks: table::Thunks,
+}
+
+/// No FPU on this host.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Default)]
+pub struct Fpu {}
+
+/// Runs the instruction if it is one of this module's.
+#[cfg(target_arch = "x86_64")]
+pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
+    match cpu.fpu.thunks.find(i) {
+        table::Action::Thunk(plan) => Some(execute::execute(cpu, i, &plan)),
+        table::Action::Special(run) => Some(run(cpu, i)),
+        table::Action::Foreign => None,
+    }
+}
+
+/// Runs nothing: this host has no FPU to lend.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn dispatch(_cpu: &mut Cpu, _i: &Insn) -> Option<Result<(), Exception>> {
+    None
+}

@@ -1,0 +1,90 @@
+//! From a configuration to a machine that is ready to run.
+
+use crate::clock::{Clock, HostClock, Waker};
+use crate::config::VmConfig;
+use crate::console::stdio::QuitFlag;
+use crate::console::{BufferConsole, Console};
+use crate::devices::acpi;
+use crate::devices::pc::{Pc, PcConfig};
+use crate::embedded;
+use crate::loader::{self, File, Image, LoadError};
+use crate::vm::{Host, Vm};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A console and the flag by which its user quits.
+pub type ConsoleAndQuit = (Box<dyn Console>, QuitFlag);
+
+/// The files of a configuration, read.
+pub struct Files {
+    kernel: Option<Vec<u8>>,
+    initrd: Option<Vec<u8>>,
+}
+
+impl Files {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The first file that cannot be read.
+    pub fn read(config: &VmConfig) -> Result<Self, LoadError> {
+        let read =
+            |path: &Option<std::path::PathBuf>| path.as_deref().map(loader::read_file).transpose();
+        Ok(Self {
+            kernel: read(&config.kernel)?,
+            initrd: read(&config.initrd)?,
+        })
+    }
+
+    /// The image they make up; the embedded guest if there is no kernel.
+    pub fn image<'a>(&'a self, config: &'a VmConfig) -> Image<'a> {
+        let path = |p: &'a Option<std::path::PathBuf>| {
+            p.as_deref().unwrap_or(Path::new("the embedded guest"))
+        };
+        Image {
+            kernel: File {
+                path: path(&config.kernel),
+                bytes: self.kernel.as_deref().unwrap_or(embedded::IMAGE),
+            },
+            initrd: self.initrd.as_deref().map(|bytes| File {
+                path: path(&config.initrd),
+                bytes,
+            }),
+            cmdline: &config.append,
+            flat: config.flat,
+            acpi_rsdp: acpi::RSDP_ADDRESS,
+        }
+    }
+}
+
+/// Builds a machine; `console` makes its console.
+///
+/// # Errors
+/// What the host refuses.
+pub fn machine(
+    config: &VmConfig,
+    console: impl FnOnce(Arc<Waker>) -> anyhow::Result<ConsoleAndQuit>,
+) -> anyhow::Result<Vm> {
+    let clock: Arc<dyn Clock> = Arc::new(HostClock::new());
+    let waker = Arc::new(Waker::new(Arc::clone(&clock)));
+    let (console, quit) = console(Arc::clone(&waker))?;
+    let pc = Pc::new(PcConfig {
+        ram_bytes: config.memory_bytes(),
+        console,
+        debug_output: Box::new(std::io::stderr()),
+        clock: Arc::clone(&clock),
+    });
+    Vm::new(
+        config,
+        Host {
+            pc,
+            clock,
+            waker,
+            quit,
+        },
+    )
+}
+
+/// A console without input whose output goes nowhere.
+pub fn silent_console() -> ConsoleAndQuit {
+    (Box::new(BufferConsole::new(&[]).0), QuitFlag::default())
+}

@@ -1,0 +1,59 @@
+//! Entering host code, and the callout by which it reaches back.
+//!
+//! Compiled code holds one pointer, to [`CpuState`]; it is the first field of
+//! [`Cpu`], so the callout recovers the whole CPU from it.
+
+#![allow(unsafe_code)] // Calls generated code.
+
+use crate::vcpu::Cpu;
+use translator::state::CpuState;
+
+/// The routine through which Rust calls a compiled block.
+#[derive(Clone, Copy)]
+pub struct Trampoline(extern "C" fn(*mut CpuState, *const u8) -> u64);
+
+impl Trampoline {
+    /// # Safety
+    /// `address` must be that of the compiler's trampoline in executable memory
+    /// that outlives the value.
+    pub unsafe fn new(address: u64) -> Self {
+        // SAFETY: the caller vouches for the address and hence the signature.
+        Self(unsafe {
+            std::mem::transmute::<usize, extern "C" fn(*mut CpuState, *const u8) -> u64>(
+                address as usize,
+            )
+        })
+    }
+
+    /// Runs compiled code until it returns to the run loop, and returns the exit word.
+    ///
+    /// # Safety
+    /// `code` must be the address of a live compiled block for the CPU's
+    /// current mode and EIP, and the addresses in `cpu.state` must be current.
+    #[inline(always)]
+    pub unsafe fn enter(self, cpu: &mut Cpu, code: u64) -> u64 {
+        let state: *mut Cpu = cpu;
+        (self.0)(state.cast(), code as *const u8)
+    }
+}
+
+/// Address of the callout, for [`CpuState::callout`].
+pub fn callout_address() -> u64 {
+    callout as *const () as u64
+}
+
+/// Runs one instruction for compiled code: 0 to go on, 1 to leave.
+extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
+    // SAFETY: `state` is the first field of the `Cpu` that `enter` was given,
+    // which is not otherwise borrowed while compiled code runs.
+    let cpu = unsafe { &mut *state.cast::<Cpu>() };
+    let Some(op) = cpu.callouts.get(index as usize).copied() else {
+        return 1;
+    };
+    cpu.state.eip = op.insn().next_eip;
+    if op.run(cpu).is_err() {
+        cpu.state.eip = op.insn().eip;
+        return 1;
+    }
+    u64::from(cpu.attention)
+}

@@ -1,0 +1,423 @@
+//! The run loop: finds the block for the current EIP, runs it in the tier it
+//! has reached, and between blocks does all that no running code may do.
+//!
+//! Two levels. The inner one ([`Vm::run_slice`]) goes from block to block until
+//! something needs attention or the slice's budget of instructions is spent. The
+//! outer one ([`Vm::settle`]) then drops overwritten blocks, notices a change of
+//! mode or address space, installs compiled code, advances the devices, delivers
+//! interrupts, and sleeps while the CPU is halted.
+//!
+//! Compiled code polls nothing but its budget, so the slice bounds how late an
+//! interrupt can be: [`SLICE`] instructions, some tens of microseconds.
+
+#![allow(unsafe_code)] // Enters compiled code.
+
+use crate::cache::{BlockId, Compiled, Key};
+use crate::devices::pc::PcEvent;
+use crate::exit::Exit;
+use crate::interp;
+use crate::system::{Event, deliver, single_step_trap};
+use crate::vm::Vm;
+use shadow_mmu::{Access, LinearAddr, PhysAddr};
+use translator::block::Block;
+use translator::compile::ExitKind;
+use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block};
+use translator::exception::Exception;
+use translator::flags;
+use translator::insn::SegReg;
+
+/// Guest instructions between two looks at the devices.
+const SLICE: i64 = 20_000;
+
+/// Longest sleep of a halted CPU, so that a quit request is noticed.
+const MAX_SLEEP_NS: u64 = 100_000_000;
+
+impl Vm {
+    /// Runs until the machine stops.
+    pub fn run(&mut self) -> Exit {
+        loop {
+            if let Some(exit) = self.settle() {
+                return exit;
+            }
+            self.run_slice();
+        }
+    }
+
+    /// Goes from block to block until attention is needed or the budget is spent.
+    fn run_slice(&mut self) {
+        if std::mem::take(&mut self.cpu.interrupt_shadow) {
+            self.interpret_one();
+            return;
+        }
+        loop {
+            let eip = self.cpu.state.eip;
+            let Some(id) = self.block_at(eip) else { return };
+            let leave = match self.cache.get(id).map(|b| b.compiled) {
+                Some(Compiled::At(code)) => self.run_compiled(eip, code),
+                Some(_) => self.run_interpreted(id),
+                None => false,
+            };
+            if leave || self.cpu.attention || self.cpu.state.budget < 0 {
+                return;
+            }
+        }
+    }
+
+    /// Runs a block that has no compiled code (yet). True to leave the slice.
+    #[inline(always)]
+    fn run_interpreted(&mut self, id: BlockId) -> bool {
+        if self.tiers.on_interpret(&mut self.cache, &mut self.cpu, id) {
+            return false;
+        }
+        self.interpret(id, usize::MAX)
+    }
+
+    /// Interprets up to `limit` instructions of a block. True to leave the slice.
+    #[inline(always)]
+    fn interpret(&mut self, id: BlockId, limit: usize) -> bool {
+        let Some(block) = self.cache.get(id) else {
+            return true;
+        };
+        let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, limit);
+        // TF before the instruction counts, not what it made of TF; software
+        // interrupts clear it on the way to their handlers.
+        let single_step = block.single_steps();
+        self.cpu.state.budget -= retired as i64;
+        self.counters.interpreted_insns += retired as u64;
+        self.counters.interpreted_blocks += 1;
+        if self.cpu.raised.is_some() {
+            self.deliver_raised();
+            return true;
+        }
+        if single_step && retired > 0 {
+            return self.after_single_step();
+        }
+        false
+    }
+
+    /// Enters compiled code. True to leave the slice.
+    #[inline(always)]
+    fn run_compiled(&mut self, eip: u32, code: u64) -> bool {
+        self.cache.remember_code(eip, self.tag, code);
+        let before = self.cpu.state.budget;
+        // SAFETY: `code` is the live code of the block found for the current EIP,
+        // mode and address space; the addresses in the state were set by
+        // `Vm::new`, `mode_changed` and `paging_changed`.
+        let exit = unsafe { self.trampoline.enter(&mut self.cpu, code) };
+        self.counters.compiled_insns += (before - self.cpu.state.budget) as u64;
+        self.counters.compiled_entries += 1;
+        match ExitKind::of(exit) {
+            Some(ExitKind::Next) => false,
+            Some(ExitKind::Interpret) => {
+                self.counters.side_exits += 1;
+                let eip = self.cpu.state.eip;
+                self.block_at(eip)
+                    .is_none_or(|id| self.interpret(id, usize::MAX))
+            }
+            Some(ExitKind::Unlinked) => {
+                self.link(ExitKind::payload(exit));
+                false
+            }
+            Some(ExitKind::Budget) => {
+                self.cpu.state.budget = self.cpu.state.budget.min(-1);
+                true
+            }
+            Some(ExitKind::Leave) | None => {
+                if self.cpu.raised.is_some() {
+                    self.deliver_raised();
+                }
+                true
+            }
+        }
+    }
+
+    /// Compiled code wants to go through an unlinked slot.
+    #[cold]
+    fn link(&mut self, slot: u32) {
+        let Some(info) = self.cache.links.info(slot) else {
+            return;
+        };
+        self.cpu.state.eip = info.eip;
+        if let Some(target) = self.block_at(info.eip)
+            && self
+                .cache
+                .get(target)
+                .is_some_and(|b| b.crosses_to.is_none())
+        {
+            self.cache.link(slot, target);
+        }
+    }
+
+    /// The block at `eip`, decoded if need be; an exception on the way is delivered.
+    #[inline(always)]
+    fn block_at(&mut self, eip: u32) -> Option<BlockId> {
+        if let Some(id) = self.cache.recent(eip, self.tag) {
+            return Some(id);
+        }
+        match self.locate(eip) {
+            Ok(id) => Some(id),
+            Err(e) => {
+                self.cpu.raised = Some(e);
+                self.deliver_raised();
+                None
+            }
+        }
+    }
+
+    /// Finds or makes the block at `eip`.
+    #[cold]
+    #[inline(never)]
+    fn locate(&mut self, eip: u32) -> Result<BlockId, Exception> {
+        let user = self.cpu.sys.cpl == 3;
+        let linear = self.cpu.linear(SegReg::Cs, eip, 1, Access::Fetch)?;
+        let phys = self.cpu.translate(linear, Access::Fetch, user)?.phys;
+        let key = Key {
+            phys: phys.0,
+            eip,
+            mode: self.cpu.state.mode,
+        };
+        if let Some(id) = self.cache.find(&key) {
+            match self.cache.get(id).and_then(|b| b.crosses_to) {
+                None => {}
+                Some(second) if self.second_page(linear)? == second => {}
+                Some(_) => self.cache.remove(id),
+            }
+        }
+        let id = match self.cache.find(&key) {
+            Some(id) => id,
+            None => self.decode(key, linear, phys)?,
+        };
+        self.refresh_tag();
+        self.cache.remember(eip, self.tag, id);
+        Ok(id)
+    }
+
+    /// Frame of the page after that of `linear`, for a block that crosses into it.
+    fn second_page(&mut self, linear: LinearAddr) -> Result<PhysAddr, Exception> {
+        let next = LinearAddr((linear.0 | 0xfff).wrapping_add(1));
+        let user = self.cpu.sys.cpl == 3;
+        Ok(self.cpu.translate(next, Access::Fetch, user)?.phys)
+    }
+
+    /// Decodes the block at `key` and enters it into the cache.
+    fn decode(
+        &mut self,
+        key: Key,
+        linear: LinearAddr,
+        phys: PhysAddr,
+    ) -> Result<BlockId, Exception> {
+        if self.cache.is_full() {
+            self.flush_cache();
+        }
+        let mode = self.cpu.mode();
+        let mut bytes = [0xff; 0x1000];
+        let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
+        let page = &mut bytes[..room];
+        // Fetches from outside RAM read all ones.
+        let _ = self.cpu.mmu.ram().read_slice(phys, page);
+        let (block, crosses_to) = match decode_block(page, key.eip, mode, MAX_BLOCK_INSNS) {
+            Ok(block) => (block, None),
+            Err(Incomplete) => self.decode_crossing(key, linear, phys)?,
+        };
+        self.cpu.mmu.protect_code(phys);
+        if let Some(second) = crosses_to {
+            self.cpu.mmu.protect_code(second);
+        }
+        self.counters.decoded_insns += block.insns.len() as u64;
+        Ok(self.cache.insert(key, crosses_to, &block))
+    }
+
+    /// Decodes the single instruction that crosses into the next page.
+    fn decode_crossing(
+        &mut self,
+        key: Key,
+        linear: LinearAddr,
+        phys: PhysAddr,
+    ) -> Result<(Block, Option<PhysAddr>), Exception> {
+        let in_first = (0x1000 - (linear.0 & 0xfff)) as usize;
+        let allowed = self.fetchable(key.eip, MAX_INSN_BYTES as u32);
+        if allowed <= in_first.min(MAX_INSN_BYTES - 1) {
+            return Err(Exception::GeneralProtection(0)); // Beyond the CS limit.
+        }
+        let second = self.second_page(linear)?;
+        let mut bytes = [0xff; 2 * MAX_INSN_BYTES];
+        let ram = self.cpu.mmu.ram();
+        // Fetches from outside RAM read all ones.
+        let _ = ram.read_slice(phys, &mut bytes[..in_first]);
+        let _ = ram.read_slice(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
+        let allowed = allowed.min(in_first + MAX_INSN_BYTES);
+        match decode_block(&bytes[..allowed], key.eip, self.cpu.mode(), 1) {
+            Ok(block) => Ok((block, Some(second))),
+            Err(Incomplete) => Err(Exception::GeneralProtection(0)),
+        }
+    }
+
+    /// How many of `bytes` bytes from `eip` on the CS limit lets be fetched.
+    fn fetchable(&self, eip: u32, bytes: u32) -> usize {
+        let cs = self.cpu.state.segment(SegReg::Cs);
+        let left = u64::from(cs.hi).saturating_sub(u64::from(eip)) + 1;
+        left.min(u64::from(bytes)) as usize
+    }
+
+    /// Runs exactly one instruction, whatever tier its block is in.
+    fn interpret_one(&mut self) {
+        let eip = self.cpu.state.eip;
+        if let Some(id) = self.block_at(eip) {
+            self.interpret(id, 1);
+        }
+        self.cpu.request_attention();
+    }
+
+    /// After an instruction with EFLAGS.TF set before it: the single-step trap.
+    #[cold]
+    fn after_single_step(&mut self) -> bool {
+        if !self.cpu.interrupt_shadow {
+            single_step_trap(&mut self.cpu);
+        }
+        self.cpu.request_attention();
+        true
+    }
+
+    /// Delivers the exception that an instruction raised.
+    #[cold]
+    fn deliver_raised(&mut self) {
+        if let Some(e) = self.cpu.raised.take() {
+            self.counters.exceptions[usize::from(e.vector() & 31)] += 1;
+            deliver(&mut self.cpu, Event::Exception(e));
+            self.cpu.request_attention();
+        }
+    }
+
+    /// Does what running code may not do. Returns the reason to stop, if any.
+    fn settle(&mut self) -> Option<Exit> {
+        loop {
+            self.cpu.attention = false;
+            if self.cpu.shutdown {
+                return Some(Exit::TripleFault);
+            }
+            self.drop_written_code();
+            if self.cpu.pc.has_event()
+                && let Some(exit) = self.device_event()
+            {
+                return Some(exit);
+            }
+            if self.cpu.state.budget < MAX_BLOCK_INSNS as i64
+                && let Some(exit) = self.end_slice()
+            {
+                return Some(exit);
+            }
+            if self.interruptible() && self.cpu.pc.interrupt_pending() {
+                self.cpu.halted = false;
+                let vector = self.cpu.pc.acknowledge();
+                self.counters.interrupts += 1;
+                deliver(&mut self.cpu, Event::External(vector));
+                continue;
+            }
+            if self.cpu.halted {
+                if let Some(exit) = self.sleep() {
+                    return Some(exit);
+                }
+                continue;
+            }
+            if !self.cpu.attention {
+                self.refresh_tag();
+                return None;
+            }
+        }
+    }
+
+    fn interruptible(&self) -> bool {
+        self.cpu.state.eflags & flags::IF != 0 && !self.cpu.interrupt_shadow
+    }
+
+    fn drop_written_code(&mut self) {
+        while let Some((phys, len)) = self.cpu.code_writes.pop() {
+            let end = phys.0 + u64::from(len);
+            let mut at = phys.0;
+            while at < end {
+                let next = ((at | 0xfff) + 1).min(end);
+                if !self.cache.invalidate(PhysAddr(at), (next - at) as u32) {
+                    self.cpu.mmu.unprotect_code(PhysAddr(at & !0xfff));
+                }
+                at = next;
+            }
+        }
+    }
+
+    fn device_event(&mut self) -> Option<Exit> {
+        match self.cpu.pc.take_event()? {
+            PcEvent::PowerOff => Some(Exit::PowerOff),
+            PcEvent::Reset => Some(Exit::Reset),
+            PcEvent::DebugExit(value) => Some(Exit::DebugExit(value)),
+        }
+    }
+
+    /// The slice is over: devices, compiled code, limits, and a new budget.
+    fn end_slice(&mut self) -> Option<Exit> {
+        self.cpu.pc.poll();
+        self.tiers.collect(&mut self.cache);
+        self.cpu.state.budget = SLICE;
+        self.counters.slices += 1;
+        self.limits_reached()
+    }
+
+    fn limits_reached(&self) -> Option<Exit> {
+        if self.quit_requested() {
+            return Some(Exit::Quit);
+        }
+        if self
+            .deadline_ns
+            .is_some_and(|end| self.clock.now_ns() >= end)
+        {
+            return Some(Exit::Timeout);
+        }
+        let retired = self.counters.retired();
+        self.limit
+            .is_some_and(|limit| retired >= limit)
+            .then_some(Exit::Limit)
+    }
+
+    /// HLT: waits for the next device event.
+    fn sleep(&mut self) -> Option<Exit> {
+        if self.cpu.state.eflags & flags::IF == 0 {
+            return Some(Exit::Halted);
+        }
+        self.tiers.collect(&mut self.cache);
+        let now = self.clock.now_ns();
+        let mut until = now + MAX_SLEEP_NS;
+        if let Some(deadline) = self.cpu.pc.next_deadline_ns() {
+            until = until.min(deadline);
+        }
+        if let Some(end) = self.deadline_ns {
+            until = until.min(end);
+        }
+        if !self.cpu.pc.interrupt_pending() {
+            self.waker.wait_until(Some(until));
+            self.counters.idle_ns += self.clock.now_ns() - now;
+        }
+        self.cpu.pc.poll();
+        self.limits_reached()
+    }
+
+    /// Recomputes the tag of the direct-mapped caches: it stands for mode,
+    /// address space and fetch epoch.
+    #[inline]
+    pub(crate) fn refresh_tag(&mut self) {
+        let epoch = self.cpu.mmu.fetch_epoch();
+        let space = self.cpu.mmu.space_id();
+        let now = (self.cpu.state.mode, space, epoch);
+        if now != self.tagged {
+            self.tagged = now;
+            self.tag = self.tags.tag_of(now, &mut self.cache);
+            self.cpu.state.jump_tag = self.tag;
+        }
+    }
+
+    /// Drops all blocks and compiled code.
+    pub(crate) fn flush_cache(&mut self) {
+        for frame in self.cache.clear() {
+            self.cpu.mmu.unprotect_code(frame);
+        }
+        self.cpu.callouts.clear();
+    }
+}

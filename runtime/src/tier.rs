@@ -1,0 +1,261 @@
+//! Which tier runs a block, and the thread that compiles.
+//!
+//! Cold blocks are interpreted; one entered often enough is queued for the
+//! worker, which compiles it while the interpreter goes on. Finished code comes
+//! back over a channel and is installed by the run loop between blocks.
+//! Compilation costs 60 to 400 µs a block, the interpreter some 10 ns an
+//! instruction, so a block must promise thousands of executions; the threshold
+//! assumes that what ran [`WARM`] times will run on.
+
+use crate::cache::{BlockId, Cache, Compiled};
+use crate::config::Tier;
+use crate::interp::Op;
+use crate::vcpu::Cpu;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
+use translator::block::Block;
+use translator::compile::{CompileRequest, Compiler, HostCode};
+use translator::error::CompileError;
+
+/// Entries after which a block is worth compiling.
+pub const WARM: u32 = 60;
+
+/// Most blocks waiting for the worker; beyond, they stay interpreted for now.
+const MAX_QUEUED: u64 = 4096;
+
+/// What the worker gets.
+struct Request {
+    id: BlockId,
+    serial: u64,
+    block: Block,
+    link_base: u32,
+    callout_base: u32,
+}
+
+/// What the worker gives back.
+struct Reply {
+    id: BlockId,
+    serial: u64,
+    code: Result<HostCode, CompileError>,
+}
+
+/// Counts of the compiler.
+#[derive(Default)]
+pub struct CompileCounters {
+    /// Host nanoseconds spent compiling.
+    pub compile_ns: AtomicU64,
+    /// Blocks that could not be compiled.
+    pub failed: AtomicU64,
+    queued: AtomicU64,
+}
+
+/// The compiler's side of the tiers.
+pub struct Tiers {
+    policy: Tier,
+    compiler: Compiler,
+    requests: Option<Sender<Request>>,
+    replies: Receiver<Reply>,
+    worker: Option<JoinHandle<()>>,
+    /// Counts.
+    pub counters: Arc<CompileCounters>,
+}
+
+impl Tiers {
+    /// Starts the worker if the policy wants one.
+    ///
+    /// # Errors
+    /// Cranelift does not support the host, or no thread can be started.
+    pub fn new(policy: Tier) -> anyhow::Result<Self> {
+        let counters = Arc::new(CompileCounters::default());
+        let (requests, inbox) = channel::<Request>();
+        let (outbox, replies) = channel();
+        let worker = match policy {
+            Tier::Auto => {
+                let compiler = Compiler::new()?;
+                let counters = Arc::clone(&counters);
+                let run = move || work(compiler, &inbox, &outbox, &counters);
+                Some(
+                    std::thread::Builder::new()
+                        .name("compile".into())
+                        .spawn(run)?,
+                )
+            }
+            Tier::Interp | Tier::Cranelift => None,
+        };
+        Ok(Self {
+            policy,
+            compiler: Compiler::new()?,
+            requests: Some(requests),
+            replies,
+            worker,
+            counters,
+        })
+    }
+
+    /// Called when a block is about to be interpreted: counts, queues or
+    /// compiles it as the policy says. True if it has compiled code now.
+    #[inline(always)]
+    pub fn on_interpret(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
+        let Some(block) = cache.get_mut(id) else {
+            return false;
+        };
+        block.heat = block.heat.saturating_add(1);
+        match self.policy {
+            Tier::Interp => false,
+            Tier::Auto => {
+                if block.heat >= WARM && block.compiled == Compiled::No {
+                    self.queue(cache, cpu, id);
+                }
+                false
+            }
+            Tier::Cranelift => self.compile_now(cache, cpu, id),
+        }
+    }
+
+    /// Compiles a block for its listing alone.
+    ///
+    /// # Errors
+    /// See [`CompileError`].
+    pub fn listing(&mut self, block: &Block) -> Result<HostCode, CompileError> {
+        self.compiler.compile(&CompileRequest {
+            block,
+            link_base: 0,
+            callout_base: 0,
+            listing: true,
+        })
+    }
+
+    /// Installs what the worker has finished.
+    pub fn collect(&mut self, cache: &mut Cache) {
+        loop {
+            match self.replies.try_recv() {
+                Ok(reply) => {
+                    self.counters.queued.fetch_sub(1, Ordering::Relaxed);
+                    install(cache, reply);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    #[cold]
+    fn queue(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) {
+        if self.counters.queued.load(Ordering::Relaxed) >= MAX_QUEUED {
+            return;
+        }
+        let Some(request) = prepare(cache, cpu, id) else {
+            return;
+        };
+        if let Some(block) = cache.get_mut(id) {
+            block.compiled = Compiled::Queued;
+        }
+        self.counters.queued.fetch_add(1, Ordering::Relaxed);
+        if let Some(requests) = &self.requests {
+            // A worker that is gone leaves the block interpreted.
+            let _ = requests.send(request);
+        }
+    }
+
+    fn compile_now(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
+        if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
+            return false;
+        }
+        let Some(request) = prepare(cache, cpu, id) else {
+            return false;
+        };
+        let code = compile(&mut self.compiler, &request, &self.counters);
+        install(
+            cache,
+            Reply {
+                id,
+                serial: request.serial,
+                code,
+            },
+        )
+    }
+}
+
+impl Drop for Tiers {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(worker) = self.worker.take() {
+            // A panic of the worker has been reported by its thread already.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Reserves the slots and callout numbers that a block's code will name.
+fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
+    let link_base = cache.reserve_links(id, 2)?;
+    let cached = cache.get(id)?;
+    let block = cached.block();
+    let callout_base = cpu.callouts.len() as u32;
+    cpu.callouts
+        .extend(block.insns.iter().map(|&insn| Op::new(insn)));
+    Some(Request {
+        id,
+        serial: cached.serial,
+        block,
+        link_base,
+        callout_base,
+    })
+}
+
+fn install(cache: &mut Cache, reply: Reply) -> bool {
+    if cache.get(reply.id).is_none_or(|b| b.serial != reply.serial) {
+        return false;
+    }
+    match reply.code {
+        Ok(code) => cache.install(reply.id, &code),
+        Err(error) => {
+            tracing::debug!(%error, "a block stays interpreted");
+            if let Some(block) = cache.get_mut(reply.id) {
+                block.compiled = Compiled::Never;
+            }
+            false
+        }
+    }
+}
+
+fn compile(
+    compiler: &mut Compiler,
+    r: &Request,
+    counters: &CompileCounters,
+) -> Result<HostCode, CompileError> {
+    let start = std::time::Instant::now();
+    let code = compiler.compile(&CompileRequest {
+        block: &r.block,
+        link_base: r.link_base,
+        callout_base: r.callout_base,
+        listing: false,
+    });
+    counters
+        .compile_ns
+        .fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    if code.is_err() {
+        counters.failed.fetch_add(1, Ordering::Relaxed);
+    }
+    code
+}
+
+fn work(
+    mut compiler: Compiler,
+    inbox: &Receiver<Request>,
+    outbox: &Sender<Reply>,
+    counters: &CompileCounters,
+) {
+    while let Ok(request) = inbox.recv() {
+        let code = compile(&mut compiler, &request, counters);
+        let reply = Reply {
+            id: request.id,
+            serial: request.serial,
+            code,
+        };
+        if outbox.send(reply).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A whole machine: CPU, memory, devices, translation cache, built from a
+//! configuration and an image.
+
+#![allow(unsafe_code)] // Names the trampoline's address.
+
+use crate::cache::Cache;
+use crate::clock::{Clock, Waker};
+use crate::config::VmConfig;
+use crate::console::stdio::QuitFlag;
+use crate::devices::acpi;
+use crate::devices::pc::Pc;
+use crate::loader::{self, Entry, EntryMode, Image};
+use crate::native::{self, Trampoline};
+use crate::stats::RunCounters;
+use crate::tags::{Context, Tags};
+use crate::tier::Tiers;
+use crate::vcpu::{Cpu, TableReg, cr0};
+use anyhow::Context as _;
+use shadow_mmu::{GuestRam, PhysAddr, ShadowMmu};
+use std::sync::Arc;
+use translator::compile::Compiler;
+use translator::insn::SegReg;
+use translator::state::Segment;
+
+/// The legacy video hole: no RAM there (IBM PC memory map).
+const VIDEO_HOLE: (PhysAddr, PhysAddr) = (PhysAddr(0xa_0000), PhysAddr(0xc_0000));
+
+/// The parts of a machine that the world outside gives it.
+pub struct Host {
+    /// The devices, already joined to a console.
+    pub pc: Pc,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What a halted CPU sleeps on.
+    pub waker: Arc<Waker>,
+    /// Set from outside to stop the machine.
+    pub quit: QuitFlag,
+}
+
+/// A virtual machine, owned by the thread that runs it.
+pub struct Vm {
+    /// The CPU with memory and devices.
+    pub cpu: Cpu,
+    /// The translation cache.
+    pub cache: Cache,
+    /// The compiler's side.
+    pub tiers: Tiers,
+    /// What the run loop counted.
+    pub counters: RunCounters,
+    pub(crate) trampoline: Trampoline,
+    pub(crate) tags: Tags,
+    pub(crate) tag: u32,
+    pub(crate) tagged: Context,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) quit: QuitFlag,
+    pub(crate) deadline_ns: Option<u64>,
+    pub(crate) limit: Option<u64>,
+}
+
+impl Vm {
+    /// Builds a machine with empty memory, its CPU in the reset state.
+    ///
+    /// # Errors
+    /// The host cannot give the memory, or Cranelift does not know the host.
+    pub fn new(config: &VmConfig, host: Host) -> anyhow::Result<Self> {
+        let mut ram = GuestRam::new(config.memory_bytes()).context("cannot map guest memory")?;
+        ram.add_hole(VIDEO_HOLE.0, VIDEO_HOLE.1);
+        let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
+        let mut cpu = Cpu::new(mmu, host.pc);
+        let mut compiler = Compiler::new()?;
+        let (stub, trampoline) = (compiler.unlinked_stub()?, compiler.trampoline()?);
+        let (cache, fixed) =
+            Cache::new(&[&stub, &trampoline]).context("cannot map executable memory")?;
+        let entry = *fixed.get(1).context("the code arena is too small")?;
+        cpu.state.links = cache.links.address();
+        cpu.state.jump_cache = cache.jump_cache_address();
+        cpu.state.callout = native::callout_address();
+        let deadline_ns = config
+            .timeout
+            .map(|t| host.clock.now_ns() + t.as_nanos() as u64);
+        Ok(Self {
+            cpu,
+            cache,
+            tiers: Tiers::new(config.tier)?,
+            counters: RunCounters::default(),
+            // SAFETY: `entry` is the trampoline just compiled; the arena lives
+            // as long as the cache, in the same `Vm`, and keeps it.
+            trampoline: unsafe { Trampoline::new(entry) },
+            tags: Tags::default(),
+            tag: 0,
+            tagged: (u32::MAX, u32::MAX, u64::MAX),
+            clock: host.clock,
+            waker: host.waker,
+            quit: host.quit,
+            deadline_ns,
+            limit: config.limit,
+        })
+    }
+
+    /// Loads an image and puts the CPU at its entry.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load(&mut self, image: &Image) -> Result<(), loader::LoadError> {
+        for (address, table) in acpi::acpi_tables(acpi::RSDP_ADDRESS) {
+            // Memory too small for the tables just goes without.
+            let _ = self
+                .cpu
+                .mmu
+                .ram()
+                .write_slice(PhysAddr(u64::from(address)), &table);
+        }
+        let entry = loader::load(image, &mut LoaderMemory(self.cpu.mmu.ram()))?;
+        self.enter_at(&entry);
+        Ok(())
+    }
+
+    /// Whether somebody asked the machine to stop.
+    pub fn quit_requested(&self) -> bool {
+        self.quit.quit_requested()
+    }
+
+    /// Puts the CPU into the state an image wants to be entered in.
+    fn enter_at(&mut self, entry: &Entry) {
+        let state = &mut self.cpu.state;
+        state.gpr[..8].copy_from_slice(&entry.gpr);
+        state.eip = entry.eip;
+        match entry.mode {
+            EntryMode::Real { cs } => {
+                state.seg = [Segment::real(0); 6];
+                state.seg[SegReg::Cs as usize] = Segment::real(cs);
+                self.cpu.sys.idtr = TableReg {
+                    base: 0,
+                    limit: 0x3ff,
+                };
+            }
+            EntryMode::Flat32 {
+                code_selector,
+                data_selector,
+                gdt_base,
+                gdt_limit,
+            } => {
+                state.seg = [Segment::flat(data_selector, false, 0); 6];
+                state.seg[SegReg::Cs as usize] = Segment::flat(code_selector, true, 0);
+                self.cpu.sys.gdtr = TableReg {
+                    base: gdt_base,
+                    limit: gdt_limit,
+                };
+                self.cpu.sys.idtr = TableReg { base: 0, limit: 0 };
+                self.cpu.sys.cr0 |= cr0::PE;
+            }
+        }
+        self.cpu.paging_changed();
+        self.cpu.mode_changed();
+    }
+}
+
+/// Guest memory as the loaders see it.
+struct LoaderMemory<'a>(&'a GuestRam);
+
+impl loader::Memory for LoaderMemory<'_> {
+    fn ram_bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
+    fn write(&mut self, phys: u64, bytes: &[u8]) -> Option<()> {
+        self.0.write_slice(PhysAddr(phys), bytes)
+    }
+}

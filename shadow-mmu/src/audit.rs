@@ -1,0 +1,69 @@
+//! Invariant 5, checked the slow way: for tests.
+
+use crate::addr::{LinearAddr, PAGE_BYTES};
+use crate::fault::Access;
+use crate::mmu::ShadowMmu;
+use crate::space::SLOT_PAGES;
+use crate::table::Array;
+use crate::walk::walk;
+
+impl ShadowMmu {
+    /// Compares every shadow entry of every cached space with a fresh walk.
+    ///
+    /// Each must be allowed by the guest's tables now, have its accessed (for
+    /// stores also dirty) flag set, name the right frame, and for stores not be
+    /// traced. Takes milliseconds; meant for tests.
+    ///
+    /// # Errors
+    /// The first violation, in words.
+    pub fn audit(&self) -> Result<(), String> {
+        for space in 0..self.spaces.len() {
+            let mut from = 0;
+            while let Some(slot) = self.spaces[space].next_active(from) {
+                for page in slot * SLOT_PAGES..(slot + 1) * SLOT_PAGES {
+                    for array in Array::ALL {
+                        self.audit_entry(space, array, page as u32)?;
+                    }
+                }
+                from = slot + 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn audit_entry(&self, space: usize, array: Array, page: u32) -> Result<(), String> {
+        let entry = self.spaces[space].get(array, page);
+        if entry == 0 {
+            return Ok(());
+        }
+        let wrong = |what: &str| Err(format!("space {space}, {array:?}, page {page:#x}: {what}"));
+        let Some(context) = self.spaces[space].context else {
+            return wrong("the space is evicted");
+        };
+        let linear = LinearAddr(page << 12);
+        let Ok(walk) = walk(&self.ram, &context, linear) else {
+            return wrong("the walk fails");
+        };
+        let Some(frame) = self.traces.ram_frame(walk.page.0 / PAGE_BYTES) else {
+            return wrong("the frame is no RAM");
+        };
+        let access = if array.is_write() {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        if entry != self.shadow_entry(frame, page) {
+            wrong("the frame differs")
+        } else if !context.permits(walk.rights, access, array.is_user()) {
+            wrong("the guest denies the access")
+        } else if !walk.accessed() {
+            wrong("accessed is clear")
+        } else if array.is_write() && !walk.dirty() {
+            wrong("dirty is clear")
+        } else if array.is_write() && self.traces.is_traced(frame) {
+            wrong("the frame is traced")
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One cached guest address space: its shadow tables and what they depend on.
+//!
+//! The linear space is cut into [`SLOTS`] slots of 2 MiB. A slot is what one PAE
+//! page table or half of a 32-bit one maps, and 512 entries are exactly one host
+//! page of each array. A slot is *active* once anything in it depends on its
+//! PDE; the PDE it was filled under is remembered, so a rewrite of the same value
+//! disturbs nothing. Counts of the entries in each array keep every operation
+//! away from table pages that were never touched.
+//!
+//! Fetched pages: a bit per page, valid only in the epoch that the slot carries.
+//! An advance of the epoch therefore forgets all bits of all spaces at once.
+
+use crate::error::Error;
+use crate::paging::Context;
+use crate::table::{ARRAYS, Array, Tables};
+
+/// Spaces kept at a time.
+pub(crate) const MAX_SPACES: usize = 48;
+/// Pages of a slot.
+pub(crate) const SLOT_PAGES: usize = 512;
+/// Slots of a space.
+pub(crate) const SLOTS: usize = 2048;
+const FETCH_WORDS: usize = SLOT_PAGES / 64;
+
+/// What depends on one PDE (or with 32-bit paging, on one half of what it maps).
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Slot {
+    /// The PDE under which the slot was filled.
+    pub(crate) pde: u64,
+    /// The epoch in which `fetched` bits of the slot are valid.
+    fetch_epoch: u64,
+    /// Nonzero entries in each array.
+    filled: [u16; ARRAYS],
+    /// Stores to the page table since an entry was last filled or dropped.
+    pub(crate) idle_stores: u16,
+    /// Anything depends on the PDE.
+    pub(crate) active: bool,
+}
+
+/// What [`Space::drop_page`] and [`Space::clear_slot`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Dropped {
+    /// Shadow entries removed.
+    pub(crate) entries: u32,
+    /// A translation returned for a fetch in this epoch was among them.
+    pub(crate) fetched: bool,
+}
+
+/// A cached address space.
+pub(crate) struct Space {
+    /// Decides the translations; `None` once evicted.
+    pub(crate) context: Option<Context>,
+    /// When it was last made current.
+    pub(crate) last_used: u64,
+    /// Stores to its page directories while it was not current.
+    pub(crate) stray_stores: u32,
+    tables: Tables,
+    slots: Vec<Slot>,
+    active: [u64; SLOTS / 64],
+    fetched: Vec<u64>,
+}
+
+/// The slot that holds a linear page.
+pub(crate) const fn slot_of(page: u32) -> usize {
+    (page as usize / SLOT_PAGES) & (SLOTS - 1)
+}
+
+/// The word of the fetched bitmap that holds a page's bit.
+const fn fetch_word(page: u32) -> usize {
+    (page as usize / 64) & (SLOTS * FETCH_WORDS - 1)
+}
+
+impl Space {
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Space {
+            context: None,
+            last_used: 0,
+            stray_stores: 0,
+            tables: Tables::new()?,
+            slots: vec![Slot::default(); SLOTS],
+            active: [0; SLOTS / 64],
+            fetched: vec![0; SLOTS * FETCH_WORDS],
+        })
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(crate) fn slot(&self, slot: usize) -> &Slot {
+        &self.slots[slot]
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: usize) -> &mut Slot {
+        &mut self.slots[slot]
+    }
+
+    /// Marks the slot as depending on `pde`.
+    pub(crate) fn activate(&mut self, slot: usize, pde: u64) {
+        self.active[slot / 64] |= 1 << (slot % 64);
+        let record = &mut self.slots[slot];
+        record.active = true;
+        record.pde = pde;
+        record.idle_stores = 0;
+    }
+
+    /// The first active slot at or after `from`.
+    pub(crate) fn next_active(&self, from: usize) -> Option<usize> {
+        let mut word = from / 64;
+        let mut bits = self.active.get(word)? & u64::MAX << (from % 64);
+        while bits == 0 {
+            word += 1;
+            bits = *self.active.get(word)?;
+        }
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
+
+    /// The entry, or 0, without touching table pages that hold nothing.
+    #[inline]
+    pub(crate) fn get(&self, array: Array, page: u32) -> u64 {
+        if self.slots[slot_of(page)].filled[array.index()] == 0 {
+            0
+        } else {
+            self.tables.get(array, page)
+        }
+    }
+
+    /// Sets an entry; true if that changed it.
+    #[inline]
+    pub(crate) fn set(&mut self, array: Array, page: u32, entry: u64) -> bool {
+        let slot = &mut self.slots[slot_of(page)];
+        let old = std::mem::replace(self.tables.entry(array, page), entry);
+        slot.filled[array.index()] += u16::from(old == 0);
+        slot.idle_stores = 0;
+        old != entry
+    }
+
+    /// Sets the entries of pages of one slot, from `page` on, to `entry` where
+    /// `allowed` says so of the frame's state; returns how many that changed.
+    pub(crate) fn set_run(
+        &mut self,
+        array: Array,
+        page: u32,
+        entry: u64,
+        states: &[u8],
+        allowed: impl Fn(u8) -> bool,
+    ) -> u32 {
+        let slot = &mut self.slots[slot_of(page)];
+        let filled = &mut slot.filled[array.index()];
+        let entries = self.tables.range(array, page, states.len());
+        slot.idle_stores = 0;
+        if *filled == 0 && states.iter().fold(true, |all, &state| all & allowed(state)) {
+            entries.fill(entry);
+            *filled = entries.len() as u16;
+            return entries.len() as u32;
+        }
+        let mut changed = 0;
+        for (old, &state) in entries.iter_mut().zip(states) {
+            let new = if allowed(state) { entry } else { *old };
+            *filled += u16::from(*old == 0) & u16::from(new != 0);
+            changed += u32::from(*old != new);
+            *old = new;
+        }
+        changed
+    }
+
+    /// Removes the write entries for `page` that equal `entry`; returns how many.
+    pub(crate) fn revoke(&mut self, page: u32, entry: u64) -> u32 {
+        let slot = &mut self.slots[slot_of(page)];
+        let mut count = 0;
+        for array in [Array::write(true), Array::write(false)] {
+            if slot.filled[array.index()] != 0 && self.tables.get(array, page) == entry {
+                *self.tables.entry(array, page) = 0;
+                slot.filled[array.index()] -= 1;
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Records that the page's translation was returned for a fetch.
+    #[inline]
+    pub(crate) fn mark_fetched(&mut self, page: u32, epoch: u64) {
+        let index = slot_of(page);
+        let slot = &mut self.slots[index];
+        if slot.fetch_epoch != epoch {
+            slot.fetch_epoch = epoch;
+            self.fetched[index * FETCH_WORDS..][..FETCH_WORDS].fill(0);
+        }
+        self.fetched[fetch_word(page)] |= 1 << (page % 64);
+    }
+
+    /// Whether nothing in the slot, entry or fetched translation, depends on its page table.
+    pub(crate) fn is_idle(&self, slot: usize, epoch: u64) -> bool {
+        let slot = &self.slots[slot];
+        slot.filled == [0; ARRAYS] && slot.fetch_epoch != epoch
+    }
+
+    /// Removes all entries of a page.
+    pub(crate) fn drop_page(&mut self, page: u32, epoch: u64) -> Dropped {
+        let slot = &mut self.slots[slot_of(page)];
+        let mut dropped = Dropped::default();
+        for array in Array::ALL {
+            if slot.filled[array.index()] != 0 {
+                let old = std::mem::take(self.tables.entry(array, page));
+                slot.filled[array.index()] -= u16::from(old != 0);
+                dropped.entries += u32::from(old != 0);
+            }
+        }
+        if slot.fetch_epoch == epoch {
+            let word = self.fetched[fetch_word(page)];
+            dropped.fetched = word & 1 << (page % 64) != 0;
+        }
+        dropped
+    }
+
+    /// Removes all entries of a slot and makes it inactive.
+    pub(crate) fn clear_slot(&mut self, slot: usize, epoch: u64) -> Dropped {
+        let record = &mut self.slots[slot];
+        let mut dropped = Dropped {
+            entries: 0,
+            fetched: record.fetch_epoch == epoch,
+        };
+        for array in Array::ALL {
+            let filled = std::mem::take(&mut record.filled[array.index()]);
+            if filled != 0 {
+                self.tables
+                    .range(array, (slot * SLOT_PAGES) as u32, SLOT_PAGES)
+                    .fill(0);
+                dropped.entries += u32::from(filled);
+            }
+        }
+        record.fetch_epoch = 0;
+        record.active = false;
+        self.active[slot / 64] &= !(1 << (slot % 64));
+        dropped
+    }
+}

@@ -1,0 +1,102 @@
+//! The flat shadow tables of one space, in the form generated code reads.
+//!
+//! Four arrays of 2^20 entries: {user, supervisor} x {read, write}. An entry is
+//! 0 (not permitted: take the slow path) or
+//! `host page address - linear page address`, so `entry + linear` is the host
+//! address of the byte. Guest memory lies above 4 GiB, hence no permitted entry
+//! is 0. Only touched host pages of the arrays exist; reading an untouched one
+//! costs a host page fault, so callers consult the counts in
+//! [`Space`](crate::space::Space) first.
+
+use crate::error::Error;
+use crate::mapping::Zeroed;
+
+/// Entries of one array: the 4 KiB pages of the linear address space.
+pub(crate) const ENTRIES: usize = 1 << 20;
+/// Arrays of a space.
+pub(crate) const ARRAYS: usize = 4;
+
+/// One of the four arrays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Array(usize);
+
+impl Array {
+    /// All four.
+    pub(crate) const ALL: [Array; ARRAYS] = [Array(0), Array(1), Array(2), Array(3)];
+
+    /// The array that loads of that privilege consult.
+    pub(crate) const fn read(user: bool) -> Array {
+        Array(if user { 0 } else { 2 })
+    }
+
+    /// The array that stores of that privilege consult.
+    pub(crate) const fn write(user: bool) -> Array {
+        Array(if user { 1 } else { 3 })
+    }
+
+    /// Whether the entries permit stores.
+    pub(crate) const fn is_write(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether the entries serve user accesses.
+    pub(crate) const fn is_user(self) -> bool {
+        self.0 < 2
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// Host addresses of the arrays of one view, for generated code.
+///
+/// Each points to 2^20 `u64` entries indexed by linear page number. Entry 0
+/// means: not permitted, take the slow path. Otherwise entry + linear address
+/// (wrapping, zero-extended) is the host address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct View {
+    /// The array that permits loads.
+    pub read: u64,
+    /// The array that permits stores.
+    pub write: u64,
+}
+
+/// The arrays.
+pub(crate) struct Tables(Zeroed<u64>);
+
+impl Tables {
+    pub(crate) fn new() -> Result<Self, Error> {
+        Ok(Tables(Zeroed::new(ARRAYS * ENTRIES, "shadow tables")?))
+    }
+
+    pub(crate) fn view(&self, user: bool) -> View {
+        let address =
+            |array: Array| self.0.as_ptr() as u64 + (array.0 * ENTRIES * size_of::<u64>()) as u64;
+        View {
+            read: address(Array::read(user)),
+            write: address(Array::write(user)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, array: Array, page: u32) -> u64 {
+        self.0[at(array, page)]
+    }
+
+    #[inline]
+    pub(crate) fn entry(&mut self, array: Array, page: u32) -> &mut u64 {
+        &mut self.0[at(array, page)]
+    }
+
+    /// The entries of `count` pages from `page` on, within one array.
+    pub(crate) fn range(&mut self, array: Array, page: u32, count: usize) -> &mut [u64] {
+        let start = at(array, page);
+        &mut self.0[start..start + count]
+    }
+}
+
+#[inline]
+fn at(array: Array, page: u32) -> usize {
+    array.0 * ENTRIES + (page as usize & (ENTRIES - 1))
+}

@@ -1,0 +1,130 @@
+//! The tiers against the host CPU: hand-written cases, the grid, and random
+//! sequences.
+//!
+//! `RING1_SEQUENCES` sets how many random sequences run, `RING1_SEED` the first
+//! seed, `RING1_FAMILIES` the families (`shift,strings`).
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+use iced_x86::Mnemonic;
+use runtime::config::Tier;
+use std::collections::BTreeMap;
+use tests::case::{Case, Family};
+use tests::cases;
+use tests::generate::Generator;
+use tests::guest::Guest;
+use tests::judge::{Judge, Verdict};
+
+/// Kinds of differences shown before a test gives up.
+const SHOWN: usize = 12;
+
+const VECTOR: [Family; 4] = [Family::X87, Family::Mmx, Family::Sse, Family::Sse2];
+
+/// Judges every case and fails with the first differences.
+fn judge_all(tier: Tier, cases: impl Iterator<Item = (&'static str, Case)>) {
+    let Some(mut judge) = Judge::new() else {
+        return;
+    };
+    let mut guest = Guest::new(tier).expect("a machine");
+    let (mut agree, mut skipped, mut differences) = (0, 0, BTreeMap::new());
+    for (name, case) in cases {
+        match judge.check(&case, &mut guest) {
+            Verdict::Agree => agree += 1,
+            Verdict::Skipped => skipped += 1,
+            Verdict::Differ(difference) => {
+                let report = format!("{name}: {difference}");
+                differences.entry(kind(&difference.case)).or_insert(report);
+            }
+        }
+        if differences.len() >= SHOWN {
+            break;
+        }
+    }
+    let share = 100.0 * guest.share_compiled();
+    println!("{tier:?}: {agree} agree, {skipped} say nothing, {share:.1} % compiled");
+    let reports: Vec<String> = differences.into_values().collect();
+    assert!(reports.is_empty(), "{}", reports.join("\n"));
+}
+
+/// Differences of the same instructions are probably one fault.
+fn kind(case: &Case) -> Vec<Mnemonic> {
+    let instructions = case.instructions();
+    instructions.iter().map(|insn| insn.mnemonic()).collect()
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    let value = std::env::var(variable).ok();
+    value.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn random(families: &[Family], count: u64) -> impl Iterator<Item = (&'static str, Case)> {
+    let families: Vec<Family> = match std::env::var("RING1_FAMILIES") {
+        Ok(names) => names.split(',').filter_map(Family::named).collect(),
+        Err(_) => families.to_vec(),
+    };
+    let generator = Generator::new(&families);
+    let first = number("RING1_SEED", 0);
+    let count = number("RING1_SEQUENCES", count);
+    (first..first + count).map(move |seed| ("random", generator.case(seed)))
+}
+
+fn written(vector: bool) -> impl Iterator<Item = (&'static str, Case)> {
+    let all = cases::all().into_iter();
+    let wanted = all.filter(move |named| VECTOR.contains(&named.case.family) == vector);
+    wanted.map(|named| (named.name, named.case))
+}
+
+fn grid() -> impl Iterator<Item = (&'static str, Case)> {
+    cases::grid().map(|case| ("grid", case))
+}
+
+#[test]
+fn written_cases_in_the_interpreter() {
+    judge_all(Tier::Interp, written(false));
+}
+
+#[test]
+fn written_cases_in_compiled_code() {
+    judge_all(Tier::Cranelift, written(false));
+}
+
+#[test]
+fn grid_in_the_interpreter() {
+    judge_all(Tier::Interp, grid());
+}
+
+/// One operand pair in 24, so that every operation is met with several.
+#[test]
+fn grid_in_compiled_code() {
+    let stride = number("RING1_GRID_STRIDE", 24) as usize;
+    judge_all(Tier::Cranelift, grid().step_by(stride.max(1)));
+}
+
+#[test]
+fn random_integer_sequences_in_the_interpreter() {
+    judge_all(Tier::Interp, random(Family::INTEGER, 20_000));
+}
+
+#[test]
+fn random_integer_sequences_in_compiled_code() {
+    judge_all(Tier::Cranelift, random(Family::INTEGER, 2_000));
+}
+
+#[test]
+fn written_vector_cases_in_the_interpreter() {
+    judge_all(Tier::Interp, written(true));
+}
+
+#[test]
+fn written_vector_cases_in_compiled_code() {
+    judge_all(Tier::Cranelift, written(true));
+}
+
+#[test]
+fn random_vector_sequences_in_the_interpreter() {
+    judge_all(Tier::Interp, random(&VECTOR, 20_000));
+}
+
+#[test]
+fn random_vector_sequences_in_compiled_code() {
+    judge_all(Tier::Cranelift, random(&VECTOR, 2_000));
+}
