@@ -56,6 +56,8 @@ pub fn ops(block: &Block) -> Box<[Op]> {
 /// exception is left in [`Cpu::raised`]. Returns how many instructions retired.
 #[inline]
 pub fn run_block(cpu: &mut Cpu, ops: &[Op], terminal: Terminal, limit: usize) -> usize {
+    // One that compiled code called out for may have left the mark behind.
+    cpu.eip_stored = false;
     for (n, op) in ops.iter().take(limit).enumerate() {
         if op.run(cpu).is_err() {
             cpu.state.eip = op.insn.eip;

@@ -22,6 +22,9 @@ use translator::error::CompileError;
 /// Entries after which a block is worth compiling.
 pub const WARM: u32 = 60;
 
+/// Instructions that a compilation on the vCPU's thread takes from the budget.
+const COMPILE_CHARGE: i64 = 1_000;
+
 /// Most blocks waiting for the worker; beyond, they stay interpreted for now.
 const MAX_QUEUED: u64 = 4096;
 
@@ -166,6 +169,8 @@ impl Tiers {
             return false;
         };
         let code = compile(&mut self.compiler, &request, &self.counters);
+        // The slice pays, so that time limits hold while much is compiled.
+        cpu.state.budget -= COMPILE_CHARGE;
         install(
             cache,
             Reply {
