@@ -20,7 +20,7 @@ fn rows_end_as_they_say() {
         return;
     };
     let mut wrong = Vec::new();
-    let mut all = cases::all();
+    let all = cases::all();
     for named in &all {
         let run = Subject::run(&mut cpu, &named.case);
         if !ends_as_written(named, &run) {
