@@ -33,7 +33,9 @@ pub fn lookup<M: Machine>(i: &Insn) -> Option<Exec<M>> {
         | M::Prefetcht0
         | M::Prefetcht1
         | M::Prefetcht2
-        | M::Reservednop => nop,
+        | M::Reservednop
+        // Without CET, which CPUID denies, this is a reserved NOP too.
+        | M::Rdsspd => nop,
         _ => return None,
     })
 }

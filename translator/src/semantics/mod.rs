@@ -6,13 +6,16 @@
 //!
 //! The files follow the SDM's grouping (vol. 1, "Instruction Set Summary").
 //! Where the SDM leaves a flag undefined, the definition takes the cheapest value
-//! that a real CPU produces.
+//! that a real CPU produces. [`forms`] has the frequent definitions once more, each
+//! compiled for one operand form, for machines that run them instruction by
+//! instruction.
 
 pub mod arith;
 pub mod bits;
 pub mod branch;
 pub mod decimal;
 pub mod flagops;
+pub mod forms;
 pub mod logic;
 pub mod muldiv;
 pub mod shift;
