@@ -14,7 +14,7 @@ use iced_x86::Mnemonic;
 use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
 use translator::flags;
-use translator::insn::{Gpr, Insn, Operand};
+use translator::insn::{Gpr, Insn, Operand, Width};
 
 /// x87 flags whose unmasked response suppresses a store: all but P.
 const STORE_FAULTS: u16 = 0x1f;
@@ -115,7 +115,11 @@ fn through_scratch(cpu: &mut Cpu, p: &Plan, addr: LinearAddr) -> Result<Target, 
     if p.memory != Memory::Read {
         cpu.probe_write(addr, bytes as u32, user)?;
     }
-    if p.memory != Memory::Write {
+    if p.memory == Memory::Read && bytes == 2 {
+        // FLDCW is frequent: compilers change the rounding with it.
+        let word = cpu.read_linear(addr, Width::W, user)? as u16;
+        cpu.fpu.state.scratch[..2].copy_from_slice(&word.to_le_bytes());
+    } else if p.memory != Memory::Write {
         let mut buffer = [0; SCRATCH_BYTES];
         cpu.read_bytes(addr, &mut buffer[..bytes], user)?;
         cpu.fpu.state.scratch = buffer;
