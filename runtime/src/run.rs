@@ -79,6 +79,9 @@ impl Vm {
             return true;
         };
         let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, limit);
+        // TF before the instruction counts, not what it made of TF; software
+        // interrupts clear it on the way to their handlers.
+        let single_step = block.single_steps();
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -86,7 +89,7 @@ impl Vm {
             self.deliver_raised();
             return true;
         }
-        if self.cpu.mode().single() && retired > 0 {
+        if single_step && retired > 0 {
             return self.after_single_step();
         }
         false

@@ -229,24 +229,26 @@ impl Cpu {
     /// Must be called after any change of a segment register, CPL, CR0.PE,
     /// EFLAGS.VM or EFLAGS.TF: recomputes the mode bits and picks the view.
     pub fn mode_changed(&mut self) {
-        let mut mode = Mode(0);
         let protected = self.protected();
+        let v86 = self.v86();
+        let mut mode = Mode(0);
         for seg in SegReg::ALL {
             let s = &self.state.seg[seg as usize];
+            // Writable data, or for CS whatever is readable.
             let rights = match seg {
                 SegReg::Cs => s.readable(),
-                _ => s.readable() && s.writable(),
+                _ => s.writable(),
             };
-            let unlimited = s.lo == 0 && s.hi == u32::MAX && rights;
+            let unlimited = (s.lo == 0) & (s.hi == u32::MAX) & rights;
             mode = mode.with_segment(seg, unlimited, s.base == 0);
         }
         let default32 =
             |seg: SegReg| self.state.seg[seg as usize].attributes & Segment::DEFAULT32 != 0;
         let mut bits = mode.0;
-        if default32(SegReg::Cs) && !self.v86() {
+        if default32(SegReg::Cs) && !v86 {
             bits |= Mode::CODE32;
         }
-        if default32(SegReg::Ss) && !self.v86() {
+        if default32(SegReg::Ss) && !v86 {
             bits |= Mode::STACK32;
         }
         if self.sys.cpl == 3 {
@@ -329,8 +331,10 @@ impl Cpu {
         access: Access,
     ) -> Result<LinearAddr, Exception> {
         let s = &self.state.seg[seg as usize];
-        let unlimited =
-            self.mode().unlimited(seg) && (access != Access::Write || seg != SegReg::Cs);
+        // An operand that wraps around the end of even the largest segment is outside it.
+        let unlimited = self.mode().unlimited(seg)
+            && (access != Access::Write || seg != SegReg::Cs)
+            && offset.checked_add(bytes - 1).is_some();
         if !unlimited && !self.segment_allows(s, offset, bytes, access) {
             return Err(match seg {
                 SegReg::Ss => Exception::StackFault(0),
@@ -355,6 +359,7 @@ impl Cpu {
     ///
     /// # Errors
     /// #PF.
+    #[inline]
     pub fn read_linear(
         &mut self,
         addr: LinearAddr,
@@ -364,6 +369,17 @@ impl Cpu {
         if let Some(v) = self.shadow_read(self.views[usize::from(user)].read, addr.0, w) {
             return Ok(v);
         }
+        self.read_linear_slow(addr, w, user)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_linear_slow(
+        &mut self,
+        addr: LinearAddr,
+        w: Width,
+        user: bool,
+    ) -> Result<u32, Exception> {
         let in_page = 0x1000 - (addr.0 & 0xfff);
         if in_page < w.bytes() {
             let mut bytes = [0; 4];
@@ -378,6 +394,7 @@ impl Cpu {
     ///
     /// # Errors
     /// #PF.
+    #[inline]
     pub fn write_linear(
         &mut self,
         addr: LinearAddr,
@@ -388,6 +405,18 @@ impl Cpu {
         if self.shadow_write_in(self.views[usize::from(user)].write, addr.0, w, v) {
             return Ok(());
         }
+        self.write_linear_slow(addr, w, v, user)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_linear_slow(
+        &mut self,
+        addr: LinearAddr,
+        w: Width,
+        v: u32,
+        user: bool,
+    ) -> Result<(), Exception> {
         let in_page = 0x1000 - (addr.0 & 0xfff);
         if in_page < w.bytes() {
             return self.write_bytes(addr, &v.to_le_bytes()[..w.bytes() as usize], user);

@@ -45,7 +45,7 @@ pub struct Named {
 /// # Panics
 /// If a row is not well formed.
 pub fn all() -> Vec<Named> {
-    let tables: [(Family, &[Row]); 9] = [
+    let tables: [(Family, &[Row]); 10] = [
         (Family::Arith, integer::ARITH),
         (Family::Shift, integer::SHIFT_BITS),
         (Family::Muldiv, integer::MULDIV_DECIMAL),
@@ -54,18 +54,11 @@ pub fn all() -> Vec<Named> {
         (Family::Strings, memory::STRINGS),
         (Family::Branch, protected::BRANCH_FLAGS),
         (Family::Branch, protected::FAULTS),
+        (Family::Branch, protected::LIMITS),
         (Family::Sse2, vector::VECTOR),
     ];
     let named = |(family, rows)| table(family, rows);
     tables.into_iter().flat_map(named).collect()
-}
-
-/// The cases in which ring1 is known to differ from the CPU.
-///
-/// # Panics
-/// If a row is not well formed.
-pub fn open() -> Vec<Named> {
-    table(Family::Branch, protected::OPEN)
 }
 
 fn table(family: Family, rows: &[Row]) -> Vec<Named> {

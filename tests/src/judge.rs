@@ -202,7 +202,7 @@ pub struct Allowed {
 pub fn compare(case: &Case, host: &Run, tier: &Run, allowed: &Allowed) -> Option<Difference> {
     let mut lines = Vec::new();
     let seen = |run: &Run| comparable(run.outcome, allowed);
-    if seen(host) != seen(tier) && !across_4_gib(host.outcome, tier.outcome) {
+    if seen(host) != seen(tier) {
         lines.push(format!(
             "outcome  {}  {}",
             Shown(host.outcome),
@@ -269,22 +269,6 @@ fn comparable(outcome: Outcome, allowed: &Allowed) -> Outcome {
         },
         other => other,
     }
-}
-
-/// QUIRK: an operand across the end of a flat 4 GiB segment is a page fault in
-/// ring1, not the segment's #GP or #SS; `cases::open` has it.
-fn across_4_gib(host: Outcome, tier: Outcome) -> bool {
-    use Outcome::Trap;
-    let limit = matches!(
-        host,
-        Trap {
-            vector: 12 | 13,
-            error: 0,
-            ..
-        }
-    );
-    let near_end = |addr: u32| addr.wrapping_add(16) < 32;
-    limit && matches!(tier, Trap { vector: 14, addr, .. } if near_end(addr))
 }
 
 /// The fields 32-bit code can see, without the x87 instruction and data pointers.

@@ -110,13 +110,6 @@ fn random_integer_sequences_in_compiled_code() {
 }
 
 #[test]
-#[ignore = "known to differ"]
-fn open_cases_in_the_interpreter() {
-    let open = cases::open().into_iter();
-    judge_all(Tier::Interp, open.map(|named| (named.name, named.case)));
-}
-
-#[test]
 fn written_vector_cases_in_the_interpreter() {
     judge_all(Tier::Interp, written(true));
 }

@@ -16,6 +16,7 @@ pub mod arena;
 pub mod links;
 
 use crate::interp::Op;
+use crate::system::debug::suppresses_single_step;
 use arena::Arena;
 use links::Links;
 use shadow_mmu::PhysAddr;
@@ -114,6 +115,16 @@ impl CachedBlock {
             len_bytes: self.len_bytes,
             terminal: self.terminal,
         }
+    }
+
+    /// Whether a single-step trap follows its one instruction.
+    #[inline(always)]
+    pub fn single_steps(&self) -> bool {
+        Mode(self.key.mode).single()
+            && self
+                .ops
+                .first()
+                .is_some_and(|op| !suppresses_single_step(op.insn().mnemonic))
     }
 
     /// Whether bytes `start..start + len` of guest-physical memory belong to it.
@@ -263,7 +274,11 @@ impl Cache {
             terminal: block.terminal,
             len_bytes: block.len_bytes,
             heat: 0,
-            compiled: Compiled::No,
+            compiled: if block.mode.single() {
+                Compiled::Never
+            } else {
+                Compiled::No
+            },
             incoming: Vec::new(),
             outgoing: (0, 0),
         });

@@ -1,8 +1,8 @@
 //! Control registers and what belongs to them: MOV CRn, LMSW, SMSW, CLTS,
 //! INVLPG, INVD, WBINVD (SDM vol. 3A, "Control Registers"; vol. 2, MOV).
 //!
-//! Bits of CR4 can be set only for features CPUID announces, so each has its
-//! effect somewhere. What paging depends on goes to the MMU in one call of
+//! Bits of CR4 that stand for features CPUID does not announce are reserved.
+//! What paging depends on goes to the MMU in one call of
 //! [`Cpu::paging_changed`], and only if it has changed: kernels flip CR0.TS far
 //! more often than CR0.PG.
 
@@ -24,7 +24,8 @@ const CR0_WRITABLE: u32 = cr0::PE
     | cr0::CD
     | cr0::PG;
 
-/// CR4 bits that CPUID announces.
+/// CR4 bits of features CPUID announces, and MCE and PCE, which can be set and
+/// have nothing to enable.
 const CR4_WRITABLE: u32 = cr4::TSD
     | cr4::DE
     | cr4::PSE

@@ -22,26 +22,31 @@ pub struct Selector(pub u16);
 
 impl Selector {
     /// Requested privilege level.
+    #[inline]
     pub fn rpl(self) -> u8 {
         (self.0 & 3) as u8
     }
 
     /// Selects entry 0 of the GDT.
+    #[inline]
     pub fn is_null(self) -> bool {
         self.0 & !3 == 0
     }
 
     /// TI: selects from the LDT.
+    #[inline]
     pub fn is_local(self) -> bool {
         self.0 & 4 != 0
     }
 
     /// The error code that names this selector, EXT clear.
+    #[inline]
     pub fn error_code(self) -> u16 {
         self.0 & !3
     }
 
     /// The same descriptor, requested at `rpl`.
+    #[inline]
     pub fn with_rpl(self, rpl: u8) -> Self {
         Self(self.0 & !3 | u16::from(rpl))
     }
@@ -63,6 +68,38 @@ pub enum Kind {
     Reserved,
 }
 
+/// By S and type: system types first, then data and code.
+const KINDS: [Kind; 32] = {
+    let mut kinds = [Kind::Reserved; 32];
+    let mut n = 16;
+    while n < 32 {
+        kinds[n] = if n & 8 == 0 { Kind::Data } else { Kind::Code };
+        n += 1;
+    }
+    kinds[1] = Kind::AvailableTss(Width::W);
+    kinds[2] = Kind::Ldt;
+    kinds[3] = Kind::BusyTss(Width::W);
+    kinds[4] = Kind::CallGate(Width::W);
+    kinds[5] = Kind::TaskGate;
+    kinds[6] = Kind::InterruptGate(Width::W);
+    kinds[7] = Kind::TrapGate(Width::W);
+    kinds[9] = Kind::AvailableTss(Width::D);
+    kinds[11] = Kind::BusyTss(Width::D);
+    kinds[12] = Kind::CallGate(Width::D);
+    kinds[14] = Kind::InterruptGate(Width::D);
+    kinds[15] = Kind::TrapGate(Width::D);
+    kinds
+};
+
+/// S, and the type bits that tell code, conforming/expand-down and rights, as
+/// they lie in [`Descriptor::high`].
+mod bit {
+    pub const RIGHTS: u32 = 1 << 9;
+    pub const CONFORMING: u32 = 1 << 10;
+    pub const CODE: u32 = 1 << 11;
+    pub const NON_SYSTEM: u32 = 1 << 12;
+}
+
 /// An eight-byte descriptor as it lies in its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
@@ -74,66 +111,59 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// The type field, with S.
+    #[inline]
     pub fn kind(&self) -> Kind {
-        if self.high & 1 << 12 != 0 {
-            return if self.high & 1 << 11 != 0 {
-                Kind::Code
-            } else {
-                Kind::Data
-            };
-        }
-        match self.high >> 8 & 15 {
-            1 => Kind::AvailableTss(Width::W),
-            2 => Kind::Ldt,
-            3 => Kind::BusyTss(Width::W),
-            4 => Kind::CallGate(Width::W),
-            5 => Kind::TaskGate,
-            6 => Kind::InterruptGate(Width::W),
-            7 => Kind::TrapGate(Width::W),
-            9 => Kind::AvailableTss(Width::D),
-            11 => Kind::BusyTss(Width::D),
-            12 => Kind::CallGate(Width::D),
-            14 => Kind::InterruptGate(Width::D),
-            15 => Kind::TrapGate(Width::D),
-            _ => Kind::Reserved,
-        }
+        KINDS[(self.high >> 8 & 31) as usize]
     }
 
     /// Descriptor privilege level.
+    #[inline]
     pub fn dpl(&self) -> u8 {
         (self.high >> 13 & 3) as u8
     }
 
     /// P.
+    #[inline]
     pub fn present(&self) -> bool {
         self.high & 1 << 15 != 0
     }
 
+    /// A code segment.
+    #[inline]
+    pub fn is_code(&self) -> bool {
+        let code = bit::NON_SYSTEM | bit::CODE;
+        self.high & code == code
+    }
+
     /// A conforming code segment.
+    #[inline]
     pub fn is_conforming_code(&self) -> bool {
-        self.kind() == Kind::Code && self.high & 1 << 10 != 0
+        let conforming = bit::NON_SYSTEM | bit::CODE | bit::CONFORMING;
+        self.high & conforming == conforming
     }
 
     /// A data segment, or a code segment that may be read.
+    #[inline]
     pub fn is_readable(&self) -> bool {
-        match self.kind() {
-            Kind::Data => true,
-            Kind::Code => self.high & 1 << 9 != 0,
-            _ => false,
-        }
+        let rights = self.high & (bit::NON_SYSTEM | bit::CODE | bit::RIGHTS);
+        rights & bit::NON_SYSTEM != 0 && rights != bit::NON_SYSTEM | bit::CODE
     }
 
     /// A data segment that may be written.
+    #[inline]
     pub fn is_writable(&self) -> bool {
-        self.kind() == Kind::Data && self.high & 1 << 9 != 0
+        let rights = bit::NON_SYSTEM | bit::CODE | bit::RIGHTS;
+        self.high & rights == bit::NON_SYSTEM | bit::RIGHTS
     }
 
     /// Segment base.
+    #[inline]
     pub fn base(&self) -> u32 {
         self.low >> 16 | (self.high & 0xff) << 16 | self.high & 0xff00_0000
     }
 
     /// Segment limit in bytes: the offset of the last one.
+    #[inline]
     pub fn limit(&self) -> u32 {
         let limit = self.low & 0xffff | self.high & 0xf_0000;
         if self.high & 1 << 23 != 0 {
@@ -144,16 +174,19 @@ impl Descriptor {
     }
 
     /// Access byte and G/D/L/AVL, as [`Segment::attributes`] has them.
+    #[inline]
     pub fn attributes(&self) -> u16 {
         (self.high >> 8) as u16 & 0xf0ff
     }
 
     /// Where a gate leads: the selector.
+    #[inline]
     pub fn gate_selector(&self) -> Selector {
         Selector((self.low >> 16) as u16)
     }
 
     /// Where a gate leads: the offset, 16 or 32 bits as the gate is.
+    #[inline]
     pub fn gate_offset(&self, w: Width) -> u32 {
         (self.low & 0xffff | self.high & 0xffff_0000) & w.mask()
     }
@@ -164,21 +197,13 @@ impl Descriptor {
     }
 
     /// The segment register contents this descriptor gives.
+    #[inline]
     pub fn segment(&self, selector: Selector) -> Segment {
-        let attributes = self.attributes();
         let limit = self.limit();
-        let expand_down = self.kind() == Kind::Data && attributes & Segment::EXPAND_CONFORM != 0;
+        let expanding = bit::NON_SYSTEM | bit::CODE | bit::CONFORMING;
+        let expand_down = self.high & expanding == bit::NON_SYSTEM | bit::CONFORMING;
         let (lo, hi) = if expand_down {
-            let top = if attributes & Segment::DEFAULT32 != 0 {
-                u32::MAX
-            } else {
-                0xffff
-            };
-            if limit >= top {
-                (1, 0)
-            } else {
-                (limit + 1, top)
-            }
+            self.expand_down_range()
         } else {
             (0, limit)
         };
@@ -188,12 +213,27 @@ impl Descriptor {
             hi,
             limit,
             selector: selector.0,
-            attributes,
+            attributes: self.attributes(),
+        }
+    }
+
+    /// The valid offsets of an expand-down segment: those above the limit.
+    #[cold]
+    fn expand_down_range(&self) -> (u32, u32) {
+        let top = if self.attributes() & Segment::DEFAULT32 != 0 {
+            u32::MAX
+        } else {
+            0xffff
+        };
+        match self.limit() {
+            limit if limit >= top => (1, 0),
+            limit => (limit + 1, top),
         }
     }
 }
 
 /// Where the selector's descriptor lies, if its table has it.
+#[inline]
 fn address(cpu: &Cpu, selector: Selector) -> Option<LinearAddr> {
     let last = u32::from(selector.0 | 7);
     let (base, limit) = if selector.is_local() {
@@ -267,6 +307,7 @@ pub fn set_busy(
 }
 
 /// Writes the access byte of `descriptor` back to its table.
+#[cold]
 fn write_access_byte(
     cpu: &mut Cpu,
     selector: Selector,

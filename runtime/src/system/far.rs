@@ -189,7 +189,7 @@ fn gate_code(cpu: &mut Cpu, gate: &Descriptor) -> Result<(Selector, Descriptor),
     let selector = gate.gate_selector();
     let code = fetch_target(cpu, selector)?;
     // A code segment with DPL at most CPL, else #GP(code selector).
-    if code.kind() != Kind::Code || code.dpl() > cpu.sys.cpl {
+    if !code.is_code() || code.dpl() > cpu.sys.cpl {
         return Err(Exception::GeneralProtection(selector.error_code()));
     }
     Ok((selector, code))

@@ -1,4 +1,8 @@
 //! EFLAGS as a system register: CLI, STI, PUSHF, POPF; and HLT (SDM vol. 2).
+//!
+//! Kernels mask and unmask interrupts around everything, nearly always with none
+//! pending. So setting IF asks for attention only if one is: a device raises its
+//! line either in a port access, or when the run loop polls and looks anyway.
 
 use super::require_cpl0;
 use super::stack::Frame;
@@ -26,7 +30,7 @@ pub fn sti(cpu: &mut Cpu) -> Result<(), Exception> {
     if cpu.state.eflags & IF == 0 {
         cpu.state.eflags |= IF;
         cpu.interrupt_shadow = true;
-        cpu.request_attention();
+        unmasked(cpu);
     }
     Ok(())
 }
@@ -79,12 +83,14 @@ pub fn popf(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 pub fn hlt(cpu: &mut Cpu) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.halted = true;
+    // HLT is the one instruction that STI shadowed.
+    cpu.interrupt_shadow = false;
     cpu.request_attention();
     Ok(())
 }
 
-/// Replaces the EFLAGS bits in `mask`; asks for attention if that unmasks
-/// interrupts. The mode is the caller's to recompute.
+/// Replaces the EFLAGS bits in `mask`; asks for attention if that unmasks a
+/// pending interrupt. The mode is the caller's to recompute.
 pub fn set_flags(cpu: &mut Cpu, image: u32, mask: u32) {
     let was = cpu.state.eflags;
     let old = was & !ARITHMETIC & !mask;
@@ -94,6 +100,14 @@ pub fn set_flags(cpu: &mut Cpu, image: u32, mask: u32) {
         cpu.state.eflags = old | image & mask & !ARITHMETIC | flags::FIXED;
     }
     if cpu.state.eflags & !was & IF != 0 {
+        unmasked(cpu);
+    }
+}
+
+/// IF has become set: see the module's essay.
+#[inline]
+fn unmasked(cpu: &mut Cpu) {
+    if cpu.pc.interrupt_pending() {
         cpu.request_attention();
     }
 }

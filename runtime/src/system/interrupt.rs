@@ -282,7 +282,7 @@ fn handler_segment(cpu: &mut Cpu, gate: &Descriptor) -> Result<(Segment, u8), Ex
     }
     let mut code = descriptor::fetch(cpu, selector, Exception::GeneralProtection)?;
     // A code segment with DPL at most CPL, else #GP(selector).
-    if code.kind() != Kind::Code || code.dpl() > cpu.sys.cpl {
+    if !code.is_code() || code.dpl() > cpu.sys.cpl {
         return Err(gp);
     }
     // Present, else #NP(selector).

@@ -38,6 +38,7 @@ pub use interrupt::{Event, deliver};
 
 use crate::vcpu::Cpu;
 use iced_x86::Mnemonic as M;
+use translator::decode::MAX_INSN_BYTES;
 use translator::exception::Exception;
 use translator::insn::{Insn, SegReg};
 
@@ -103,6 +104,8 @@ fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         M::Verr => verify::verr(cpu, i),
         M::Verw => verify::verw(cpu, i),
         M::Arpl => verify::arpl(cpu, i),
+        // Longer than 15 bytes: #GP(0) rather than #UD.
+        M::INVALID if usize::from(i.len) >= MAX_INSN_BYTES => Err(Exception::GeneralProtection(0)),
         _ => string::dispatch(cpu, i)
             .or_else(|| id::dispatch(cpu, i))
             .or_else(|| crate::fpu::dispatch(cpu, i))

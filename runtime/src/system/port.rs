@@ -120,13 +120,21 @@ fn port_number(cpu: &Cpu, i: &Insn, n: usize) -> u16 {
 
 fn read_port(cpu: &mut Cpu, port: u16, w: Width) -> u32 {
     let v = cpu.pc.port_read(port, w.bytes() as u8);
-    cpu.request_attention();
+    accessed(cpu);
     v & w.mask()
 }
 
 fn write_port(cpu: &mut Cpu, port: u16, w: Width, v: u32) {
     cpu.pc.port_write(port, w.bytes() as u8, v & w.mask());
-    cpu.request_attention();
+    accessed(cpu);
+}
+
+/// A device was touched: its line may have risen, or the machine may end.
+fn accessed(cpu: &mut Cpu) {
+    let interrupt = cpu.state.eflags & IF != 0 && cpu.pc.interrupt_pending();
+    if interrupt || cpu.pc.has_event() {
+        cpu.request_attention();
+    }
 }
 
 /// With CPL above IOPL, or in virtual-8086 mode, the TSS must permit the ports,

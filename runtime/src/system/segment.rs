@@ -6,7 +6,7 @@
 //! segments on every entry, so [`install`] recomputes the mode only when the new
 //! segment is of another form than the old.
 
-use super::descriptor::{self, Kind, Selector, SelectorFault};
+use super::descriptor::{self, Selector, SelectorFault};
 use super::operand;
 use super::stack::Frame;
 use crate::vcpu::Cpu;
@@ -244,7 +244,7 @@ pub fn returned_code_segment(cpu: &mut Cpu, selector: Selector) -> Result<Segmen
     }
     let mut descriptor = descriptor::fetch(cpu, selector, Exception::GeneralProtection)?;
     // A code segment, and RPL not inside CPL, else #GP(selector).
-    if descriptor.kind() != Kind::Code || selector.rpl() < cpu.sys.cpl {
+    if !descriptor.is_code() || selector.rpl() < cpu.sys.cpl {
         return Err(gp);
     }
     // Conforming: DPL at most RPL; otherwise equal; else #GP(selector).

@@ -24,6 +24,7 @@ pub struct Frame {
 
 impl Frame {
     /// The stack as the registers name it; limit violations are #SS(0).
+    #[inline]
     pub fn current(cpu: &Cpu) -> Self {
         Self {
             segment: cpu.state.seg[SegReg::Ss as usize],
@@ -40,6 +41,7 @@ impl Frame {
 
     /// A stack about to become current at `cpl`; limit violations are
     /// #SS(selector). With a 16-bit `segment` the upper half of ESP stays.
+    #[inline]
     pub fn switched(cpu: &Cpu, segment: Segment, esp: u32, cpl: u8) -> Self {
         let mask = stack_mask(&segment);
         let old = cpu.state.gpr[Gpr::ESP.0 as usize];
@@ -62,6 +64,7 @@ impl Frame {
     ///
     /// # Errors
     /// #SS with the frame's error code.
+    #[inline]
     pub fn require_room(&self, bytes: u32) -> Result<(), Exception> {
         let top = self.sp.wrapping_sub(1) & self.mask;
         let bottom = self.sp.wrapping_sub(bytes) & self.mask;
@@ -77,6 +80,7 @@ impl Frame {
     ///
     /// # Errors
     /// #SS for the limit, #PF.
+    #[inline]
     pub fn push(&mut self, cpu: &mut Cpu, w: Width, v: u32) -> Result<(), Exception> {
         let offset = self.sp.wrapping_sub(w.bytes()) & self.mask;
         let addr = self.linear(offset, w)?;
@@ -89,6 +93,7 @@ impl Frame {
     ///
     /// # Errors
     /// #SS for the limit, #PF.
+    #[inline]
     pub fn pop(&mut self, cpu: &mut Cpu, w: Width) -> Result<u32, Exception> {
         let v = self.peek(cpu, w, 0)?;
         self.release(w.bytes());
@@ -99,17 +104,20 @@ impl Frame {
     ///
     /// # Errors
     /// #SS for the limit, #PF.
+    #[inline]
     pub fn peek(&self, cpu: &mut Cpu, w: Width, skip: u32) -> Result<u32, Exception> {
         let addr = self.linear(self.sp.wrapping_add(skip) & self.mask, w)?;
         cpu.read_linear(addr, w, self.user)
     }
 
     /// Drops `bytes` bytes.
+    #[inline]
     pub fn release(&mut self, bytes: u32) {
         self.sp = self.sp & !self.mask | self.sp.wrapping_add(bytes) & self.mask;
     }
 
     /// Makes the pointer current (the segment is the caller's to load).
+    #[inline]
     pub fn commit(&self, cpu: &mut Cpu) {
         cpu.state.gpr[Gpr::ESP.0 as usize] = self.sp;
     }

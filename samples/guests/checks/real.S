@@ -72,8 +72,9 @@ _start:
 checks:
         cli
         cld
-        xorl    %eax, %eax
-        movw    %ax, %es
+        movw    $COM1 + 3, %dx
+        movb    $3, %al                 /* 8 data bits, no parity, 1 stop bit */
+        outb    %al, %dx
         movl    $0x40000000, %eax       /* is this QEMU's TCG? */
         cpuid
         cmpl    $0x54474354, %ebx

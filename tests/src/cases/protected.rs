@@ -126,9 +126,9 @@ pub const FAULTS: &[Row] = &[
     ("prefixes into absent", "66 66", "eip=C+1ffe", "#PF(14) C+2000"),
 ];
 
-/// Where ring1 is known to differ from the CPU; see the test that runs them.
+/// Operands across the end of a flat segment, single steps, over-long encodings.
 #[rustfmt::skip]
-pub const OPEN: &[Row] = &[
+pub const LIMITS: &[Row] = &[
     ("read across 4 GiB through DS", "8b 03", "ebx=fffffffe", "#GP(0)"),
     ("write across 4 GiB through ES", "26 89 03", "ebx=ffffffff", "#GP(0)"),
     ("read across 4 GiB through SS", "8b 45 00", "ebp=fffffffe", "#SS(0)"),

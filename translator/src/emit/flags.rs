@@ -146,22 +146,34 @@ impl Emitter<'_> {
         }
     }
 
-    /// The carry out of each bit of `a + b = r`: the majority of `a`, `b`, `!r`.
+    /// The carries of `a + b = r` of width `w`, in the places of the lazy form.
     ///
-    /// With `a` complemented and `r` not, the borrow out of each bit of `a - b`.
-    pub(super) fn majority_vector(&mut self, a: Val, b: Val, r: Val, borrow: bool) -> Val {
+    /// The carry out of each bit is the majority of `a`, `b` and `!r`; with `a`
+    /// complemented and `r` not, it is the borrow of `a - b`. Only three bits
+    /// are wanted, so a constant operand is masked before it is used.
+    pub(super) fn carries_of(&mut self, a: Val, b: Val, r: Val, w: Width, borrow: bool) -> Val {
+        let ones = Val::Imm(u32::MAX);
         let (a, r) = match borrow {
-            true => (self.xor_values(a, Val::Imm(u32::MAX)), r),
-            false => (a, self.xor_values(r, Val::Imm(u32::MAX))),
+            true => (self.xor_values(a, ones), r),
+            false => (a, self.xor_values(r, ones)),
         };
-        let both = self.and_values(a, b);
-        let any = self.or_values(a, b);
+        let wanted = 0b11 << (w.bits() - 2) | 1 << 3;
+        let (k, v) = match (a, b) {
+            (Val::Imm(k), v) | (v, Val::Imm(k)) => (Val::Imm(k & wanted), v),
+            _ => (a, b),
+        };
+        let both = self.and_values(k, v);
+        let any = match k {
+            Val::Imm(0) => v,
+            _ => self.or_values(k, v),
+        };
         let passed = self.and_values(any, r);
-        self.or_values(both, passed)
+        let vector = self.or_values(both, passed);
+        self.place_carries(vector, w)
     }
 
     /// Moves a vector of carries of width `w` into the places of the lazy form.
-    pub(super) fn place_carries(&mut self, vector: Val, w: Width) -> Val {
+    fn place_carries(&mut self, vector: Val, w: Width) -> Val {
         if w == Width::D {
             return self.and_values(vector, Val::Imm(0xc000_0008));
         }

@@ -282,12 +282,12 @@ impl Machine for Emitter<'_> {
         match f {
             LazyFlags::Raw { result, carries } => (result, carries),
             LazyFlags::Add { a, b, r, w } => {
-                let vector = self.majority_vector(a, b, r, false);
-                (self.sext_value(r, w), self.place_carries(vector, w))
+                let carries = self.carries_of(a, b, r, w, false);
+                (self.sext_value(r, w), carries)
             }
             LazyFlags::Sub { a, b, r, w } | LazyFlags::Sbb { a, b, r, w } => {
-                let vector = self.majority_vector(a, b, r, true);
-                (self.sext_value(r, w), self.place_carries(vector, w))
+                let carries = self.carries_of(a, b, r, w, true);
+                (self.sext_value(r, w), carries)
             }
             LazyFlags::Logic { r, w } => (self.sext_value(r, w), Val::Imm(0)),
             LazyFlags::Result { r, w, cf, of } => {

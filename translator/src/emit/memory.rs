@@ -1,17 +1,17 @@
 //! Guest memory accesses through the flat shadow tables.
 //!
-//! An access is a segment check (nothing for a flat segment), one load from the
-//! table, one compare and the access itself:
+//! An access is a segment check (nothing for a flat segment), two tests that
+//! leave by the interval's side exit, and the access itself:
 //!
 //! ```text
-//! entry = table[linear >> 12]             0, or host page − linear page
-//! cross = (linear ^ linear + size − 1) & 0x1000     0 unless it crosses a page
-//! side exit if entry <= −cross (unsigned)
+//! entry = table[linear >> 12]      0, or host page − linear page
+//! side exit if entry == 0
+//! side exit if linear & 0xfff > 0x1000 − size
 //! host  = entry + linear
 //! ```
 //!
-//! The compare covers both reasons to leave: −cross is 0 or the largest multiple
-//! of the page size there is, and entries are such multiples. What was looked up
+//! Folding both tests into one compare costs more arithmetic than the second
+//! branch does, both to compile and to run. What was looked up
 //! is remembered by root and offset until the next callout, so the store of a
 //! read-modify-write and repeated accesses to a place need no second check, and
 //! [`super::plan`] lets one check cover neighbouring places.
@@ -236,45 +236,41 @@ impl Emitter<'_> {
     fn check_page(&mut self, linear: Val, len: u32, write: bool) -> Value {
         let table = self.table(write);
         let flags = self.flags.table;
-        let entry = match linear {
+        let (wide, entry) = match linear {
             Val::Imm(k) => {
+                let wide = self.ins().iconst(types::I64, i64::from(k));
                 let offset = (k >> 12) as i32 * 8;
-                self.ins().load(types::I64, flags, table, offset)
+                (wide, self.ins().load(types::I64, flags, table, offset))
             }
             Val::Sum(..) => {
                 let v = self.value(linear);
-                let page = self.ins().ushr_imm_u(v, 12);
-                let page = self.ins().uextend(types::I64, page);
+                let wide = self.ins().uextend(types::I64, v);
+                let page = self.ins().ushr_imm_u(wide, 12);
                 let offset = self.ins().ishl_imm_u(page, 3);
                 let at = self.ins().iadd(table, offset);
-                self.ins().load(types::I64, flags, at, 0)
+                (wide, self.ins().load(types::I64, flags, at, 0))
             }
         };
-        let last = self.add_values(linear, Val::Imm(len - 1));
-        let differ = self.xor_values(linear, last);
-        let cross = self.and_values(differ, Val::Imm(0x1000));
-        let bound = match cross {
-            Val::Imm(0) => self.ins().iconst(types::I64, 0),
-            cross => {
-                let cross = self.value(cross);
-                let cross = self.ins().uextend(types::I64, cross);
-                self.ins().ineg(cross)
-            }
-        };
-        let cc = match cross {
-            Val::Imm(0) => IntCC::Equal,
-            _ => IntCC::UnsignedLessThanOrEqual,
-        };
-        let bad = self.ins().icmp(cc, entry, bound);
-        self.exit_if(Bool::Computed(bad));
-        let linear = match linear {
-            Val::Imm(k) => self.ins().iconst(types::I64, i64::from(k)),
+        let none = self.ins().icmp_imm_u(IntCC::Equal, entry, 0);
+        self.exit_if(Bool::Computed(none));
+        self.check_crossing(linear, len);
+        self.ins().iadd(entry, wide)
+    }
+
+    /// Leaves if `len` bytes at `linear` are not in one page.
+    fn check_crossing(&mut self, linear: Val, len: u32) {
+        let last_start = 0x1000 - len;
+        let crosses = match linear {
+            Val::Imm(k) => Bool::Known(k & 0xfff > last_start),
+            Val::Sum(..) if len == 1 => Bool::Known(false),
             Val::Sum(..) => {
                 let v = self.value(linear);
-                self.ins().uextend(types::I64, v)
+                let low = self.ins().band_imm_u(v, 0xfff);
+                let above = IntCC::UnsignedGreaterThan;
+                Bool::Computed(self.ins().icmp_imm_u(above, low, i64::from(last_start)))
             }
         };
-        self.ins().iadd(entry, linear)
+        self.exit_if(crosses);
     }
 
     fn table(&mut self, write: bool) -> Value {

@@ -9,6 +9,7 @@ mod events;
 mod far;
 mod mode;
 mod port;
+mod random;
 mod segment;
 mod task;
 

@@ -3,12 +3,40 @@
 use super::*;
 use translator::flags::{IF, IOPL, TF};
 
+/// Sets up the interrupt controller and starts the timer, whose line rises.
+fn raise_timer(b: &mut Bench) {
+    let controller = [(0x20, 0x11), (0x21, 0x30), (0x21, 4), (0x21, 1), (0x21, 0)];
+    let timer = [(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)];
+    for (port, value) in controller.into_iter().chain(timer) {
+        b.cpu.pc.port_write(port, 1, value);
+    }
+    assert!(b.cpu.pc.interrupt_pending());
+}
+
 #[test]
-fn sti_shadows_one_instruction_and_asks_for_attention() {
+fn unmasking_asks_for_attention_if_an_interrupt_is_pending() {
     let mut b = Bench::new();
+    b.push_all(&[IF, IF]);
     b.cpu.attention = false;
+    b.ok(&[0xfb]); // STI
+    b.ok(&[0xfa]);
+    b.ok(&[0x9d]); // POPF
+    b.ok(&[0xfa]);
+    assert!(!b.cpu.attention);
+    raise_timer(&mut b);
     b.ok(&[0xfb]);
-    assert!(b.cpu.interrupt_shadow && b.cpu.attention);
+    assert!(std::mem::take(&mut b.cpu.attention));
+    b.ok(&[0xfa]);
+    assert!(!b.cpu.attention);
+    b.ok(&[0x9d]);
+    assert!(b.cpu.attention);
+}
+
+#[test]
+fn sti_shadows_one_instruction() {
+    let mut b = Bench::new();
+    b.ok(&[0xfb]);
+    assert!(b.cpu.interrupt_shadow);
     b.cpu.interrupt_shadow = false;
     b.ok(&[0xfb]);
     assert!(!b.cpu.interrupt_shadow, "IF was set already");
@@ -62,8 +90,9 @@ fn pushf_has_the_arithmetic_flags() {
 #[test]
 fn hlt_is_privileged() {
     let mut b = Bench::new();
+    b.ok(&[0xfb]);
     b.ok(&[0xf4]);
-    assert!(b.cpu.halted && b.cpu.attention);
+    assert!(b.cpu.halted && b.cpu.attention && !b.cpu.interrupt_shadow);
     b.cpu.halted = false;
     b.enter_ring3();
     b.faults(&[0xf4], Exception::GeneralProtection(0));
