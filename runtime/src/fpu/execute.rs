@@ -41,7 +41,10 @@ struct Target {
 #[inline]
 pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
     check::check(cpu, p)?;
-    let target = target(cpu, i, p)?;
+    let target = match target(cpu, i, p) {
+        Ok(target) => target,
+        Err(e) => return Err(after_fault(cpu, i, p, e)),
+    };
     let input = match p.input {
         Transfer::None => 0,
         Transfer::Gpr(n) => match i.ops[usize::from(n & 1)] {
@@ -71,6 +74,17 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
         }
     }
     Ok(())
+}
+
+/// MASKMOVQ has changed from x87 to MMX state when its store faults; all other
+/// instructions change nothing.
+#[cold]
+fn after_fault(cpu: &mut Cpu, i: &Insn, p: &Plan, e: Exception) -> Exception {
+    if p.memory == Memory::Merge && p.unit == Unit::Mmx {
+        let place = Place::scratch(&mut cpu.fpu.state);
+        x87(cpu, i, p, place, 0);
+    }
+    e
 }
 
 /// Finds the memory operand, and loads it into the scratch if the thunk cannot

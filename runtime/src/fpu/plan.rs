@@ -92,6 +92,8 @@ pub fn unit(i: &Insn) -> Option<Unit> {
         (true, false) if uses_mxcsr(i.mnemonic) => Some(Unit::SseMmx),
         (true, false) => Some(Unit::Mmx),
         (false, true) => Some(Unit::Sse),
+        // CVTSD2SI and the like with their source in memory.
+        (false, false) if uses_mxcsr(i.mnemonic) => Some(Unit::Sse),
         (false, false) => x87.then_some(Unit::X87),
     }
 }
@@ -221,9 +223,11 @@ pub fn key(i: &Insn) -> u32 {
         _ => 0,
     };
     let immediate = |op: &Operand| matches!(op, Operand::Imm(_)).then_some(i.imm & 0xff);
-    (i.code as u32) << 16
-        | register(i.ops[0]) << 12
-        | register(i.ops[1]) << 8
+    (i.code as u32) << 19
+        | register(i.ops[0]) << 15
+        | register(i.ops[1]) << 11
+        // MASKMOVDQU's mask, never memory.
+        | (register(i.ops[2]) & 7) << 8
         | i.ops.iter().find_map(immediate).unwrap_or(0)
 }
 
