@@ -73,7 +73,8 @@ pub struct CompileRequest<'a> {
 /// A compiled block.
 #[derive(Clone, Debug, Default)]
 pub struct HostCode {
-    /// Position-independent host code; its entry is the first byte.
+    /// Position-independent host code, to be placed at a multiple of 16; its
+    /// entry is the first byte.
     pub bytes: Vec<u8>,
     /// The link slots the block uses, at most two.
     pub links: Vec<Link>,

@@ -99,6 +99,13 @@ fn a_segment_with_a_limit_is_checked() {
 }
 
 #[test]
+fn a_jump_to_the_start_is_a_loop() {
+    // add eax, [esi]; add esi, 4; dec ecx; jnz start
+    let bytes = [0x03, 0x06, 0x83, 0xc6, 0x04, 0x49, 0x75, 0xf8];
+    golden("loop", &bytes, Mode::flat32());
+}
+
+#[test]
 fn real_mode_words() {
     // add [bx+si], ax; loop $-4
     golden("real", &[0x01, 0x00, 0xe2, 0xfc], Mode(0));

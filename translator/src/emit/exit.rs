@@ -63,6 +63,7 @@ impl Emitter<'_> {
         if self.stored_in_insn {
             self.unredoable.get_or_insert(self.index);
         }
+        self.survey.flags_seen |= !self.interval.state.flags_dirty();
         let exit = match self.interval.exit {
             Some(block) => block,
             None => {
@@ -110,13 +111,13 @@ impl Emitter<'_> {
     }
 
     /// Goes on emitting in `block`, from which the hot path does not go on.
-    fn enter_leaf(&mut self, block: Block) {
+    pub(super) fn enter_leaf(&mut self, block: Block) {
         self.scratch.facts.forget_sums();
         self.cur.goto_bottom(block);
     }
 
-    /// Takes the block's length from the budget, or leaves.
-    pub(super) fn spend_budget(&mut self) {
+    /// Takes the block's length from the budget, or leaves with `state`.
+    pub(super) fn spend_budget(&mut self, state: Registers) {
         let offset = offset_of!(CpuState, budget);
         let budget = self.load_state(types::I64, offset);
         let count = self.block.insns.len() as i64;
@@ -127,7 +128,7 @@ impl Emitter<'_> {
             block: exit,
             kind: ExitKind::Budget,
             resume: 0,
-            state: Registers::default(),
+            state,
         });
         self.ins().brif(negative, exit, &[], next, &[]);
         self.cur.insert_block(next);
@@ -196,15 +197,26 @@ impl Emitter<'_> {
 
     /// Continues at a fixed EIP.
     pub(super) fn go_to(&mut self, eip: u32) {
-        self.flush();
-        self.transfer(eip);
         self.ended = true;
+        match self.looping {
+            Some(this) if eip == self.block.eip => self.repeat_always(this),
+            _ => {
+                self.flush();
+                self.transfer(eip);
+            }
+        }
     }
 
     /// Continues at one of two fixed EIPs.
     pub(super) fn go_to_if(&mut self, c: Bool, taken: u32, fallthrough: u32) {
         if let Bool::Known(c) = c {
             return self.go_to(if c { taken } else { fallthrough });
+        }
+        self.ended = true;
+        if let Some(this) = self.looping
+            && taken == self.block.eip
+        {
+            return self.repeat(this, c, fallthrough);
         }
         self.flush();
         let (yes, no) = (
@@ -217,7 +229,6 @@ impl Emitter<'_> {
             self.enter_leaf(block);
             self.transfer(eip);
         }
-        self.ended = true;
     }
 
     /// Continues at a computed EIP.
@@ -244,7 +255,7 @@ impl Emitter<'_> {
     }
 
     /// To a fixed EIP; the state has been flushed.
-    fn transfer(&mut self, eip: u32) {
+    pub(super) fn transfer(&mut self, eip: u32) {
         if self.mode.single() {
             let eip = self.constant(eip);
             return self.leave_at(eip);

@@ -202,3 +202,164 @@ impl Emitter<'_> {
         self.ins().brif(c, taken, &[], fallthrough, &[]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! On constants the emitter computes instead of emitting, so what it says of
+    //! flags can be compared with the arithmetic they stand for.
+
+    use super::super::{Emitter, Job, Scratch};
+    use super::*;
+    use crate::decode::decode_block;
+    use crate::flags::{self, to_eflags};
+    use crate::mode::Mode;
+    use cranelift_codegen::ir::{Function, Signature};
+    use cranelift_codegen::isa::CallConv;
+    use proptest::prelude::*;
+
+    const CONDITIONS: [C; 16] = [
+        C::o,
+        C::no,
+        C::b,
+        C::ae,
+        C::e,
+        C::ne,
+        C::be,
+        C::a,
+        C::s,
+        C::ns,
+        C::p,
+        C::np,
+        C::l,
+        C::ge,
+        C::le,
+        C::g,
+    ];
+
+    /// Whether `c` holds for an EFLAGS image (SDM vol. 1, "Condition Codes").
+    fn holds(c: C, image: u32) -> bool {
+        let set = |flag| image & flag != 0;
+        let (cf, zf, sf) = (set(flags::CF), set(flags::ZF), set(flags::SF));
+        let (of, pf) = (set(flags::OF), set(flags::PF));
+        match c {
+            C::None => true,
+            C::o => of,
+            C::no => !of,
+            C::b => cf,
+            C::ae => !cf,
+            C::e => zf,
+            C::ne => !zf,
+            C::be => cf || zf,
+            C::a => !(cf || zf),
+            C::s => sf,
+            C::ns => !sf,
+            C::p => pf,
+            C::np => !pf,
+            C::l => sf != of,
+            C::ge => sf == of,
+            C::le => zf || sf != of,
+            C::g => !zf && sf == of,
+        }
+    }
+
+    /// The EFLAGS image of a result with the given carry, overflow and auxiliary carry.
+    fn image(r: u32, w: Width, cf: bool, of: bool, af: bool) -> u32 {
+        let bit = |set: bool, flag: u32| if set { flag } else { 0 };
+        bit(cf, flags::CF)
+            | bit(of, flags::OF)
+            | bit(af, flags::AF)
+            | bit(r == 0, flags::ZF)
+            | bit(r >> (w.bits() - 1) & 1 != 0, flags::SF)
+            | bit((r as u8).count_ones().is_multiple_of(2), flags::PF)
+    }
+
+    /// Checks everything the emitter says of a definition against `image`.
+    fn check(definition: LazyFlags<Val>, image: u32) -> Result<(), TestCaseError> {
+        let block = decode_block(&[0x90; 16], 0, Mode::flat32(), 1).expect("a NOP");
+        let signature = Signature::new(CallConv::Tail);
+        let job = Job {
+            block: &block,
+            link_base: 0,
+            callout_base: 0,
+            block_signature: &signature,
+            callout_signature: &signature,
+        };
+        let (mut func, mut scratch) = (Function::new(), Scratch::default());
+        let mut emitter = Emitter::new(&mut func, &mut scratch, &job);
+        emitter.set_flags(definition);
+        for c in CONDITIONS {
+            let said = emitter.condition(c);
+            let known = matches!(said, Bool::Known(known) if known == holds(c, image));
+            prop_assert!(known, "{c:?} of {definition:x?} is {said:?}");
+        }
+        prop_assert_eq!(emitter.carry(), Val::Imm(image & flags::CF));
+        let (Val::Imm(result), Val::Imm(carries)) = emitter.raw_flags() else {
+            return Err(TestCaseError::fail("constants were not folded"));
+        };
+        prop_assert_eq!(to_eflags(result, carries), image, "{:x?}", definition);
+        Ok(())
+    }
+
+    /// Operands with a good share of equal and extreme ones.
+    fn operand() -> impl Strategy<Value = u32> {
+        let edges = vec![
+            0,
+            1,
+            7,
+            8,
+            0x7f,
+            0x80,
+            0xff,
+            0x7fff,
+            0x8000,
+            0xffff,
+            0x7fff_ffff,
+        ];
+        prop_oneof![
+            any::<u32>(),
+            prop::sample::select(edges.clone()),
+            prop::sample::select(edges).prop_map(|v| !v),
+        ]
+    }
+
+    fn width() -> impl Strategy<Value = Width> {
+        prop::sample::select(vec![Width::B, Width::W, Width::D])
+    }
+
+    proptest! {
+        #[test]
+        fn sums(a in operand(), b in operand(), carry in 0..2_u32, w in width()) {
+            let (a, b) = (a & w.mask(), b & w.mask());
+            let wide = u64::from(a) + u64::from(b) + u64::from(carry);
+            let r = wide as u32 & w.mask();
+            let of = (a ^ r) & (b ^ r) & (1 << (w.bits() - 1)) != 0;
+            let image = image(r, w, wide >> w.bits() != 0, of, (a ^ b ^ r) & 0x10 != 0);
+            let (a, b, r) = (Val::Imm(a), Val::Imm(b), Val::Imm(r));
+            check(LazyFlags::Add { a, b, r, w }, image)?;
+        }
+
+        #[test]
+        fn differences(a in operand(), b in operand(), borrow in 0..2_u32, w in width()) {
+            let (a, b) = (a & w.mask(), b & w.mask());
+            let r = a.wrapping_sub(b).wrapping_sub(borrow) & w.mask();
+            let cf = u64::from(a) < u64::from(b) + u64::from(borrow);
+            let of = (a ^ b) & (a ^ r) & (1 << (w.bits() - 1)) != 0;
+            let image = image(r, w, cf, of, (a ^ b ^ r) & 0x10 != 0);
+            let (a, b, r) = (Val::Imm(a), Val::Imm(b), Val::Imm(r));
+            let definition = match borrow {
+                0 => LazyFlags::Sub { a, b, r, w },
+                _ => LazyFlags::Sbb { a, b, r, w },
+            };
+            check(definition, image)?;
+        }
+
+        #[test]
+        fn results(r in operand(), cf in 0..2_u32, of in 0..2_u32, w in width()) {
+            let r = r & w.mask();
+            check(LazyFlags::Logic { r: Val::Imm(r), w }, image(r, w, false, false, false))?;
+            let image = image(r, w, cf != 0, of != 0, false);
+            let (r, cf, of) = (Val::Imm(r), Val::Imm(cf), Val::Imm(of));
+            check(LazyFlags::Result { r, w, cf, of }, image)?;
+        }
+    }
+}

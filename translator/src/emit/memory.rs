@@ -273,7 +273,7 @@ impl Emitter<'_> {
         self.exit_if(crosses);
     }
 
-    fn table(&mut self, write: bool) -> Value {
+    pub(super) fn table(&mut self, write: bool) -> Value {
         let (known, field) = match write {
             true => (self.memory.write_table, offset_of!(CpuState, write_table)),
             false => (self.memory.read_table, offset_of!(CpuState, read_table)),
@@ -285,6 +285,10 @@ impl Emitter<'_> {
         match write {
             true => self.memory.write_table = Some(table),
             false => self.memory.read_table = Some(table),
+        }
+        match write {
+            true => self.survey.writes = true,
+            false => self.survey.reads = true,
         }
         table
     }

@@ -14,13 +14,14 @@
 mod divide;
 mod exit;
 mod flags;
+mod looping;
 mod machine;
 mod memory;
 mod plan;
 mod regs;
 mod value;
 
-use crate::block::Block;
+use crate::block::{Block, Terminal};
 use crate::insn::Insn;
 use crate::mode::Mode;
 use crate::semantics;
@@ -162,22 +163,28 @@ pub struct Emitter<'a> {
     unredoable: Option<usize>,
     /// The terminal has been emitted.
     ended: bool,
+    /// What a second pass may want to know.
+    survey: looping::Survey,
+    /// The loop, if the block is one.
+    looping: Option<looping::Loop>,
 }
 
 /// Emits `job` into `ctx`.
 pub fn emit(ctx: &mut Context, scratch: &mut Scratch, job: &Job) -> Emitted {
     let mut force_callout = Vec::new();
     loop {
-        // Once to see the accesses …
+        // Once to see what the block does …
         scratch.plan.clear();
-        let attempt = pass(ctx, scratch, job, &force_callout);
+        let attempt = pass(ctx, scratch, job, &force_callout, None);
         let mut plan = std::mem::take(&mut scratch.plan);
         plan.make(&scratch.accesses);
-        let better = plan.checks() < attempt.checks;
+        let fewer_checks = plan.checks() < attempt.checks;
         scratch.plan = plan;
-        // … and again if one check can cover several.
-        let attempt = match better {
-            true => pass(ctx, scratch, job, &force_callout),
+        let looping = repeats(job.block) && attempt.emitted.callouts.is_empty();
+        let survey = looping.then_some(attempt.survey);
+        // … and again if that helps.
+        let attempt = match looping || fewer_checks {
+            true => pass(ctx, scratch, job, &force_callout, survey),
             false => attempt,
         };
         match attempt.unredoable {
@@ -187,24 +194,44 @@ pub fn emit(ctx: &mut Context, scratch: &mut Scratch, job: &Job) -> Emitted {
     }
 }
 
+/// The block ends with a jump to its own start.
+fn repeats(block: &Block) -> bool {
+    let to = match block.terminal {
+        Terminal::Branch { taken, .. } => taken,
+        Terminal::Jump(to) => to,
+        _ => return false,
+    };
+    to == block.eip && !block.mode.single()
+}
+
 /// One attempt at emitting a block.
 struct Attempt {
     emitted: Emitted,
     /// Number of table checks.
     checks: usize,
+    survey: looping::Survey,
     /// An instruction that stores and may then have to leave, so that it could
     /// not be redone: it must be a callout.
     unredoable: Option<usize>,
 }
 
-/// Emits the block by the plan in `scratch`.
-fn pass(ctx: &mut Context, scratch: &mut Scratch, job: &Job, force_callout: &[usize]) -> Attempt {
+/// Emits the block by the plan in `scratch`, as a loop if `looping` tells how.
+fn pass(
+    ctx: &mut Context,
+    scratch: &mut Scratch,
+    job: &Job,
+    force_callout: &[usize],
+    looping: Option<looping::Survey>,
+) -> Attempt {
     ctx.clear();
     scratch.facts.clear();
     scratch.exits.clear();
     scratch.accesses.clear();
     let mut emitter = Emitter::new(&mut ctx.func, scratch, job);
-    emitter.spend_budget();
+    emitter.spend_budget(regs::Registers::default());
+    if let Some(survey) = looping {
+        emitter.begin_loop(survey);
+    }
     emitter.begin_interval(0);
     for (index, insn) in job.block.insns.iter().enumerate() {
         emitter.instruction(index, insn, force_callout.contains(&index));
@@ -224,6 +251,7 @@ fn pass(ctx: &mut Context, scratch: &mut Scratch, job: &Job, force_callout: &[us
             callouts: emitter.callouts,
         },
         checks: emitter.checks,
+        survey: emitter.survey,
         unredoable: emitter.unredoable,
     }
 }
@@ -264,6 +292,8 @@ impl<'a> Emitter<'a> {
             stored_in_insn: false,
             unredoable: None,
             ended: false,
+            survey: looping::Survey::default(),
+            looping: None,
         }
     }
 

@@ -31,6 +31,17 @@ pub struct Registers {
 }
 
 impl Registers {
+    /// Register `n` is `v` and differs from memory.
+    pub fn replace(&mut self, n: u8, v: Val) {
+        self.gpr[usize::from(n & 7)] = Some(v);
+        self.dirty |= 1 << (n & 7);
+    }
+
+    /// The flags differ from memory.
+    pub fn flags_dirty(&self) -> bool {
+        self.flags_dirty
+    }
+
     /// The definition of the flags in force, if it is not in memory only.
     pub fn flags(&self) -> Option<LazyFlags<Val>> {
         self.flags
@@ -39,7 +50,7 @@ impl Registers {
 
 impl Emitter<'_> {
     /// All 32 bits of register `n`.
-    fn full(&mut self, n: u8) -> Val {
+    pub(super) fn full(&mut self, n: u8) -> Val {
         let n = usize::from(n & 7);
         if let Some(v) = self.regs.gpr[n] {
             return v;
@@ -47,6 +58,7 @@ impl Emitter<'_> {
         let v = self.load_state(types::I32, offset_of!(CpuState, gpr) + 4 * n);
         let v = self.fresh(v);
         self.regs.gpr[n] = Some(v);
+        self.survey.read |= 1 << n;
         v
     }
 
@@ -83,9 +95,8 @@ impl Emitter<'_> {
             let placed = self.shl(low, Val::Imm(shift));
             self.or_values(kept, placed)
         };
-        let n = usize::from(n & 7);
-        self.regs.gpr[n] = Some(merged);
-        self.regs.dirty |= 1 << n;
+        self.regs.replace(n, merged);
+        self.survey.written |= 1 << (n & 7);
     }
 
     /// A new definition of the flags.
@@ -106,6 +117,7 @@ impl Emitter<'_> {
         let raw = match self.regs.flags {
             Some(definition) => self.lower_flags(definition),
             None => {
+                self.survey.flags_seen = true;
                 let result = self.load_state(types::I32, offset_of!(CpuState, flag_result));
                 let carries = self.load_state(types::I32, offset_of!(CpuState, flag_carries));
                 let (result, carries) = (self.fresh(result), self.fresh(carries));
@@ -127,15 +139,20 @@ impl Emitter<'_> {
                 self.store_state(v, offset_of!(CpuState, gpr) + 4 * n);
             }
         }
-        if self.regs.flags_dirty {
-            let (result, carries) = self.raw_flags();
-            let result = self.value(result);
-            self.store_state(result, offset_of!(CpuState, flag_result));
-            let carries = self.value(carries);
-            self.store_state(carries, offset_of!(CpuState, flag_carries));
-        }
         self.regs.dirty = 0;
-        self.regs.flags_dirty = false;
+        self.flush_flags();
+    }
+
+    /// Stores the flags if they differ from memory.
+    pub(super) fn flush_flags(&mut self) {
+        if !std::mem::take(&mut self.regs.flags_dirty) {
+            return;
+        }
+        let (result, carries) = self.raw_flags();
+        let result = self.value(result);
+        self.store_state(result, offset_of!(CpuState, flag_result));
+        let carries = self.value(carries);
+        self.store_state(carries, offset_of!(CpuState, flag_carries));
     }
 
     /// Stores, in a cold block, what differed from memory at an earlier point.

@@ -228,3 +228,131 @@ pub fn cmpxchg8b<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     flagops::set_zero(m, i, equal);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{Values, run, run2};
+    use crate::exception::Exception;
+    use crate::flags::{AF, ARITHMETIC, CF, OF, PF, SF, ZF};
+
+    #[test]
+    fn additions() {
+        assert_eq!(
+            run2(&[0x01, 0xc8], 0xffff_ffff, 1, 0),
+            (0, CF | PF | AF | ZF),
+            "add"
+        );
+        let (eax, flags) = run2(&[0x00, 0xc8], 0x1234_567f, 1, 0);
+        assert_eq!((eax, flags), (0x1234_5680, AF | SF | OF), "add al, cl");
+        let (eax, flags) = run2(&[0x66, 0x11, 0xc8], 0x1_ffff, 0xffff, CF);
+        assert_eq!((eax, flags), (0x1_ffff, CF | PF | AF | SF), "adc ax, cx");
+        assert_eq!(
+            run2(&[0x11, 0xc8], 0xffff_ffff, 0, 0).1,
+            SF | PF,
+            "adc without CF"
+        );
+    }
+
+    #[test]
+    fn subtractions() {
+        assert_eq!(
+            run2(&[0x29, 0xc8], 0, 1, 0),
+            (0xffff_ffff, CF | PF | AF | SF),
+            "sub"
+        );
+        assert_eq!(run2(&[0x19, 0xc8], 5, 4, CF), (0, ZF | PF), "sbb");
+        assert_eq!(
+            run2(&[0x18, 0xc8], 0, 0xff, CF),
+            (0, CF | AF | ZF | PF),
+            "sbb al, cl"
+        );
+        assert_eq!(
+            run2(&[0x38, 0xc8], 0x80, 1, 0),
+            (0x80, AF | OF),
+            "cmp al, cl"
+        );
+        assert_eq!(
+            run2(&[0xf7, 0xd8], 0x8000_0000, 0, 0).1,
+            CF | PF | SF | OF,
+            "neg"
+        );
+        assert_eq!(
+            run2(&[0xf7, 0xd8], 0, 0, ARITHMETIC),
+            (0, PF | ZF),
+            "neg of 0"
+        );
+    }
+
+    #[test]
+    fn steps_keep_cf() {
+        assert_eq!(
+            run2(&[0x40], 0x7fff_ffff, 0, CF),
+            (0x8000_0000, CF | PF | AF | SF | OF)
+        );
+        assert_eq!(run2(&[0x40], 0xffff_ffff, 0, 0), (0, PF | AF | ZF));
+        assert_eq!(
+            run2(&[0x48], 0x8000_0000, 0, CF),
+            (0x7fff_ffff, CF | PF | AF | OF)
+        );
+        assert_eq!(run2(&[0x48], 1, 0, 0), (0, PF | ZF));
+        assert_eq!(
+            run2(&[0xfe, 0xc0], 0x17f, 0, 0),
+            (0x180, AF | SF | OF),
+            "inc al"
+        );
+        assert_eq!(run2(&[0x66, 0x48], 0x1_0000, 0, CF).0, 0x1_ffff, "dec ax");
+    }
+
+    #[test]
+    fn exchanges() {
+        let (gpr, _) = run(&[0x0f, 0xc1, 0xc8], [3, 4, 0, 0, 0, 0, 0, 0], 0);
+        assert_eq!(gpr[..2], [7, 3], "xadd eax, ecx");
+        assert_eq!(run2(&[0x0f, 0xc1, 0xc0], 3, 0, 0).0, 6, "xadd eax, eax");
+        let (gpr, flags) = run(&[0x0f, 0xb1, 0xca], [3, 4, 3, 0, 0, 0, 0, 0], 0);
+        assert_eq!(
+            (gpr[0], gpr[2], flags),
+            (3, 4, ZF | PF),
+            "cmpxchg edx, ecx: equal"
+        );
+        let (gpr, flags) = run(&[0x0f, 0xb1, 0xca], [3, 4, 5, 0, 0, 0, 0, 0], 0);
+        assert_eq!((gpr[0], gpr[2]), (5, 5), "cmpxchg edx, ecx: different");
+        assert_eq!(flags & (ZF | CF), CF);
+    }
+
+    #[test]
+    fn an_exchanged_register_may_be_the_address() {
+        let mut m = Values::new([0x2000, 0, 0, 0, 0, 0, 0, 0]);
+        m.set_dword(0x2000, 5);
+        m.run(&[0x0f, 0xc1, 0x00]).expect("xadd [eax], eax");
+        assert_eq!((m.gpr[0], m.dword(0x2000)), (5, 0x2005));
+    }
+
+    #[test]
+    fn cmpxchg8b_changes_zf_alone() {
+        let mut m = Values::with_flags([1, 7, 2, 8, 0, 0, 0x2000, 0], ARITHMETIC & !ZF);
+        m.set_dword(0x2000, 1);
+        m.set_dword(0x2004, 2);
+        m.run(&[0x0f, 0xc7, 0x0e]).expect("cmpxchg8b [esi]");
+        assert_eq!((m.dword(0x2000), m.dword(0x2004)), (8, 7));
+        assert_eq!(m.flags(), ARITHMETIC);
+        m.run(&[0x0f, 0xc7, 0x0e]).expect("cmpxchg8b [esi]");
+        assert_eq!((m.gpr[0], m.gpr[2]), (8, 7));
+        assert_eq!(m.flags(), ARITHMETIC & !ZF);
+    }
+
+    #[test]
+    fn a_fault_changes_nothing() {
+        let mut m = Values::with_flags([0x2000, 1, 0, 0, 0, 0, 0, 0], CF);
+        m.read_only_below = 0x3000;
+        let fault = m.run(&[0x01, 0x08]).expect_err("add [eax], ecx");
+        assert_eq!(
+            fault,
+            Exception::PageFault {
+                addr: 0x2000,
+                error: 3
+            }
+        );
+        assert_eq!((m.gpr[0], m.gpr[1], m.flags()), (0x2000, 1, CF));
+        m.run(&[0x39, 0x08]).expect("cmp [eax], ecx only reads");
+    }
+}

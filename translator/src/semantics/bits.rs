@@ -211,3 +211,88 @@ pub fn popcnt<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     m.define_flags(i, LazyFlags::Raw { result, carries });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{Values, run2};
+    use crate::flags::{ARITHMETIC, CF, OF, PF, SF, ZF};
+
+    #[test]
+    fn bits_of_registers() {
+        assert_eq!(
+            run2(&[0x0f, 0xa3, 0xc8], 4, 34, OF | ZF),
+            (4, OF | ZF | CF),
+            "bt eax, ecx"
+        );
+        assert_eq!(run2(&[0x0f, 0xab, 0xc8], 0, 31, 0), (0x8000_0000, 0), "bts");
+        assert_eq!(run2(&[0x0f, 0xb3, 0xc8], 7, 1, 0), (5, CF), "btr");
+        assert_eq!(run2(&[0x0f, 0xbb, 0xc8], 7, 3, CF), (15, 0), "btc");
+        assert_eq!(
+            run2(&[0x66, 0x0f, 0xba, 0xe8, 0x11], 0, 0, 0),
+            (2, 0),
+            "bts ax, 17"
+        );
+    }
+
+    #[test]
+    fn bit_strings_reach_beyond_the_operand() {
+        let mut m = Values::new([0x2000, (-33i32) as u32, 0, 0, 0, 0, 0, 0]);
+        m.run(&[0x0f, 0xab, 0x08]).expect("bts [eax], ecx");
+        assert_eq!(m.dword(0x1ff8), 0x8000_0000);
+        m.gpr[1] = 100;
+        m.run(&[0x66, 0x0f, 0xab, 0x08]).expect("bts [eax], cx");
+        assert_eq!(m.dword(0x200c), 1 << 4);
+        m.run(&[0x0f, 0xba, 0x38, 33]).expect("btc dword [eax], 33");
+        assert_eq!(m.dword(0x2000), 2, "an immediate offset stays inside");
+        m.read_only_below = 0x3000;
+        m.run(&[0x0f, 0xa3, 0x08]).expect("bt only reads");
+        m.run(&[0x0f, 0xb3, 0x08]).expect_err("btr [eax], ecx");
+    }
+
+    #[test]
+    fn scans() {
+        let (eax, flags) = run2(&[0x0f, 0xbc, 0xc1], 9, 0x50, ZF);
+        assert_eq!((eax, flags & ZF), (4, 0), "bsf");
+        let (eax, flags) = run2(&[0x0f, 0xbd, 0xc1], 9, 0x50, ZF);
+        assert_eq!((eax, flags & ZF), (6, 0), "bsr");
+        for bytes in [[0x0f, 0xbc, 0xc1], [0x0f, 0xbd, 0xc1]] {
+            let (eax, flags) = run2(&bytes, 9, 0, 0);
+            assert_eq!((eax, flags & ZF), (9, ZF), "nothing found");
+        }
+        assert_eq!(
+            run2(&[0xf3, 0x0f, 0xbd, 0xc1], 0, 0x50, 0).0,
+            6,
+            "lzcnt is bsr"
+        );
+        assert_eq!(
+            run2(&[0x66, 0x0f, 0xbc, 0xc1], 0x1_0009, 0x1_0000, 0).0,
+            0x1_0009,
+            "bsf ax"
+        );
+    }
+
+    #[test]
+    fn bytes_and_counts() {
+        assert_eq!(
+            run2(&[0x0f, 0xc8], 0x1122_3344, 0, 0).0,
+            0x4433_2211,
+            "bswap"
+        );
+        let popcnt = &[0xf3, 0x0f, 0xb8, 0xc1];
+        assert_eq!(run2(popcnt, 0, 0xf001, ARITHMETIC), (5, 0));
+        assert_eq!(run2(popcnt, 1, 0, ARITHMETIC), (0, ZF));
+    }
+
+    #[test]
+    fn every_condition() {
+        let holding = [OF, CF, ZF, CF, SF, PF, SF, ZF];
+        for (pair, flag) in holding.into_iter().enumerate() {
+            for negated in 0..2u32 {
+                let bytes = [0x0f, 0x90 + 2 * pair as u8 + negated as u8, 0xc0];
+                assert_eq!(run2(&bytes, 0xaa, 0, flag).0, 1 ^ negated, "{bytes:x?}");
+                assert_eq!(run2(&bytes, 0xaa, 0, 0).0, negated, "{bytes:x?}");
+            }
+        }
+        assert_eq!(run2(&[0x0f, 0x9c, 0xc0], 0, 0, SF | OF).0, 0, "setl");
+    }
+}

@@ -184,3 +184,79 @@ pub fn bound<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let outside = m.either(below, above);
     m.fault_if(outside, Exception::BoundRange)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{CODE, Values};
+    use crate::exception::Exception;
+    use crate::flags::{CF, ZF};
+
+    /// Where `bytes` lead with ECX and flags, and ECX after.
+    fn go(bytes: &[u8], ecx: u32, image: u32) -> (u32, u32) {
+        let mut m = Values::with_flags([0, ecx, 0, 0, 0x3000, 0, 0, 0], image);
+        m.run(bytes).expect("no fault");
+        (m.target.expect("a transfer") - CODE, m.gpr[1])
+    }
+
+    #[test]
+    fn jumps() {
+        assert_eq!(go(&[0xeb, 0x10], 0, 0).0, 0x12, "jmp");
+        assert_eq!(go(&[0x74, 0x10], 0, ZF).0, 0x12, "je, taken");
+        assert_eq!(go(&[0x74, 0x10], 0, CF).0, 2, "je, not taken");
+        assert_eq!(go(&[0xff, 0xe1], 0x5000, 0).0, 0x5000 - CODE, "jmp ecx");
+        let mut m = Values::new([0x12_3456; 8]);
+        m.run16(&[0xff, 0xe0]).expect("jmp ax");
+        assert_eq!(m.target, Some(0x3456));
+    }
+
+    #[test]
+    fn loops() {
+        assert_eq!(go(&[0xe2, 0x10], 2, ZF), (0x12, 1), "loop");
+        assert_eq!(go(&[0xe2, 0x10], 1, ZF), (2, 0), "loop ends");
+        assert_eq!(
+            go(&[0x67, 0xe2, 0x10], 0x1_0000, 0),
+            (0x13, 0x1_ffff),
+            "loop by cx"
+        );
+        assert_eq!(go(&[0xe1, 0x10], 2, ZF), (0x12, 1), "loope");
+        assert_eq!(go(&[0xe1, 0x10], 2, 0), (2, 1), "loope ends");
+        assert_eq!(go(&[0xe0, 0x10], 2, ZF), (2, 1), "loopne ends");
+        assert_eq!(go(&[0xe3, 0x10], 0, 0).0, 0x12, "jecxz");
+        assert_eq!(go(&[0x67, 0xe3, 0x10], 0x1_0000, 0).0, 0x13, "jcxz");
+    }
+
+    #[test]
+    fn calls_and_returns() {
+        let mut m = Values::new([0, 0, 0, 0, 0x3000, 0, 0, 0]);
+        m.run(&[0xe8, 0, 1, 0, 0]).expect("call");
+        assert_eq!((m.target, m.dword(0x2ffc)), (Some(CODE + 0x105), CODE + 5));
+        m.run(&[0xc2, 8, 0]).expect("ret 8");
+        assert_eq!((m.target, m.gpr[4]), (Some(CODE + 5), 0x3008));
+        m.set_dword(0x3008, 0x7777);
+        m.run(&[0xff, 0x14, 0x24]).expect("call [esp]");
+        assert_eq!((m.target, m.gpr[4]), (Some(0x7777), 0x3004));
+        m.read_only_below = 0x4000;
+        m.run(&[0xe8, 0, 1, 0, 0]).expect_err("call");
+        assert_eq!(m.gpr[4], 0x3004);
+    }
+
+    #[test]
+    fn bounds() {
+        let mut m = Values::new([0x2000, 0, 0, 0, 0, 0, 0, 0]);
+        m.set_dword(0x2000, -2i32 as u32);
+        m.set_dword(0x2004, 5);
+        for (index, inside) in [(-3i32, false), (-2, true), (5, true), (6, false)] {
+            m.gpr[1] = index as u32;
+            let expected = if inside {
+                Ok(())
+            } else {
+                Err(Exception::BoundRange)
+            };
+            assert_eq!(
+                m.run(&[0x62, 0x08]),
+                expected,
+                "bound ecx, [eax] with {index}"
+            );
+        }
+    }
+}

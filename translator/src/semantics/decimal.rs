@@ -146,3 +146,41 @@ pub fn aad<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     m.define_flags(i, LazyFlags::Logic { r, w: Width::B });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{Values, run2};
+    use crate::exception::Exception;
+    use crate::flags::{AF, CF, OF, PF, SF, ZF};
+
+    #[test]
+    fn packed_digits() {
+        assert_eq!(run2(&[0x27], 0xae, 0, 0), (0x14, AF | CF | PF), "daa");
+        assert_eq!(run2(&[0x27], 0x79, 0, 0), (0x79, 0), "daa");
+        assert_eq!(run2(&[0x27], 0x9a, 0, 0), (0, AF | CF | ZF | PF), "daa");
+        assert_eq!(run2(&[0x2f], 0xee, 0, 0), (0x88, AF | CF | SF | PF), "das");
+        assert_eq!(
+            run2(&[0x2f], 0x02, 0, AF),
+            (0xfc, AF | CF | SF | PF),
+            "das borrows"
+        );
+    }
+
+    #[test]
+    fn unpacked_digits() {
+        let (eax, flags) = run2(&[0x37], 0x0f, 0, 0);
+        assert_eq!((eax, flags & (AF | CF)), (0x105, AF | CF), "aaa");
+        let (eax, flags) = run2(&[0x37], 0x1_0205, 0, CF);
+        assert_eq!((eax, flags & (AF | CF)), (0x1_0205, 0), "aaa");
+        let (eax, flags) = run2(&[0x3f], 0x202, 0, AF);
+        assert_eq!((eax, flags & (AF | CF)), (0x0c, AF | CF), "aas");
+        assert_eq!(run2(&[0xd5, 10], 0x307, 0, 0), (37, 0), "aad");
+        assert_eq!(run2(&[0xd4, 10], 37, 0, CF | OF), (0x307, 0), "aam");
+    }
+
+    #[test]
+    fn aam_by_zero_is_a_divide_error() {
+        let fault = Values::new([5; 8]).run(&[0xd4, 0]);
+        assert_eq!(fault, Err(Exception::DivideError));
+    }
+}

@@ -178,3 +178,44 @@ pub(super) fn set_carry_and_overflow<M: Machine>(m: &mut M, top: M::Val) {
     let carries = m.or(kept, top);
     m.set_flags(LazyFlags::Raw { result, carries });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{Values, run2};
+    use crate::flags::{AF, ARITHMETIC, CF, DF, OF, PF, SF, ZF};
+
+    #[test]
+    fn carry_alone_changes() {
+        for others in [0, ARITHMETIC & !CF, OF, ZF | PF, SF] {
+            assert_eq!(run2(&[0xf9], 0, 0, others).1, others | CF, "stc");
+            assert_eq!(run2(&[0xf8], 0, 0, others | CF).1, others, "clc");
+            assert_eq!(run2(&[0xf5], 0, 0, others).1, others | CF, "cmc");
+            assert_eq!(run2(&[0xf5], 0, 0, others | CF).1, others, "cmc");
+        }
+    }
+
+    #[test]
+    fn direction() {
+        let mut m = Values::new([0; 8]);
+        m.run(&[0xfd]).expect("std");
+        assert_eq!(m.other & DF, DF);
+        m.run(&[0xfc]).expect("cld");
+        assert_eq!(m.other & DF, 0);
+    }
+
+    #[test]
+    fn flags_through_ah() {
+        assert_eq!(run2(&[0x9f], 0, 0, SF | AF | CF | OF).0, 0x9300, "lahf");
+        assert_eq!(run2(&[0x9e], 0xff00, 0, OF).1, ARITHMETIC, "sahf keeps OF");
+        assert_eq!(run2(&[0x9e], 0x4000, 0, CF).1, ZF, "sahf");
+        assert_eq!(run2(&[0xd6], 0x100, 0, CF).0, 0x1ff, "salc");
+    }
+
+    #[test]
+    fn nothing_is_touched() {
+        let mut m = Values::new([0xffff_0000; 8]);
+        m.run(&[0x0f, 0x1f, 0x00]).expect("nop [eax]");
+        m.run(&[0x0f, 0x18, 0x00]).expect("prefetchnta [eax]");
+        m.run(&[0xf3, 0x0f, 0x1e, 0xfb]).expect("endbr32");
+    }
+}

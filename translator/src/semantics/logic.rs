@@ -80,3 +80,43 @@ pub fn test<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     m.define_flags(i, LazyFlags::Logic { r, w });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{Values, run2};
+    use crate::flags::{ARITHMETIC, PF, SF, ZF};
+
+    #[test]
+    fn results_and_flags() {
+        assert_eq!(
+            run2(&[0x21, 0xc8], 0xf0, 0x90, ARITHMETIC),
+            (0x90, PF),
+            "and"
+        );
+        assert_eq!(
+            run2(&[0x08, 0xc8], 0x180, 1, 0),
+            (0x181, SF | PF),
+            "or al, cl"
+        );
+        assert_eq!(run2(&[0x31, 0xc8], 5, 5, 0), (0, ZF | PF), "xor eax, ecx");
+        assert_eq!(
+            run2(&[0x66, 0x31, 0xc0], 0x1_0005, 0, 0),
+            (0x1_0000, ZF | PF),
+            "xor ax, ax"
+        );
+        assert_eq!(run2(&[0x85, 0xc8], 8, 0x18, 0), (8, 0), "test");
+        assert_eq!(
+            run2(&[0xf6, 0xd0], 0x10f, 0, ARITHMETIC),
+            (0x1f0, ARITHMETIC),
+            "not al"
+        );
+    }
+
+    #[test]
+    fn test_needs_no_write_permission() {
+        let mut m = Values::new([0x2000, 0, 0, 0, 0, 0, 0, 0]);
+        m.read_only_below = 0x3000;
+        m.run(&[0x85, 0x00]).expect("test [eax], eax");
+        m.run(&[0x09, 0x00]).expect_err("or [eax], eax");
+    }
+}

@@ -20,6 +20,9 @@ pub mod stack;
 pub mod string;
 pub mod transfer;
 
+#[cfg(test)]
+mod values;
+
 use crate::insn::{Gpr, Insn, Operand, Rep, Width};
 use crate::machine::Machine;
 use iced_x86::ConditionCode;
@@ -106,4 +109,40 @@ fn write_with_register<M: Machine>(
     }
     m.set_gpr(r, w, other);
     m.write(i, 0, v)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::values::Values;
+    use super::*;
+    use crate::decode::decode_block;
+    use crate::mode::Mode;
+
+    fn is_generic(bytes: &[u8]) -> bool {
+        let block = decode_block(bytes, 0, Mode::flat32(), 1).expect("a whole instruction");
+        lookup::<Values>(&block.insns[0]).is_some()
+    }
+
+    #[test]
+    fn what_only_the_runtime_can_do_has_no_generic_definition() {
+        let left: [(&str, &[u8]); 12] = [
+            ("mov ds, ax", &[0x8e, 0xd8]),
+            ("mov eax, cr0", &[0x0f, 0x20, 0xc0]),
+            ("mov eax, dr7", &[0x0f, 0x21, 0xf8]),
+            ("push es", &[0x06]),
+            ("pop es", &[0x07]),
+            ("pushf", &[0x9c]),
+            ("rep movsb", &[0xf3, 0xa4]),
+            ("repne scasb", &[0xf2, 0xae]),
+            ("jmp far [eax]", &[0xff, 0x28]),
+            ("jmp far word [eax]", &[0x66, 0xff, 0x28]),
+            ("movsd xmm0, [eax]", &[0xf2, 0x0f, 0x10, 0x00]),
+            ("cli", &[0xfa]),
+        ];
+        for (name, bytes) in left {
+            assert!(!is_generic(bytes), "{name}");
+        }
+        assert!(is_generic(&[0xa5]), "movsd");
+        assert!(is_generic(&[0xff, 0x20]), "jmp [eax]");
+    }
 }

@@ -198,3 +198,121 @@ pub fn idiv<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     write_quotient(m, w, quotient, remainder);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{Values, run};
+    use crate::exception::Exception;
+    use crate::flags::{CF, OF};
+
+    /// EAX and EDX after an instruction with ECX as its operand; CF and OF.
+    fn with_ecx(bytes: &[u8], eax: u32, edx: u32, ecx: u32) -> (u32, u32, u32) {
+        let (gpr, flags) = run(bytes, [eax, ecx, edx, 0, 0, 0, 0, 0], 0);
+        (gpr[0], gpr[2], flags & (CF | OF))
+    }
+
+    /// The exception of the same.
+    fn fault(bytes: &[u8], eax: u32, edx: u32, ecx: u32) -> Option<Exception> {
+        Values::new([eax, ecx, edx, 0, 0, 0, 0, 0]).run(bytes).err()
+    }
+
+    #[test]
+    fn products() {
+        let lost = CF | OF;
+        assert_eq!(
+            with_ecx(&[0xf7, 0xe1], u32::MAX, 0, u32::MAX),
+            (1, 0xffff_fffe, lost),
+            "mul"
+        );
+        assert_eq!(with_ecx(&[0xf7, 0xe1], 3, 9, 4), (12, 0, 0), "mul");
+        assert_eq!(
+            with_ecx(&[0x66, 0xf7, 0xe1], 0x8000, 0, 4),
+            (0, 2, lost),
+            "mul cx"
+        );
+        assert_eq!(
+            with_ecx(&[0xf6, 0xe1], 0x1_0080, 7, 2),
+            (0x1_0100, 7, lost),
+            "mul cl"
+        );
+        assert_eq!(
+            with_ecx(&[0xf7, 0xe9], u32::MAX, 0, 5),
+            (-5i32 as u32, u32::MAX, 0),
+            "imul"
+        );
+        assert_eq!(
+            with_ecx(&[0xf6, 0xe9], 0x80, 0, 0xff),
+            (0x80, 0, lost),
+            "imul cl"
+        );
+        assert_eq!(
+            with_ecx(&[0x66, 0xf7, 0xe9], 0xfffe, 0, 3),
+            (0xfffa, 0xffff, 0),
+            "imul cx"
+        );
+        assert_eq!(
+            with_ecx(&[0x0f, 0xaf, 0xc1], 0x8000_0000, 0, 2),
+            (0, 0, lost)
+        );
+        assert_eq!(
+            with_ecx(&[0x6b, 0xc1, 0xfd], 0, 0, 7),
+            (-21i32 as u32, 0, 0),
+            "imul eax, ecx, -3"
+        );
+    }
+
+    #[test]
+    fn quotients() {
+        assert_eq!(with_ecx(&[0xf7, 0xf1], 5, 1, 2), (0x8000_0002, 1, 0), "div");
+        assert_eq!(
+            with_ecx(&[0x66, 0xf7, 0xf1], 5, 1, 2),
+            (0x8002, 1, 0),
+            "div cx"
+        );
+        assert_eq!(
+            with_ecx(&[0xf6, 0xf1], 0x1_0107, 9, 2),
+            (0x1_0183, 9, 0),
+            "div cl"
+        );
+        let minus = |n: i32| n.wrapping_neg() as u32;
+        assert_eq!(
+            with_ecx(&[0xf7, 0xf9], minus(7), u32::MAX, 2),
+            (minus(3), minus(1), 0),
+            "idiv"
+        );
+        assert_eq!(
+            with_ecx(&[0x66, 0xf7, 0xf9], 0xfff9, 0xffff, 2),
+            (0xfffd, 0xffff, 0)
+        );
+        assert_eq!(
+            with_ecx(&[0xf6, 0xf9], 0xff80, 0, 1),
+            (0x80, 0, 0),
+            "idiv cl"
+        );
+    }
+
+    #[test]
+    fn divide_errors() {
+        let error = Some(Exception::DivideError);
+        assert_eq!(fault(&[0xf7, 0xf1], 1, 0, 0), error, "div by 0");
+        assert_eq!(fault(&[0xf7, 0xf1], 0, 2, 2), error, "div overflows");
+        assert_eq!(fault(&[0xf6, 0xf1], 0x200, 0, 2), error, "div cl overflows");
+        assert_eq!(fault(&[0xf7, 0xf9], 1, 0, 0), error, "idiv by 0");
+        assert_eq!(
+            fault(&[0xf7, 0xf9], 0x8000_0000, u32::MAX, u32::MAX),
+            error,
+            "idiv overflows"
+        );
+        assert_eq!(fault(&[0xf6, 0xf9], 0x80, 0, 1), error, "idiv cl: 128");
+        assert_eq!(
+            fault(&[0x66, 0xf7, 0xf9], 0, 0x8000, 0xffff),
+            error,
+            "idiv cx: 2^31"
+        );
+        assert_eq!(
+            fault(&[0xf7, 0xf9], 0x8000_0000, u32::MAX, 1),
+            None,
+            "idiv: -2^31"
+        );
+    }
+}

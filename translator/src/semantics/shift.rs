@@ -378,3 +378,174 @@ pub fn shrd<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
         (r, right_flag_word(m, r, cf, w))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::run2;
+    use crate::flags::{ARITHMETIC, CF, OF, PF, SF, ZF};
+
+    /// CF and OF of the result.
+    fn carry_and_overflow(bytes: &[u8], eax: u32, ecx: u32, image: u32) -> (u32, u32) {
+        let (eax, flags) = run2(bytes, eax, ecx, image);
+        (eax, flags & (CF | OF))
+    }
+
+    #[test]
+    fn shifts() {
+        assert_eq!(
+            run2(&[0xd1, 0xe0], 0xc000_0001, 0, 0),
+            (0x8000_0002, CF | SF),
+            "shl"
+        );
+        assert_eq!(
+            run2(&[0xd1, 0xe0], 0x8000_0000, 0, 0),
+            (0, CF | OF | ZF | PF),
+            "shl"
+        );
+        assert_eq!(
+            run2(&[0xd1, 0xe8], 0x8000_0001, 0, 0),
+            (0x4000_0000, CF | OF | PF),
+            "shr"
+        );
+        assert_eq!(
+            run2(&[0xd1, 0xf8], 0x8000_0001, 0, 0),
+            (0xc000_0000, CF | SF | PF),
+            "sar"
+        );
+        assert_eq!(
+            run2(&[0xc0, 0xe0, 4], 0x11f, 0, 0),
+            (0x1f0, CF | SF | PF),
+            "shl al, 4"
+        );
+        assert_eq!(
+            run2(&[0x66, 0xd3, 0xf8], 0x8000, 31, 0),
+            (0xffff, CF | SF | PF),
+            "sar ax, cl"
+        );
+        assert_eq!(
+            run2(&[0xc0, 0xe8, 9], 0xff, 0, CF),
+            (0, ZF | PF),
+            "shr al, 9"
+        );
+        assert_eq!(run2(&[0xc0, 0xe0, 8], 0x01, 0, 0).1 & CF, CF, "shl al, 8");
+    }
+
+    #[test]
+    fn a_count_of_zero_keeps_the_flags() {
+        let forms: [&[u8]; 9] = [
+            &[0xd3, 0xe0],       // shl
+            &[0xd3, 0xe8],       // shr
+            &[0xd3, 0xf8],       // sar
+            &[0xd3, 0xc0],       // rol
+            &[0xd3, 0xc8],       // ror
+            &[0xd3, 0xd0],       // rcl
+            &[0xd3, 0xd8],       // rcr
+            &[0x0f, 0xa5, 0xc8], // shld
+            &[0x0f, 0xad, 0xc8], // shrd
+        ];
+        for bytes in forms {
+            for image in [0, ARITHMETIC, CF, OF | ZF] {
+                assert_eq!(run2(bytes, 0x89ab_cdef, 0x20, image), (0x89ab_cdef, image));
+            }
+        }
+        assert_eq!(
+            run2(&[0xc1, 0xe0, 0x20], 5, 0, ARITHMETIC),
+            (5, ARITHMETIC),
+            "shl eax, 32"
+        );
+    }
+
+    #[test]
+    fn rotations() {
+        assert_eq!(
+            carry_and_overflow(&[0xd1, 0xc0], 0x8000_0000, 0, 0),
+            (1, CF | OF),
+            "rol"
+        );
+        assert_eq!(
+            carry_and_overflow(&[0xd1, 0xc8], 1, 0, 0),
+            (0x8000_0000, CF | OF),
+            "ror"
+        );
+        assert_eq!(run2(&[0xc0, 0xc0, 4], 0x12, 0, 0).0, 0x21, "rol al, 4");
+        assert_eq!(
+            run2(&[0x66, 0xc1, 0xc8, 4], 0x1_1234, 0, 0).0,
+            0x1_4123,
+            "ror ax, 4"
+        );
+        // The rotation is by 0, but the count is not: CF is the lowest bit.
+        assert_eq!(run2(&[0xc0, 0xc0, 8], 0x01, 0, 0).1 & CF, CF, "rol al, 8");
+        assert_eq!(
+            run2(&[0xd1, 0xc0], 0, 0, ZF | SF).1,
+            ZF | SF,
+            "rol keeps ZF and SF"
+        );
+    }
+
+    #[test]
+    fn rotations_through_carry() {
+        assert_eq!(
+            carry_and_overflow(&[0xd1, 0xd0], 0x8000_0000, 0, CF),
+            (1, CF | OF),
+            "rcl"
+        );
+        assert_eq!(
+            carry_and_overflow(&[0xd1, 0xd8], 1, 0, CF),
+            (0x8000_0000, CF | OF),
+            "rcr"
+        );
+        assert_eq!(
+            run2(&[0xc1, 0xd0, 31], 0b111, 0, 0).0,
+            0x8000_0001,
+            "rcl eax, 31"
+        );
+        assert_eq!(
+            run2(&[0xc1, 0xd8, 31], 0xc000_0001, 0, 0).0,
+            0b101,
+            "rcr eax, 31"
+        );
+        for c in [1, 5, 9, 10, 18, 27, 31] {
+            let (al, flags) = run2(&[0xd2, 0xd0], 0xa5, c, CF);
+            let (back, flags) = run2(&[0xd2, 0xd8], al, c, flags);
+            assert_eq!((back, flags & CF), (0xa5, CF), "rcl and rcr al, {c}");
+            let (ax, flags) = run2(&[0x66, 0xd3, 0xd0], 0xa5c3, c, CF);
+            let (back, flags) = run2(&[0x66, 0xd3, 0xd8], ax, c, flags);
+            assert_eq!((back, flags & CF), (0xa5c3, CF), "rcl and rcr ax, {c}");
+        }
+        assert_eq!(
+            run2(&[0xc0, 0xd0, 10], 0x80, 0, 0),
+            (0, CF | OF),
+            "rcl al, 10 is rcl al, 1"
+        );
+    }
+
+    #[test]
+    fn double_shifts() {
+        let shld = &[0x0f, 0xa4, 0xc8, 8];
+        assert_eq!(run2(shld, 0x0112_3456, 0xabcd_ef01, 0).0, 0x1234_56ab);
+        assert_eq!(run2(shld, 0x0112_3456, 0, 0).1 & CF, CF);
+        let shrd = &[0x0f, 0xac, 0xc8, 8];
+        assert_eq!(run2(shrd, 0x1234_5680, 0xabcd_ef01, 0).0, 0x0112_3456);
+        assert_eq!(run2(shrd, 0x1234_5680, 0, 0).1 & CF, CF);
+        assert_eq!(
+            run2(&[0x66, 0x0f, 0xa4, 0xc8, 4], 0x1234, 0xabcd, 0).0,
+            0x234a,
+            "shld ax"
+        );
+        assert_eq!(
+            run2(&[0x66, 0x0f, 0xac, 0xc8, 4], 0x1234, 0xabcd, 0).0,
+            0xd123,
+            "shrd ax"
+        );
+        assert_eq!(
+            run2(&[0x66, 0x0f, 0xa4, 0xc8, 20], 0x1234, 0xabcd, 0).0,
+            0xbcd1,
+            "shld ax, 20"
+        );
+        assert_eq!(
+            run2(&[0x0f, 0xa4, 0xc8, 1], 0x4000_0000, 0, 0).1 & OF,
+            OF,
+            "the sign changes"
+        );
+    }
+}

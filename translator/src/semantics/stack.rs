@@ -146,3 +146,102 @@ pub fn leave<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     m.set_gpr(Gpr::EBP, i.width, v);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::Values;
+
+    /// A machine with ESP 0x3000 and other registers that tell themselves.
+    fn machine() -> Values {
+        Values::new([0xa0, 0xa1, 0xa2, 0xa3, 0x3000, 0x4000, 0xa6, 0xa7])
+    }
+
+    #[test]
+    fn pushes_and_pops() {
+        let mut m = machine();
+        m.run(&[0x54]).expect("push esp");
+        assert_eq!((m.gpr[4], m.dword(0x2ffc)), (0x2ffc, 0x3000));
+        m.run(&[0x6a, 0xff]).expect("push -1");
+        m.run(&[0x66, 0x6a, 0xfe]).expect("push word -2");
+        assert_eq!(
+            (m.gpr[4], m.dword(0x2ff8), m.dword(0x2ff4) >> 16),
+            (0x2ff6, u32::MAX, 0xfffe)
+        );
+        m.run(&[0x66, 0x58]).expect("pop ax");
+        m.run(&[0x59]).expect("pop ecx");
+        m.run(&[0x5c]).expect("pop esp");
+        assert_eq!((m.gpr[0], m.gpr[1], m.gpr[4]), (0xfffe, u32::MAX, 0x3000));
+    }
+
+    #[test]
+    fn pop_to_memory_computes_its_address_afterwards() {
+        let mut m = machine();
+        m.set_dword(0x3000, 77);
+        m.run(&[0x8f, 0x04, 0x24]).expect("pop [esp]");
+        assert_eq!((m.gpr[4], m.dword(0x3004)), (0x3004, 77));
+        m.read_only_below = 0x8000;
+        m.run(&[0x8f, 0x04, 0x24]).expect_err("pop [esp]");
+        assert_eq!(m.gpr[4], 0x3004);
+    }
+
+    #[test]
+    fn sixteen_bit_stacks_wrap() {
+        let mut m = Values::new([0x1234, 0, 0, 0, 0x5_0000, 0, 0, 0]);
+        m.run16(&[0x50]).expect("push ax");
+        assert_eq!((m.gpr[4], m.memory[0xfffe]), (0x5_fffe, 0x34));
+        m.run16(&[0x5b]).expect("pop bx");
+        assert_eq!((m.gpr[4], m.gpr[3]), (0x5_0000, 0x1234));
+        m.run16(&[0x66, 0x60]).expect("pushad");
+        assert_eq!((m.gpr[4], m.dword(0xfffc)), (0x5_ffe0, 0x1234));
+        m.gpr[0] = 0;
+        m.run16(&[0x66, 0x61]).expect("popad");
+        assert_eq!((m.gpr[4], m.gpr[0]), (0x5_0000, 0x1234));
+    }
+
+    #[test]
+    fn all_registers() {
+        let mut m = machine();
+        m.run(&[0x60]).expect("pushad");
+        assert_eq!(
+            (m.gpr[4], m.dword(0x2ffc), m.dword(0x2fec)),
+            (0x2fe0, 0xa0, 0x3000)
+        );
+        let before = m.gpr;
+        for r in [0, 1, 2, 3, 5, 6, 7] {
+            m.gpr[r] = 0;
+        }
+        m.run(&[0x61]).expect("popad");
+        assert_eq!(m.gpr[..4], before[..4]);
+        assert_eq!((m.gpr[4], m.gpr[7]), (0x3000, 0xa7));
+        m.read_only_below = 0x2ff0;
+        m.run(&[0x60]).expect_err("pushad");
+        assert_eq!(m.gpr[4], 0x3000);
+    }
+
+    #[test]
+    fn frames() {
+        let mut m = machine();
+        m.run(&[0xc8, 0x20, 0, 0]).expect("enter 32, 0");
+        assert_eq!(
+            (m.gpr[4], m.gpr[5], m.dword(0x2ffc)),
+            (0x2fdc, 0x2ffc, 0x4000)
+        );
+        m.run(&[0xc9]).expect("leave");
+        assert_eq!((m.gpr[4], m.gpr[5]), (0x3000, 0x4000));
+        m.set_dword(0x3ffc, 11);
+        m.set_dword(0x3ff8, 22);
+        m.run(&[0xc8, 8, 0, 3]).expect("enter 8, 3");
+        let frame = [
+            m.dword(0x2ffc),
+            m.dword(0x2ff8),
+            m.dword(0x2ff4),
+            m.dword(0x2ff0),
+        ];
+        assert_eq!(frame, [0x4000, 11, 22, 0x2ffc]);
+        assert_eq!((m.gpr[4], m.gpr[5]), (0x2fe8, 0x2ffc));
+        m.read_only_below = 0x2000;
+        m.run(&[0xc8, 0, 0x20, 0])
+            .expect_err("the final stack pointer is not writable");
+        assert_eq!((m.gpr[4], m.gpr[5]), (0x2fe8, 0x2ffc));
+    }
+}

@@ -72,8 +72,9 @@ pub fn cmps<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let w = i.width;
     let first = m.gpr(Gpr::ESI, address_width(i));
     let second = m.gpr(Gpr::EDI, address_width(i));
-    let a = m.load(i.mem.seg, first, w)?;
+    // Processors read the destination first, which shows if both fault.
     let b = m.load(SegReg::Es, second, w)?;
+    let a = m.load(i.mem.seg, first, w)?;
     let step = step(m, i);
     advance(m, i, Gpr::ESI, first, step);
     advance(m, i, Gpr::EDI, second, step);
@@ -122,4 +123,69 @@ fn compare<M: Machine>(m: &mut M, i: &Insn, a: M::Val, b: M::Val) {
     let difference = m.sub(a, b);
     let r = m.zext(difference, w);
     m.define_flags(i, LazyFlags::Sub { a, b, r, w });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::Values;
+    use crate::flags::{CF, DF, ZF};
+
+    fn machine(esi: u32, edi: u32, image: u32) -> Values {
+        let mut m = Values::with_flags([0x1122_3344, 0, 0, 0, 0, 0, esi, edi], image);
+        m.set_dword(0x2000, 0x5566_7788);
+        m.set_dword(0x3000, 0x1122_3344);
+        m
+    }
+
+    #[test]
+    fn moves_up_and_down() {
+        let mut m = machine(0x2000, 0x4000, 0);
+        m.run(&[0xa5]).expect("movsd");
+        assert_eq!(
+            (m.gpr[6], m.gpr[7], m.dword(0x4000)),
+            (0x2004, 0x4004, 0x5566_7788)
+        );
+        let mut m = machine(0x2000, 0x4000, DF);
+        m.run(&[0x66, 0xa5]).expect("movsw");
+        assert_eq!(
+            (m.gpr[6], m.gpr[7], m.dword(0x4000)),
+            (0x1ffe, 0x3ffe, 0x7788)
+        );
+        let mut m = machine(0x2000, 0x4000, DF);
+        m.run(&[0xaa]).expect("stosb");
+        assert_eq!(
+            (m.gpr[6], m.gpr[7], m.dword(0x4000)),
+            (0x2000, 0x3fff, 0x44)
+        );
+        m.run(&[0xac]).expect("lodsb");
+        assert_eq!((m.gpr[0], m.gpr[6]), (0x1122_3388, 0x1fff));
+    }
+
+    #[test]
+    fn comparisons() {
+        let mut m = machine(0x2000, 0x3000, 0);
+        m.run(&[0xaf]).expect("scasd");
+        assert_eq!((m.gpr[7], m.flags() & (ZF | CF)), (0x3004, ZF));
+        let mut m = machine(0x3000, 0x2000, 0);
+        m.run(&[0xa6]).expect("cmpsb");
+        assert_eq!(
+            (m.gpr[6], m.gpr[7], m.flags() & (ZF | CF)),
+            (0x3001, 0x2001, CF)
+        );
+    }
+
+    #[test]
+    fn short_addresses_wrap() {
+        let mut m = machine(0x5_ffff, 0x6_2000, 0);
+        m.run(&[0x67, 0xa4]).expect("movsb [di], [si]");
+        assert_eq!((m.gpr[6], m.gpr[7]), (0x5_0000, 0x6_2001));
+    }
+
+    #[test]
+    fn a_fault_moves_nothing() {
+        let mut m = machine(0x2000, 0x4000, 0);
+        m.read_only_below = 0x5000;
+        m.run(&[0xa5]).expect_err("movsd");
+        assert_eq!((m.gpr[6], m.gpr[7]), (0x2000, 0x4000));
+    }
 }

@@ -163,3 +163,95 @@ pub fn cmovcc<M: Machine, const CC: usize>(m: &mut M, i: &Insn) -> Result<(), M:
     let v = m.select(c, source, old);
     m.write(i, 0, v)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::values::{Values, run, run2};
+    use crate::flags::{CF, ZF};
+
+    #[test]
+    fn moves() {
+        assert_eq!(
+            run2(&[0x88, 0xcc], 0x1111_1111, 0x22, 0).0,
+            0x1111_2211,
+            "mov ah, cl"
+        );
+        assert_eq!(
+            run2(&[0x0f, 0xb6, 0xc5], 0, 0x8765, 0).0,
+            0x87,
+            "movzx eax, ch"
+        );
+        assert_eq!(
+            run2(&[0x0f, 0xbe, 0xc5], 0, 0x8765, 0).0,
+            0xffff_ff87,
+            "movsx eax, ch"
+        );
+        assert_eq!(
+            run2(&[0x66, 0x0f, 0xbe, 0xc5], 0x1_0000, 0x8765, 0).0,
+            0x1_ff87
+        );
+        assert_eq!(
+            run2(&[0x8d, 0x44, 0x88, 0xff], 8, 2, 0).0,
+            15,
+            "lea eax, [eax+ecx*4-1]"
+        );
+        assert_eq!(
+            run2(&[0x67, 0x8d, 0x40, 0x10], 0, 0, 0).0,
+            0x10,
+            "lea eax, [bx+si+0x10]"
+        );
+        let (gpr, _) = run(&[0x86, 0xe0], [0x1234, 0, 0, 0, 0, 0, 0, 0], 0);
+        assert_eq!(gpr[0], 0x3412, "xchg al, ah");
+    }
+
+    #[test]
+    fn an_exchanged_register_may_be_the_address() {
+        let mut m = Values::new([0x2000, 0, 0, 0, 0, 0, 0, 0]);
+        m.set_dword(0x2000, 9);
+        m.run(&[0x87, 0x00]).expect("xchg [eax], eax");
+        assert_eq!((m.gpr[0], m.dword(0x2000)), (9, 0x2000));
+    }
+
+    #[test]
+    fn moves_that_reverse_bytes() {
+        let mut m = Values::new([0x2000, 0, 0, 0, 0, 0, 0, 0]);
+        m.set_dword(0x2000, 0x1122_3344);
+        m.run(&[0x0f, 0x38, 0xf0, 0x08]).expect("movbe ecx, [eax]");
+        m.run(&[0x66, 0x0f, 0x38, 0xf0, 0x10])
+            .expect("movbe dx, [eax]");
+        m.run(&[0x66, 0x0f, 0x38, 0xf1, 0x08])
+            .expect("movbe [eax], cx");
+        assert_eq!(
+            (m.gpr[1], m.gpr[2], m.dword(0x2000)),
+            (0x4433_2211, 0x4433, 0x1122_1122)
+        );
+    }
+
+    #[test]
+    fn xlat_uses_the_address_size() {
+        let mut m = Values::new([0xaa05, 0, 0, 0x1_fffe, 0, 0, 0, 0]);
+        m.memory[3] = 7;
+        m.run(&[0x67, 0xd7]).expect("xlat [bx]");
+        assert_eq!(m.gpr[0], 0xaa07);
+        m.run(&[0xd7]).expect_err("xlat [ebx] lies outside");
+    }
+
+    #[test]
+    fn sign_extensions() {
+        assert_eq!(run2(&[0x66, 0x98], 0x1_0080, 0, 0).0, 0x1_ff80, "cbw");
+        assert_eq!(run2(&[0x98], 0x1_8000, 0, 0).0, 0xffff_8000, "cwde");
+        let (gpr, _) = run(&[0x66, 0x99], [0x8000, 0, 0x1_0000, 0, 0, 0, 0, 0], 0);
+        assert_eq!(gpr[2], 0x1_ffff, "cwd");
+        let (gpr, _) = run(&[0x99], [0x8000_0000, 0, 0, 0, 0, 0, 0, 0], 0);
+        assert_eq!(gpr[2], 0xffff_ffff, "cdq");
+    }
+
+    #[test]
+    fn conditional_moves() {
+        assert_eq!(run2(&[0x0f, 0x44, 0xc1], 1, 2, ZF).0, 2, "cmove, taken");
+        assert_eq!(run2(&[0x0f, 0x44, 0xc1], 1, 2, CF).0, 1, "cmove, not taken");
+        let mut m = Values::new([0x1_0000, 0, 0, 0, 0, 0, 0, 0]);
+        m.run(&[0x0f, 0x44, 0x00])
+            .expect_err("the source is read if not taken");
+    }
+}

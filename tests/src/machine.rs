@@ -1,0 +1,147 @@
+//! Whole machines, as an embedder makes them: an image, a tier, a console that a
+//! script types at.
+//!
+//! [`Setup`] says what to run, [`Setup::run`] runs it and returns everything a
+//! test asks about afterwards. The clock is the host's unless the test brings one.
+
+use runtime::clock::{Clock, HostClock, Waker};
+use runtime::config::{Tier, VmConfig};
+use runtime::console::BufferConsole;
+use runtime::console::stdio::QuitFlag;
+use runtime::devices::acpi;
+use runtime::devices::pc::{Pc, PcConfig};
+use runtime::exit::Exit;
+use runtime::loader::{File, FlatMode, FlatOptions, Image};
+use runtime::stats::RunCounters;
+use runtime::vm::{Host, Vm};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// All tiers, with the names that failures give them.
+pub const TIERS: [(&str, Tier); 3] = [
+    ("interp", Tier::Interp),
+    ("cranelift", Tier::Cranelift),
+    ("auto", Tier::Auto),
+];
+
+/// A step of a console script: once the text has appeared, the bytes are typed.
+pub type Step<'a> = (&'a str, &'a [u8]);
+
+/// What to run.
+#[derive(Clone)]
+pub struct Setup<'a> {
+    /// The kernel's bytes.
+    pub kernel: &'a [u8],
+    /// The initial RAM disk's bytes.
+    pub initrd: Option<&'a [u8]>,
+    /// The kernel command line.
+    pub append: &'a str,
+    /// Set for a flat image.
+    pub flat: Option<FlatOptions>,
+    /// How guest code is run.
+    pub tier: Tier,
+    /// Guest memory.
+    pub memory_mib: u32,
+    /// Host time after which the machine is stopped.
+    pub timeout: Duration,
+    /// Guest instructions after which the machine is stopped.
+    pub limit: Option<u64>,
+    /// What the console types.
+    pub script: &'a [Step<'a>],
+    /// Another clock than the host's.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+/// What a machine left behind.
+pub struct Ended {
+    /// Why it stopped.
+    pub exit: Exit,
+    /// All that it wrote to its serial port.
+    pub serial: String,
+    /// What the run loop counted.
+    pub counters: RunCounters,
+    /// The machine itself.
+    pub vm: Vm,
+}
+
+impl<'a> Setup<'a> {
+    /// `kernel` in a machine of 64 MiB, for at most 40 seconds.
+    pub fn new(kernel: &'a [u8], tier: Tier) -> Setup<'a> {
+        Setup {
+            kernel,
+            initrd: None,
+            append: "",
+            flat: None,
+            tier,
+            memory_mib: 64,
+            timeout: Duration::from_secs(40),
+            limit: None,
+            script: &[],
+            clock: None,
+        }
+    }
+
+    /// A flat image entered at `address` in `mode`.
+    pub fn flat(kernel: &'a [u8], address: u32, mode: FlatMode, tier: Tier) -> Setup<'a> {
+        Setup {
+            flat: Some(FlatOptions { address, mode }),
+            ..Setup::new(kernel, tier)
+        }
+    }
+
+    /// Builds the machine, loads the image, and runs it to its end.
+    ///
+    /// # Panics
+    /// When the host refuses the machine or the loader the image: no test goes
+    /// on after either.
+    pub fn run(&self) -> Ended {
+        let config = VmConfig {
+            memory_mib: self.memory_mib,
+            tier: self.tier,
+            timeout: Some(self.timeout),
+            limit: self.limit,
+            ..VmConfig::default()
+        };
+        let clock = match &self.clock {
+            Some(clock) => Arc::clone(clock),
+            None => Arc::new(HostClock::new()),
+        };
+        let (console, captured) = BufferConsole::scripted(self.script);
+        let pc = Pc::new(PcConfig {
+            ram_bytes: config.memory_bytes(),
+            console: Box::new(console),
+            debug_output: Box::new(std::io::sink()),
+            clock: Arc::clone(&clock),
+        });
+        let host = Host {
+            pc,
+            waker: Arc::new(Waker::new(Arc::clone(&clock))),
+            clock,
+            quit: QuitFlag::default(),
+        };
+        let mut vm = Vm::new(&config, host).expect("the host gives a machine");
+        vm.load(&self.image()).expect("the image loads");
+        let exit = vm.run();
+        Ended {
+            exit,
+            serial: captured.text(),
+            counters: vm.counters.clone(),
+            vm,
+        }
+    }
+
+    fn image(&self) -> Image<'a> {
+        let file = |path: &'static str, bytes| File {
+            path: Path::new(path),
+            bytes,
+        };
+        Image {
+            kernel: file("kernel", self.kernel),
+            initrd: self.initrd.map(|bytes| file("initrd", bytes)),
+            cmdline: self.append,
+            flat: self.flat,
+            acpi_rsdp: acpi::RSDP_ADDRESS,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A block that branches to its own start: a loop inside one function.
+//!
+//! The registers the block writes become parameters of the loop's head, those it
+//! only reads are loaded once before it, and so are the tables' addresses:
+//!
+//! ```text
+//! entry: budget, loads            head(written registers): the body
+//!          └──────► head             ├─ falls through: store registers, go on
+//!                    ▲               └─ repeats: budget ─┐
+//!                    └────────────────────────────────────┘
+//! ```
+//!
+//! The flags are not parameters: their definition at the end of the body is not
+//! the one at the entry. They are stored on the way back, unless the body defines
+//! them before anything could see the old ones, which makes that free.
+//!
+//! Only blocks without callouts loop: a callout leaves nothing in registers.
+
+use super::Emitter;
+use super::regs::Registers;
+use super::value::Bool;
+use cranelift_codegen::cursor::Cursor;
+use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, types};
+
+/// What a first pass over a block saw that a loop needs to know.
+#[derive(Clone, Copy, Default)]
+pub struct Survey {
+    /// Bit n: register n is loaded from memory.
+    pub read: u8,
+    /// Bit n: register n is written.
+    pub written: u8,
+    /// The read table is used.
+    pub reads: bool,
+    /// The write table is used.
+    pub writes: bool,
+    /// The flags at the block's start are read, or stored by a side exit.
+    pub flags_seen: bool,
+}
+
+/// The loop being emitted.
+#[derive(Clone, Copy)]
+pub struct Loop {
+    head: Block,
+    survey: Survey,
+}
+
+impl Emitter<'_> {
+    /// Begins the loop; the budget has been spent for the first iteration.
+    pub(super) fn begin_loop(&mut self, survey: Survey) {
+        let head = self.cur.func.dfg.make_block();
+        let mut args = Vec::with_capacity(8);
+        for n in (0..8).filter(|n| (survey.read | survey.written) >> n & 1 != 0) {
+            let v = self.full(n);
+            if survey.written >> n & 1 != 0 {
+                args.push(BlockArg::Value(self.value(v)));
+            }
+        }
+        if survey.reads {
+            self.table(false);
+        }
+        if survey.writes {
+            self.table(true);
+        }
+        self.ins().jump(head, &args);
+        self.cur.insert_block(head);
+        for n in (0..8).filter(|n| survey.written >> n & 1 != 0) {
+            let param = self.cur.func.dfg.append_block_param(head, types::I32);
+            let param = self.fresh(param);
+            self.regs.replace(n, param);
+        }
+        // Keeps loads of guest memory inside the loop: another may change it.
+        self.ins().sequence_point();
+        self.looping = Some(Loop { head, survey });
+    }
+
+    /// Goes back to the head if `c` holds, else on to `out`.
+    pub(super) fn repeat(&mut self, this: Loop, c: Bool, out: u32) {
+        if this.survey.flags_seen {
+            self.flush_flags();
+        }
+        let (back, leave) = (
+            self.cur.func.dfg.make_block(),
+            self.cur.func.dfg.make_block(),
+        );
+        self.branch_on(c, back, leave);
+        let regs = self.regs;
+        self.cur.insert_block(leave);
+        self.enter_leaf(leave);
+        self.flush();
+        self.transfer(out);
+        self.cur.insert_block(back);
+        self.enter_leaf(back);
+        self.regs = regs;
+        self.go_back(this);
+    }
+
+    /// Goes back to the head.
+    pub(super) fn repeat_always(&mut self, this: Loop) {
+        if this.survey.flags_seen {
+            self.flush_flags();
+        }
+        self.go_back(this);
+    }
+
+    fn go_back(&mut self, this: Loop) {
+        let regs: Registers = self.regs;
+        self.spend_budget(regs);
+        let mut args = Vec::with_capacity(8);
+        for n in (0..8).filter(|n| this.survey.written >> n & 1 != 0) {
+            let v = self.full(n);
+            args.push(BlockArg::Value(self.value(v)));
+        }
+        self.ins().jump(this.head, &args);
+    }
+}
