@@ -9,6 +9,7 @@
 //! Memory goes through the shadow tables inline; everything a table does not
 //! permit takes the slow path in [`crate::vcpu`].
 
+use crate::fpu;
 use crate::system;
 use crate::vcpu::{Cpu, Raised};
 use shadow_mmu::Access;
@@ -28,11 +29,11 @@ pub struct Op {
 
 impl Op {
     /// Looks the definition up.
-    pub fn new(insn: Insn) -> Self {
-        Self {
-            exec: semantics::lookup::<Cpu>(&insn).unwrap_or(semantics::system::<Cpu>),
-            insn,
-        }
+    pub fn new(mut insn: Insn) -> Self {
+        let exec = semantics::lookup::<Cpu>(&insn)
+            .or_else(|| fpu::prepare(&mut insn))
+            .unwrap_or(semantics::system::<Cpu>);
+        Self { exec, insn }
     }
 
     /// The decoded instruction.

@@ -14,7 +14,7 @@ use iced_x86::Mnemonic;
 use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
 use translator::flags;
-use translator::insn::{Gpr, Insn, Operand};
+use translator::insn::{Gpr, Insn, Operand, Width};
 
 /// x87 flags whose unmasked response suppresses a store: all but P.
 const STORE_FAULTS: u16 = 0x1f;
@@ -41,7 +41,10 @@ struct Target {
 #[inline]
 pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
     check::check(cpu, p)?;
-    let target = target(cpu, i, p)?;
+    let target = match target(cpu, i, p) {
+        Ok(target) => target,
+        Err(e) => return Err(after_fault(cpu, i, p, e)),
+    };
     let input = match p.input {
         Transfer::None => 0,
         Transfer::Gpr(n) => match i.ops[usize::from(n & 1)] {
@@ -71,6 +74,17 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
         }
     }
     Ok(())
+}
+
+/// MASKMOVQ has changed from x87 to MMX state when its store faults; all other
+/// instructions change nothing.
+#[cold]
+fn after_fault(cpu: &mut Cpu, i: &Insn, p: &Plan, e: Exception) -> Exception {
+    if p.memory == Memory::Merge && p.unit == Unit::Mmx {
+        let place = Place::scratch(&mut cpu.fpu.state);
+        x87(cpu, i, p, place, 0);
+    }
+    e
 }
 
 /// Finds the memory operand, and loads it into the scratch if the thunk cannot
@@ -115,7 +129,11 @@ fn through_scratch(cpu: &mut Cpu, p: &Plan, addr: LinearAddr) -> Result<Target, 
     if p.memory != Memory::Read {
         cpu.probe_write(addr, bytes as u32, user)?;
     }
-    if p.memory != Memory::Write {
+    if p.memory == Memory::Read && bytes == 2 {
+        // FLDCW is frequent: compilers change the rounding with it.
+        let word = cpu.read_linear(addr, Width::W, user)? as u16;
+        cpu.fpu.state.scratch[..2].copy_from_slice(&word.to_le_bytes());
+    } else if p.memory != Memory::Write {
         let mut buffer = [0; SCRATCH_BYTES];
         cpu.read_bytes(addr, &mut buffer[..bytes], user)?;
         cpu.fpu.state.scratch = buffer;

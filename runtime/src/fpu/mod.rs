@@ -33,9 +33,10 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod thunk;
 
-use crate::vcpu::Cpu;
+use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;
 use translator::insn::Insn;
+use translator::semantics::Exec;
 
 /// The FPU of a CPU: its registers, and the code made for its instructions.
 #[cfg(target_arch = "x86_64")]
@@ -54,11 +55,42 @@ pub struct Fpu {}
 /// Runs the instruction if it is one of this module's.
 #[cfg(target_arch = "x86_64")]
 pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
-    match cpu.fpu.thunks.find(i) {
+    run(cpu, i, plan::key(i))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn run(cpu: &mut Cpu, i: &Insn, key: u32) -> Option<Result<(), Exception>> {
+    match cpu.fpu.thunks.find(i, key) {
         table::Action::Thunk(plan) => Some(execute::execute(cpu, i, &plan)),
         table::Action::Special(run) => Some(run(cpu, i)),
         table::Action::Foreign => None,
     }
+}
+
+/// If `i` is one of this module's, notes in it how to find its thunk, and
+/// returns the function that runs it: the short way past [`dispatch`].
+#[cfg(target_arch = "x86_64")]
+pub fn prepare(i: &mut Insn) -> Option<Exec<Cpu>> {
+    if plan::unit(i).is_none() && image::special(i.mnemonic).is_none() {
+        return None;
+    }
+    // No instruction with a second immediate is one of these.
+    i.imm2 = plan::key(i);
+    Some(run_prepared)
+}
+
+/// Runs an instruction that was prepared.
+#[cfg(target_arch = "x86_64")]
+fn run_prepared(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let done = run(cpu, i, i.imm2).unwrap_or(Err(Exception::InvalidOpcode));
+    done.map_err(|e| cpu.raise(e))
+}
+
+/// Prepares nothing.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn prepare(_i: &mut Insn) -> Option<Exec<Cpu>> {
+    None
 }
 
 /// Runs nothing: this host has no FPU to lend.

@@ -92,6 +92,8 @@ pub fn unit(i: &Insn) -> Option<Unit> {
         (true, false) if uses_mxcsr(i.mnemonic) => Some(Unit::SseMmx),
         (true, false) => Some(Unit::Mmx),
         (false, true) => Some(Unit::Sse),
+        // CVTSD2SI and the like with their source in memory.
+        (false, false) if uses_mxcsr(i.mnemonic) => Some(Unit::Sse),
         (false, false) => x87.then_some(Unit::X87),
     }
 }
@@ -212,20 +214,21 @@ fn uses_mxcsr(mnemonic: Mnemonic) -> bool {
 }
 
 /// Identifies what a thunk was made for: the instruction without its address
-/// and its memory operand's.
-pub fn key(i: &Insn) -> u64 {
-    let mut key = i.code as u64;
-    for op in i.ops {
-        let part = match op {
-            Operand::St(n) | Operand::Mm(n) | Operand::Xmm(n) => u64::from(n & 7),
-            // ModRM forms with and without memory share one iced code.
-            Operand::Mem(_) | Operand::Wide(_) => 8,
-            Operand::Imm(_) => u64::from(i.imm & 0xff),
-            _ => 0,
-        };
-        key = key << 8 | part;
-    }
-    key
+/// and its memory operand's. Never 0.
+pub fn key(i: &Insn) -> u32 {
+    let register = |op: Operand| match op {
+        Operand::St(n) | Operand::Mm(n) | Operand::Xmm(n) => u32::from(n & 7),
+        // Forms with a register and with memory share one iced code.
+        Operand::Mem(_) | Operand::Wide(_) => 8,
+        _ => 0,
+    };
+    let immediate = |op: &Operand| matches!(op, Operand::Imm(_)).then_some(i.imm & 0xff);
+    (i.code as u32) << 19
+        | register(i.ops[0]) << 15
+        | register(i.ops[1]) << 11
+        // MASKMOVDQU's mask, never memory.
+        | (register(i.ops[2]) & 7) << 8
+        | i.ops.iter().find_map(immediate).unwrap_or(0)
 }
 
 /// What a store that bypasses the caches is done as: guests see no difference,

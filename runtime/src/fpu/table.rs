@@ -29,21 +29,21 @@ const ARENA_BYTES: usize = 1 << 20;
 /// Most actions kept, so that a guest cannot make the table grow without end.
 const MAX_ACTIONS: usize = 1 << 14;
 
-/// Slots of the front table, a power of two.
-const FRONT: usize = 1 << 10;
+/// The front table has 2^this slots.
+const FRONT_BITS: u32 = 10;
 
 /// All actions so far, by [`plan::key`].
 pub struct Thunks {
     /// The last action of each hash value, so that most lookups are one compare.
-    front: Box<[(u64, Action)]>,
-    all: HashMap<u64, Action>,
+    front: Box<[(u32, Action)]>,
+    all: HashMap<u32, Action>,
     arena: Option<Arena>,
 }
 
 impl Default for Thunks {
     fn default() -> Self {
         Self {
-            front: vec![(u64::MAX, Action::Foreign); FRONT].into(),
+            front: vec![(0, Action::Foreign); 1 << FRONT_BITS].into(),
             all: HashMap::new(),
             arena: None,
         }
@@ -51,11 +51,10 @@ impl Default for Thunks {
 }
 
 impl Thunks {
-    /// The action of `i`.
+    /// The action of `i`, whose [`plan::key`] is `key`.
     #[inline(always)]
-    pub fn find(&mut self, i: &Insn) -> Action {
-        let key = plan::key(i);
-        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (FRONT - 1);
+    pub fn find(&mut self, i: &Insn, key: u32) -> Action {
+        let slot = (key.wrapping_mul(0x9e37_79b9) >> (32 - FRONT_BITS)) as usize;
         let (tag, action) = self.front[slot];
         if tag == key {
             return action;
@@ -66,7 +65,7 @@ impl Thunks {
     }
 
     #[cold]
-    fn find_slow(&mut self, i: &Insn, key: u64) -> Action {
+    fn find_slow(&mut self, i: &Insn, key: u32) -> Action {
         if let Some(&action) = self.all.get(&key) {
             return action;
         }

@@ -175,11 +175,15 @@ mod msr {
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_EIP: u32 = 0x176;
     pub const MISC_ENABLE: u32 = 0x1a0;
+    pub const DEBUGCTL: u32 = 0x1d9;
     pub const EFER: u32 = 0xc000_0080;
 }
 
 /// EFER.NXE, the only bit a 32-bit CPU has.
 const EFER_NXE: u64 = 1 << 11;
+
+/// IA32_DEBUGCTL: LBR and BTF.
+const DEBUGCTL_BITS: u64 = 3;
 
 /// IA32_MISC_ENABLE bit 0, set at reset.
 const FAST_STRINGS: u64 = 1;
@@ -197,7 +201,9 @@ fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         msr::EFER => cpu.sys.efer,
         msr::TSC_ADJUST => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
         msr::MISC_ENABLE => cpu.sys.msrs.get(&number).copied().unwrap_or(FAST_STRINGS),
-        msr::PLATFORM_ID | msr::BIOS_SIGN_ID => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
+        msr::PLATFORM_ID | msr::BIOS_SIGN_ID | msr::DEBUGCTL => {
+            cpu.sys.msrs.get(&number).copied().unwrap_or(0)
+        }
         _ => return Err(Exception::GeneralProtection(0)),
     };
     store_pair(cpu, value);
@@ -238,7 +244,11 @@ fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             cpu.sys.efer = value;
             cpu.paging_changed();
         }
-        msr::BIOS_SIGN_ID | msr::MISC_ENABLE => {
+        // QUIRK: branches are neither recorded nor stepped; the bits are kept.
+        msr::DEBUGCTL if value & !DEBUGCTL_BITS != 0 => {
+            return Err(Exception::GeneralProtection(0));
+        }
+        msr::BIOS_SIGN_ID | msr::MISC_ENABLE | msr::DEBUGCTL => {
             cpu.sys.msrs.insert(number, value);
         }
         // A microcode update is accepted and changes nothing.

@@ -20,6 +20,9 @@ use translator::insn::{Gpr, Insn, Rep, SegReg, Width};
 /// Bytes moved before the run loop gets to look around.
 const QUANTUM: u32 = 256 << 10;
 
+/// Bytes looked at or copied through a small buffer.
+const CHUNK: usize = 256;
+
 /// Runs a string instruction with a repeat prefix, or returns `None` if `i` is not one.
 pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
     if i.rep == Rep::None {
@@ -152,6 +155,39 @@ struct Run {
 }
 
 impl Run {
+    /// Reads the run's first bytes.
+    fn read(&self, cpu: &Cpu, into: &mut [u8]) {
+        // Translation said this is RAM.
+        let _ = cpu.mmu.ram().read_slice(self.phys, into);
+    }
+
+    /// Copies `bytes` bytes from the start of another run.
+    fn copy_from(&self, cpu: &mut Cpu, source: &Run, bytes: usize) {
+        // Most repetitions are short: clearing a page for them costs more than
+        // copying.
+        if bytes <= CHUNK {
+            let mut buffer = [0; CHUNK];
+            source.read(cpu, &mut buffer[..bytes]);
+            self.write(cpu, &buffer[..bytes]);
+        } else {
+            let mut buffer = [0; 0x1000];
+            source.read(cpu, &mut buffer[..bytes]);
+            self.write(cpu, &buffer[..bytes]);
+        }
+    }
+
+    /// Writes `bytes` bytes of the repeated pattern.
+    fn fill(&self, cpu: &mut Cpu, pattern: &[u8], bytes: usize) {
+        let mut buffer = [0; CHUNK];
+        if bytes <= CHUNK {
+            repeat_pattern(&mut buffer[..bytes], pattern);
+            return self.write(cpu, &buffer[..bytes]);
+        }
+        let mut buffer = [0; 0x1000];
+        repeat_pattern(&mut buffer[..bytes], pattern);
+        self.write(cpu, &buffer[..bytes]);
+    }
+
     /// Writes the run's bytes.
     fn write(&self, cpu: &mut Cpu, bytes: &[u8]) {
         if self.traced {
@@ -182,11 +218,7 @@ fn movs(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
             return movs_one(cpu, p);
         }
     }
-    let mut buffer = [0; 0x1000];
-    let bytes = &mut buffer[..(elements * w) as usize];
-    // Translation said this is RAM.
-    let _ = cpu.mmu.ram().read_slice(source.phys, bytes);
-    target.write(cpu, bytes);
+    target.copy_from(cpu, &source, (elements * w) as usize);
     p.advance(cpu, Gpr::ESI, elements);
     p.advance(cpu, Gpr::EDI, elements);
     Ok(Progress {
@@ -217,16 +249,8 @@ fn stos(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
         });
     };
     let w = p.w.bytes() as usize;
-    let mut buffer = [0; 0x1000];
-    let bytes = &mut buffer[..target.elements as usize * w];
     let pattern = value.to_le_bytes();
-    match p.w {
-        Width::B => bytes.fill(pattern[0]),
-        Width::W | Width::D => bytes
-            .chunks_exact_mut(w)
-            .for_each(|c| c.copy_from_slice(&pattern[..w])),
-    }
-    target.write(cpu, bytes);
+    target.fill(cpu, &pattern[..w], target.elements as usize * w);
     p.advance(cpu, Gpr::EDI, target.elements);
     Ok(Progress {
         done: target.elements,
@@ -245,19 +269,77 @@ fn lods(cpu: &mut Cpu, p: &Pass, _count: u32) -> Result<Progress, Exception> {
     })
 }
 
-fn scas(cpu: &mut Cpu, p: &Pass, _count: u32) -> Result<Progress, Exception> {
-    let b = cpu.read_mem(SegReg::Es, p.get(cpu, Gpr::EDI), p.w)?;
-    let a = cpu.state.gpr[0] & p.w.mask();
-    p.advance(cpu, Gpr::EDI, 1);
-    Ok(compare(cpu, p, a, b))
+/// Fills `bytes` with repetitions of a 1-, 2- or 4-byte pattern.
+fn repeat_pattern(bytes: &mut [u8], pattern: &[u8]) {
+    if pattern.iter().all(|&byte| byte == pattern[0]) {
+        return bytes.fill(pattern[0]);
+    }
+    let elements = bytes.chunks_exact_mut(pattern.len());
+    elements.for_each(|element| element.copy_from_slice(pattern));
 }
 
-fn cmps(cpu: &mut Cpu, p: &Pass, _count: u32) -> Result<Progress, Exception> {
+fn scas(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
+    let a = cpu.state.gpr[0] & p.w.mask();
+    let Some(run) = p.run(cpu, SegReg::Es, Gpr::EDI, count, Access::Read)? else {
+        let b = cpu.read_mem(SegReg::Es, p.get(cpu, Gpr::EDI), p.w)?;
+        p.advance(cpu, Gpr::EDI, 1);
+        return Ok(compare(cpu, p, a, b));
+    };
+    let w = p.w.bytes() as usize;
+    let mut buffer = [0; CHUNK];
+    let bytes = &mut buffer[..(run.elements as usize * w).min(CHUNK)];
+    run.read(cpu, bytes);
+    let goes_on = |b: &[u8]| (element(b) == a) == p.while_zf;
+    let same = bytes.chunks_exact(w).take_while(|b| goes_on(b)).count();
+    let last = same.min(bytes.len() / w - 1);
+    let b = element(&bytes[last * w..][..w]);
+    p.advance(cpu, Gpr::EDI, last as u32 + 1);
+    Ok(Progress {
+        done: last as u32 + 1,
+        ..compare(cpu, p, a, b)
+    })
+}
+
+fn cmps(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
+    let source = p.run(cpu, p.source, Gpr::ESI, count, Access::Read)?;
+    let Some(source) = source else {
+        return cmps_one(cpu, p);
+    };
+    let Some(target) = p.run(cpu, SegReg::Es, Gpr::EDI, source.elements, Access::Read)? else {
+        return cmps_one(cpu, p);
+    };
+    let w = p.w.bytes() as usize;
+    let bytes = (target.elements as usize * w).min(CHUNK);
+    let (mut left, mut right) = ([0; CHUNK], [0; CHUNK]);
+    let (left, right) = (&mut left[..bytes], &mut right[..bytes]);
+    source.read(cpu, left);
+    target.read(cpu, right);
+    let pairs = left.chunks_exact(w).zip(right.chunks_exact(w));
+    let same = pairs.take_while(|(a, b)| (a == b) == p.while_zf).count();
+    let last = same.min(bytes / w - 1);
+    let (a, b) = (
+        element(&left[last * w..][..w]),
+        element(&right[last * w..][..w]),
+    );
+    p.advance(cpu, Gpr::ESI, last as u32 + 1);
+    p.advance(cpu, Gpr::EDI, last as u32 + 1);
+    Ok(Progress {
+        done: last as u32 + 1,
+        ..compare(cpu, p, a, b)
+    })
+}
+
+fn cmps_one(cpu: &mut Cpu, p: &Pass) -> Result<Progress, Exception> {
     let a = cpu.read_mem(p.source, p.get(cpu, Gpr::ESI), p.w)?;
     let b = cpu.read_mem(SegReg::Es, p.get(cpu, Gpr::EDI), p.w)?;
     p.advance(cpu, Gpr::ESI, 1);
     p.advance(cpu, Gpr::EDI, 1);
     Ok(compare(cpu, p, a, b))
+}
+
+/// The value of an element of up to 4 bytes.
+fn element(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |v, &b| v << 8 | u32::from(b))
 }
 
 /// Sets the flags of `a - b` and says whether the repetition ends.

@@ -219,7 +219,10 @@ fn a_guest_cannot_make_the_table_grow_without_end() {
         for modrm in 0xc0..=0xffu8 {
             for opcode in [0x70, 0xc6] {
                 let insn = decode(&[0x66, 0x0f, opcode, modrm, immediate]).unwrap();
-                assert!(matches!(fpu.thunks.find(&insn), table::Action::Thunk(_)));
+                assert!(matches!(
+                    fpu.thunks.find(&insn, plan::key(&insn)),
+                    table::Action::Thunk(_)
+                ));
             }
         }
     }

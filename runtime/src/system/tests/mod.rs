@@ -11,6 +11,7 @@ mod mode;
 mod port;
 mod random;
 mod segment;
+mod string;
 mod task;
 
 use super::descriptor::Descriptor;
