@@ -92,6 +92,8 @@ pub fn unit(i: &Insn) -> Option<Unit> {
         (true, false) if uses_mxcsr(i.mnemonic) => Some(Unit::SseMmx),
         (true, false) => Some(Unit::Mmx),
         (false, true) => Some(Unit::Sse),
+        // CVTSD2SI and the like with their source in memory.
+        (false, false) if uses_mxcsr(i.mnemonic) => Some(Unit::Sse),
         (false, false) => x87.then_some(Unit::X87),
     }
 }
