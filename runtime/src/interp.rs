@@ -30,7 +30,8 @@ pub struct Op {
 impl Op {
     /// Looks the definition up.
     pub fn new(mut insn: Insn) -> Self {
-        let exec = semantics::lookup::<Cpu>(&insn)
+        let exec = semantics::forms::lookup::<Cpu>(&insn)
+            .or_else(|| semantics::lookup::<Cpu>(&insn))
             .or_else(|| fpu::prepare(&mut insn))
             .unwrap_or(semantics::system::<Cpu>);
         Self { exec, insn }

@@ -110,6 +110,9 @@ impl Vm {
             Some(ExitKind::Next) => false,
             Some(ExitKind::Interpret) => {
                 self.counters.side_exits += 1;
+                if let Some(info) = self.cache.links.info(ExitKind::payload(exit)) {
+                    self.tiers.on_side_exit(&mut self.cache, info.owner);
+                }
                 let eip = self.cpu.state.eip;
                 self.block_at(eip)
                     .is_none_or(|id| self.interpret(id, usize::MAX))

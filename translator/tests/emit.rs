@@ -22,6 +22,7 @@ fn compile(compiler: &mut Compiler, block: &Block) -> HostCode {
     let request = CompileRequest {
         block,
         link_base: 6,
+        grouped: true,
         callout_base: 100,
         listing: true,
     };
