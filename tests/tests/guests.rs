@@ -61,7 +61,7 @@ fn without_numbers(text: &str) -> String {
         let (word, blank) = word.split_at(word.trim_end().len());
         let measured = word.starts_with(|c: char| c.is_ascii_digit());
         masked.push_str(if measured { "#" } else { word });
-        if !blank.is_empty() && !(masked.ends_with(' ') && blank == " ") {
+        if !(blank.is_empty() || masked.ends_with(' ') && blank == " ") {
             masked.push_str(blank);
         }
     }
