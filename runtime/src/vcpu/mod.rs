@@ -54,6 +54,8 @@ pub struct Cpu {
     views: [View; 2],
     /// Instructions that compiled code calls out for, by callout index.
     pub callouts: Vec<Op>,
+    /// Callouts from compiled code, by mnemonic.
+    pub callout_counts: Box<[u64]>,
     /// Guest memory and its mappings.
     pub mmu: ShadowMmu,
     /// The devices.
@@ -105,6 +107,7 @@ impl Cpu {
             eip_stored: false,
             views: [View { read: 0, write: 0 }; 2],
             callouts: Vec::new(),
+            callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
             interrupt_shadow: false,
             halted: false,
             shutdown: false,
