@@ -1,4 +1,4 @@
-//! Small numbers for (mode, address space, fetch epoch).
+//! Small numbers for (mode, address space, fetch epoch, code segment).
 //!
 //! The direct-mapped caches are keyed by EIP and a 32-bit tag. Giving each
 //! combination that occurs its own tag makes a switch of mode or address space
@@ -7,8 +7,28 @@
 use crate::cache::Cache;
 use std::collections::HashMap;
 
-/// Mode bits, address space number, fetch epoch.
-pub type Context = (u32, u32, u64);
+/// What an EIP needs beside it to name a block.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Context {
+    /// Mode bits.
+    pub mode: u32,
+    /// Number of the address space.
+    pub space: u32,
+    /// Fetch epoch.
+    pub epoch: u64,
+    /// Base and highest offset of CS.
+    pub code: (u32, u32),
+}
+
+impl Context {
+    /// No block is ever found in this one.
+    pub const NOWHERE: Context = Context {
+        mode: u32::MAX,
+        space: u32::MAX,
+        epoch: u64::MAX,
+        code: (0, 0),
+    };
+}
 
 /// Combinations remembered before the table starts over.
 const MAX_CONTEXTS: usize = 256;
@@ -25,8 +45,8 @@ impl Tags {
     /// The tag of `context`, never given to another one while entries with it
     /// can be in `cache`.
     pub fn tag_of(&mut self, context: Context, cache: &mut Cache) -> u32 {
-        if context.2 != self.epoch || self.known.len() >= MAX_CONTEXTS {
-            self.epoch = context.2;
+        if context.epoch != self.epoch || self.known.len() >= MAX_CONTEXTS {
+            self.epoch = context.epoch;
             self.known.clear();
         }
         if let Some(&tag) = self.known.get(&context) {
