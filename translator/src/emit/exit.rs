@@ -18,7 +18,7 @@ use super::value::{Bool, Val};
 use super::{Callout, Emitter, Link, loc};
 use crate::compile::ExitKind;
 use crate::decode::MAX_INSN_BYTES;
-use crate::insn::{Flow, Insn};
+use crate::insn::{Flow, Insn, SegReg};
 use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
 use cranelift_codegen::cursor::Cursor;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -295,7 +295,9 @@ impl Emitter<'_> {
         let first = self.block.eip;
         let last = first.wrapping_add(self.block.len_bytes.wrapping_sub(1));
         let page = |eip: u32| eip >> 12;
-        self.mode.zero_base(crate::insn::SegReg::Cs)
+        // Behind a slot nobody looks at CS again.
+        self.mode.zero_base(SegReg::Cs)
+            && self.mode.unlimited(SegReg::Cs)
             && page(first) == page(last)
             && page(first) == page(eip)
             && page(eip) == page(eip.wrapping_add(MAX_INSN_BYTES as u32 - 1))
