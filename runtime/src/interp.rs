@@ -30,7 +30,8 @@ pub struct Op {
 impl Op {
     /// Looks the definition up.
     pub fn new(mut insn: Insn) -> Self {
-        let exec = semantics::lookup::<Cpu>(&insn)
+        let exec = semantics::forms::lookup::<Cpu>(&insn)
+            .or_else(|| semantics::lookup::<Cpu>(&insn))
             .or_else(|| fpu::prepare(&mut insn))
             .unwrap_or(semantics::system::<Cpu>);
         Self { exec, insn }
@@ -340,6 +341,12 @@ impl Machine for Cpu {
     #[inline(always)]
     fn fault_if(&mut self, c: bool, e: Exception) -> Result<(), Raised> {
         if c { Err(self.raise(e)) } else { Ok(()) }
+    }
+
+    #[inline(always)]
+    fn code_limit(&mut self) -> Option<u32> {
+        let limited = !self.mode().unlimited(SegReg::Cs);
+        limited.then(|| self.state.segment(SegReg::Cs).hi)
     }
 
     #[inline(always)]

@@ -81,8 +81,8 @@ fn translation(t: &mut Table, vm: &Vm) {
 fn memory(t: &mut Table, vm: &Vm) {
     t.heading("Memory");
     let c = vm.cpu.mmu.counters();
-    t.row("shadow fills (hidden faults)", c.fills);
-    t.row("shadow entries set", c.entries_set);
+    t.row("hidden faults", c.hidden_faults);
+    t.row("shadow fills, entries", c.entries_set);
     t.row("true faults", c.true_faults);
     t.row(
         "page-table stores traced",
@@ -94,7 +94,29 @@ fn memory(t: &mut Table, vm: &Vm) {
     t.row("INVLPG", c.invlpgs);
 }
 
+/// Most kinds of callouts listed.
+const MOST_CALLOUTS: usize = 12;
+
+fn callouts(t: &mut Table, vm: &Vm) {
+    let counts = &vm.cpu.callout_counts;
+    let total: u64 = counts.iter().sum();
+    if total == 0 {
+        return;
+    }
+    let mut kinds: Vec<(u64, iced_x86::Mnemonic)> = iced_x86::Mnemonic::values()
+        .map(|m| (counts.get(m as usize).copied().unwrap_or(0), m))
+        .filter(|(count, _)| *count > 0)
+        .collect();
+    kinds.sort_unstable_by_key(|&(count, _)| std::cmp::Reverse(count));
+    t.heading("Callouts from compiled code");
+    t.row("all", total);
+    for (count, mnemonic) in kinds.into_iter().take(MOST_CALLOUTS) {
+        t.row(&format!("{mnemonic:?}").to_uppercase(), count);
+    }
+}
+
 fn events(t: &mut Table, vm: &Vm) {
+    callouts(t, vm);
     t.heading("Events");
     t.row("interrupts", vm.counters.interrupts);
     for (vector, &count) in vm

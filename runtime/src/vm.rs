@@ -89,7 +89,7 @@ impl Vm {
             trampoline: unsafe { Trampoline::new(entry) },
             tags: Tags::default(),
             tag: 0,
-            tagged: (u32::MAX, u32::MAX, u64::MAX),
+            tagged: Context::NOWHERE,
             clock: host.clock,
             waker: host.waker,
             quit: host.quit,

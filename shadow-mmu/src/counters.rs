@@ -3,8 +3,11 @@
 /// Counts since the MMU was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MmuCounters {
-    /// Hidden faults: translations that walked the guest tables and succeeded.
-    pub fills: u64,
+    /// Hidden faults: reads and writes that the shadow lacked an entry for and the
+    /// guest's tables allow.
+    pub hidden_faults: u64,
+    /// Translations for instruction fetch, which have no shadow entries.
+    pub fetches: u64,
     /// Shadow entries set, batched neighbours included.
     pub entries_set: u64,
     /// Shadow entries removed, for whatever reason.

@@ -179,7 +179,10 @@ impl ShadowMmu {
         match walked {
             Ok(mut walk) => {
                 walk.mark(&self.ram, access == Access::Write);
-                self.counters.fills += 1;
+                match access {
+                    Access::Fetch => self.counters.fetches += 1,
+                    Access::Read | Access::Write => self.counters.hidden_faults += 1,
+                }
                 self.fill(linear, access, user, &context, &walk);
                 Ok(self.describe(PhysAddr(walk.page.0 | u64::from(linear.offset()))))
             }

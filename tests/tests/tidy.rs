@@ -23,7 +23,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("runtime/src/run.rs", "calls compiled code"),
     ("runtime/src/system/id.rs", "the RDTSC intrinsic"),
     (
-        "runtime/src/vcpu.rs",
+        "runtime/src/vcpu/memory.rs",
         "guest memory through the shadow tables",
     ),
     ("runtime/src/vm.rs", "names the trampoline"),

@@ -29,6 +29,7 @@ pub enum ExitKind {
     /// Go on at the state's EIP, whose code was not in the jump cache.
     Next = 0,
     /// A side exit: the interpreter must run at least the instruction at EIP.
+    /// The payload is the block's first link slot.
     Interpret = 1,
     /// A link slot without code: its index is the payload, EIP is stale.
     Unlinked = 2,
@@ -51,7 +52,8 @@ impl ExitKind {
         })
     }
 
-    /// The payload in a return value: a link slot for [`ExitKind::Unlinked`], else 0.
+    /// The payload in a return value: a link slot for [`ExitKind::Unlinked`] and
+    /// [`ExitKind::Interpret`], else 0.
     pub fn payload(value: u64) -> u32 {
         (value >> 32) as u32
     }
@@ -66,6 +68,9 @@ pub struct CompileRequest<'a> {
     pub link_base: u32,
     /// Number of the block's first instruction among the callouts.
     pub callout_base: u32,
+    /// One check may cover neighbouring accesses. Costs a side exit whenever
+    /// the range crosses a page, so blocks that suffer are compiled without.
+    pub grouped: bool,
     /// Keep the CLIF as text, for a dump.
     pub listing: bool,
 }
@@ -202,6 +207,7 @@ impl Compiler {
         let job = Job {
             block: request.block,
             link_base: request.link_base,
+            grouped: request.grouped,
             callout_base: request.callout_base,
             block_signature: &self.block_signature,
             callout_signature: &self.callout_signature,

@@ -104,7 +104,7 @@ pub struct JumpEntry {
 }
 
 /// Number of entries of the jump cache, a power of two.
-pub const JUMP_ENTRIES: usize = 4096;
+pub const JUMP_ENTRIES: usize = 1 << 14;
 
 /// Index of `eip` in the jump cache; generated code computes the same.
 #[inline]

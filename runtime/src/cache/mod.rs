@@ -97,6 +97,8 @@ pub struct CachedBlock {
     pub len_bytes: u32,
     /// Times it was entered by the interpreter.
     pub heat: u32,
+    /// Times its compiled code left in the middle.
+    pub side_exits: u32,
     /// Its compiled form.
     pub compiled: Compiled,
     /// Slots that lead here.
@@ -274,6 +276,7 @@ impl Cache {
             terminal: block.terminal,
             len_bytes: block.len_bytes,
             heat: 0,
+            side_exits: 0,
             compiled: if block.mode.single() {
                 Compiled::Never
             } else {
@@ -351,6 +354,22 @@ impl Cache {
         self.counters.invalidated += doomed.len() as u64;
         doomed.into_iter().for_each(|id| self.remove(id));
         self.by_frame.contains_key(&frame)
+    }
+
+    /// Drops the compiled code of a block, which may be compiled again.
+    pub fn drop_code(&mut self, id: BlockId) {
+        let Some(block) = self.get_mut(id) else {
+            return;
+        };
+        let Compiled::At(code) = std::mem::replace(&mut block.compiled, Compiled::No) else {
+            return;
+        };
+        let incoming = std::mem::take(&mut block.incoming);
+        let index = jump_index(block.key.eip);
+        incoming.iter().for_each(|&slot| self.links.unlink(slot));
+        if self.jumps[index].code == code {
+            self.jumps[index] = JumpEntry::default();
+        }
     }
 
     /// Drops one block.

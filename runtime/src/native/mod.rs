@@ -50,6 +50,9 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
         return 1;
     };
+    if let Some(count) = cpu.callout_counts.get_mut(op.insn().mnemonic as usize) {
+        *count += 1;
+    }
     cpu.state.eip = op.insn().next_eip;
     if op.run(cpu).is_err() {
         cpu.state.eip = op.insn().eip;

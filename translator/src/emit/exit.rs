@@ -17,7 +17,8 @@ use super::regs::Registers;
 use super::value::{Bool, Val};
 use super::{Callout, Emitter, Link, loc};
 use crate::compile::ExitKind;
-use crate::insn::{Flow, Insn};
+use crate::decode::MAX_INSN_BYTES;
+use crate::insn::{Flow, Insn, SegReg};
 use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
 use cranelift_codegen::cursor::Cursor;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -153,8 +154,12 @@ impl Emitter<'_> {
 
     /// Returns to the run loop.
     fn leave(&mut self, kind: ExitKind) {
-        let kind = self.ins().iconst(types::I64, kind as i64);
-        self.ins().return_(&[kind]);
+        let payload = match kind {
+            ExitKind::Interpret => i64::from(self.link_base) << 32,
+            _ => 0,
+        };
+        let outcome = self.ins().iconst(types::I64, payload | kind as i64);
+        self.ins().return_(&[outcome]);
     }
 
     /// Runs instruction `i`, which is the current one, in the runtime.
@@ -284,14 +289,18 @@ impl Emitter<'_> {
         self.leave(ExitKind::Next);
     }
 
-    /// `eip` is in the page of the block's start, and the whole block is.
+    /// `eip` is in the page of the block's start, and the whole block is; and
+    /// far enough from the page's end that no instruction there crosses it.
     fn linkable(&self, eip: u32) -> bool {
         let first = self.block.eip;
         let last = first.wrapping_add(self.block.len_bytes.wrapping_sub(1));
         let page = |eip: u32| eip >> 12;
-        self.mode.zero_base(crate::insn::SegReg::Cs)
+        // Behind a slot nobody looks at CS again.
+        self.mode.zero_base(SegReg::Cs)
+            && self.mode.unlimited(SegReg::Cs)
             && page(first) == page(last)
             && page(first) == page(eip)
+            && page(eip) == page(eip.wrapping_add(MAX_INSN_BYTES as u32 - 1))
     }
 
     /// Goes to the code that the jump-cache entry has for `eip`, or to the run loop.

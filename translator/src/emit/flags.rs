@@ -280,6 +280,7 @@ mod tests {
         let job = Job {
             block: &block,
             link_base: 0,
+            grouped: true,
             callout_base: 0,
             block_signature: &signature,
             callout_signature: &signature,

@@ -6,12 +6,16 @@
 //! ```text
 //! entry = table[linear >> 12]      0, or host page − linear page
 //! side exit if entry == 0
-//! side exit if linear & 0xfff > 0x1000 − size
+//! side exit if table[linear + size − 1 >> 12] != entry
 //! host  = entry + linear
 //! ```
 //!
-//! Folding both tests into one compare costs more arithmetic than the second
-//! branch does, both to compile and to run. What was looked up
+//! Two neighbouring pages have the same entry if and only if they are neighbours
+//! on the host too, so an access may cross between them: most of a kernel's
+//! memory is like that, and a stack frame that lies across two pages does not
+//! leave each time. (The top and the bottom of the address space are neighbours
+//! too; their entries differ, as less than 4 GiB of guest memory lies between any
+//! two host pages.) What was looked up
 //! is remembered by root and offset until the next callout, so the store of a
 //! read-modify-write and repeated accesses to a place need no second check, and
 //! [`super::plan`] lets one check cover neighbouring places.
@@ -138,6 +142,18 @@ impl Emitter<'_> {
         self.add_values(base, offset)
     }
 
+    /// Highest offset of CS, unless the mode says that there is no limit.
+    pub(super) fn limit_of_code(&mut self) -> Option<Val> {
+        if self.mode.unlimited(SegReg::Cs) {
+            return None;
+        }
+        let hi = self.load_state(
+            types::I32,
+            segment_field(SegReg::Cs, offset_of!(Segment, hi)),
+        );
+        Some(self.fresh(hi))
+    }
+
     /// Leaves unless `lo <= offset` and `offset + len - 1 <= hi` without wrapping.
     fn check_bounds(&mut self, seg: SegReg, offset: Val, len: u32) {
         let (lo, hi) = match self.memory.segments[seg as usize].bounds {
@@ -223,7 +239,7 @@ impl Emitter<'_> {
             Some(root) => Val::Sum(root, range.offset),
             None => Val::Imm(range.offset),
         };
-        let host = self.check_page(first, range.len, range.write);
+        let host = self.check_range(first, range.len, range.write);
         self.memory.lookups.push(Lookup { root, range, host });
         self.checks += 1;
         HostAddr {
@@ -232,45 +248,45 @@ impl Emitter<'_> {
         }
     }
 
-    /// One table lookup, with its side exit; returns the host address.
-    fn check_page(&mut self, linear: Val, len: u32, write: bool) -> Value {
+    /// The table lookups of one range, with their side exit; returns the host address.
+    fn check_range(&mut self, first: Val, len: u32, write: bool) -> Value {
         let table = self.table(write);
-        let flags = self.flags.table;
-        let (wide, entry) = match linear {
-            Val::Imm(k) => {
-                let wide = self.ins().iconst(types::I64, i64::from(k));
-                let offset = (k >> 12) as i32 * 8;
-                (wide, self.ins().load(types::I64, flags, table, offset))
-            }
-            Val::Sum(..) => {
-                let v = self.value(linear);
-                let wide = self.ins().uextend(types::I64, v);
-                let page = self.ins().ushr_imm_u(wide, 12);
-                let offset = self.ins().ishl_imm_u(page, 3);
-                let at = self.ins().iadd(table, offset);
-                (wide, self.ins().load(types::I64, flags, at, 0))
-            }
-        };
+        let entry = self.entry(table, first);
         let none = self.ins().icmp_imm_u(IntCC::Equal, entry, 0);
         self.exit_if(Bool::Computed(none));
-        self.check_crossing(linear, len);
+        let last = self.add_values(first, Val::Imm(len - 1));
+        let one_page = match (first, last) {
+            (Val::Imm(first), Val::Imm(last)) => first >> 12 == last >> 12,
+            _ => len == 1,
+        };
+        if !one_page {
+            let other = self.entry(table, last);
+            let apart = self.ins().icmp(IntCC::NotEqual, entry, other);
+            self.exit_if(Bool::Computed(apart));
+        }
+        let wide = match first {
+            Val::Imm(k) => self.ins().iconst(types::I64, i64::from(k)),
+            Val::Sum(..) => {
+                let v = self.value(first);
+                self.ins().uextend(types::I64, v)
+            }
+        };
         self.ins().iadd(entry, wide)
     }
 
-    /// Leaves if `len` bytes at `linear` are not in one page.
-    fn check_crossing(&mut self, linear: Val, len: u32) {
-        let last_start = 0x1000 - len;
-        let crosses = match linear {
-            Val::Imm(k) => Bool::Known(k & 0xfff > last_start),
-            Val::Sum(..) if len == 1 => Bool::Known(false),
-            Val::Sum(..) => {
-                let v = self.value(linear);
-                let low = self.ins().band_imm_u(v, 0xfff);
-                let above = IntCC::UnsignedGreaterThan;
-                Bool::Computed(self.ins().icmp_imm_u(above, low, i64::from(last_start)))
-            }
-        };
-        self.exit_if(crosses);
+    /// The table's entry for the page of a linear address.
+    fn entry(&mut self, table: Value, linear: Val) -> Value {
+        let flags = self.flags.table;
+        if let Val::Imm(k) = linear {
+            let offset = (k >> 12) as i32 * 8;
+            return self.ins().load(types::I64, flags, table, offset);
+        }
+        let v = self.value_here(linear);
+        let page = self.ins().ushr_imm_u(v, 12);
+        let page = self.ins().uextend(types::I64, page);
+        let offset = self.ins().ishl_imm_u(page, 3);
+        let at = self.ins().iadd(table, offset);
+        self.ins().load(types::I64, flags, at, 0)
     }
 
     pub(super) fn table(&mut self, write: bool) -> Value {

@@ -114,6 +114,8 @@ pub struct Job<'a> {
     pub block: &'a Block,
     /// First link slot the block may use.
     pub link_base: u32,
+    /// One check may cover neighbouring accesses.
+    pub grouped: bool,
     /// Number of the block's first instruction among the callouts.
     pub callout_base: u32,
     /// Signature of compiled blocks.
@@ -177,8 +179,10 @@ pub fn emit(ctx: &mut Context, scratch: &mut Scratch, job: &Job) -> Emitted {
         scratch.plan.clear();
         let attempt = pass(ctx, scratch, job, &force_callout, None);
         let mut plan = std::mem::take(&mut scratch.plan);
-        plan.make(&scratch.accesses);
-        let fewer_checks = plan.checks() < attempt.checks;
+        if job.grouped {
+            plan.make(&scratch.accesses);
+        }
+        let fewer_checks = job.grouped && plan.checks() < attempt.checks;
         scratch.plan = plan;
         let looping = repeats(job.block) && attempt.emitted.callouts.is_empty();
         let survey = looping.then_some(attempt.survey);

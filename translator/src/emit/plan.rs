@@ -6,14 +6,15 @@
 //! a block is emitted once to see its accesses, and again with each first access
 //! of a group checking the whole range that the group touches.
 //!
-//! The price: a range that happens to cross a page leaves the block at its first
-//! access, although each access may be fine. [`MAX_SPAN_BYTES`] bounds how often
-//! that can be: a span of n bytes crosses at n − 1 of 4,096 positions.
+//! The price: a range that crosses into a page which is no neighbour on the host
+//! leaves the block at its first access, although each access may be fine.
+//! [`MAX_SPAN_BYTES`] bounds how often that can be: a span of n bytes crosses at
+//! n − 1 of 4,096 positions. Wider spans save nothing more.
 
 use cranelift_codegen::ir::Value;
 
 /// Most bytes that one check covers, unless the address is a constant.
-pub const MAX_SPAN_BYTES: u32 = 64;
+pub const MAX_SPAN_BYTES: u32 = 128;
 
 /// One memory access, in the order of emission.
 #[derive(Clone, Copy)]

@@ -1,0 +1,232 @@
+//! The virtual CPU: architectural state, guest memory access, and what the run
+//! loop must look at between instructions.
+//!
+//! [`Cpu`] is what concrete (system) definitions work on and what the
+//! interpreter implements `Machine` for. It owns the shadow MMU and the devices,
+//! so an instruction can do all it needs through `&mut Cpu`; it does not own
+//! the translation cache: stores into translated code are queued in
+//! [`Cpu::code_writes`] and the run loop drops the blocks before anything else
+//! runs.
+
+mod memory;
+mod regs;
+
+pub use regs::{SystemRegs, TableReg, cr0, cr4};
+
+use crate::devices::pc::Pc;
+use crate::interp::Op;
+use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
+use translator::exception::Exception;
+use translator::flags;
+use translator::insn::SegReg;
+use translator::mode::Mode;
+use translator::state::{CpuState, Segment};
+
+/// Marks that an exception was raised and stored in [`Cpu::raised`].
+///
+/// A separate unit type keeps the interpreter's results in registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raised;
+
+/// One virtual CPU with the machine it drives.
+#[repr(C)]
+pub struct Cpu {
+    /// State that generated code sees. First, so that both share one address.
+    pub state: CpuState,
+    /// The other registers.
+    pub sys: SystemRegs,
+    /// The exception behind a [`Raised`].
+    pub raised: Option<Exception>,
+    /// The run loop must look around before the next instruction: mode changed,
+    /// code was overwritten, an interrupt or a device event may be pending.
+    pub attention: bool,
+    /// A callout stored EIP before it asked for attention.
+    pub eip_stored: bool,
+    /// Interrupts are inhibited for one instruction: after STI, MOV SS, POP SS.
+    pub interrupt_shadow: bool,
+    /// HLT: nothing runs until an interrupt.
+    pub halted: bool,
+    /// Shutdown after a triple fault.
+    pub shutdown: bool,
+    /// Guest-physical ranges `(address, length)` of translated code that was written.
+    pub code_writes: Vec<(PhysAddr, u32)>,
+    /// Base and highest offset of CS when the mode was last recomputed: an EIP
+    /// names another block under others.
+    code: (u32, u32),
+    /// Shadow tables of the current address space: supervisor's, user's.
+    views: [View; 2],
+    /// Instructions that compiled code calls out for, by callout index.
+    pub callouts: Vec<Op>,
+    /// Callouts from compiled code, by mnemonic.
+    pub callout_counts: Box<[u64]>,
+    /// Guest memory and its mappings.
+    pub mmu: ShadowMmu,
+    /// The devices.
+    pub pc: Pc,
+    /// x87, MMX and SSE state.
+    pub fpu: Box<crate::fpu::Fpu>,
+}
+
+impl Cpu {
+    /// A CPU in its reset state (SDM vol. 3A, "Processor State After Reset").
+    pub fn new(mmu: ShadowMmu, pc: Pc) -> Self {
+        let mut cpu = Self {
+            state: CpuState::default(),
+            sys: SystemRegs {
+                cr0: cr0::ET | cr0::CD | cr0::NW,
+                cr2: 0,
+                cr3: 0,
+                cr4: 0,
+                dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
+                efer: 0,
+                gdtr: TableReg {
+                    base: 0,
+                    limit: 0xffff,
+                },
+                idtr: TableReg {
+                    base: 0,
+                    limit: 0xffff,
+                },
+                ldtr: Segment {
+                    hi: 0xffff,
+                    limit: 0xffff,
+                    attributes: 0x82,
+                    ..Segment::default()
+                },
+                tr: Segment {
+                    hi: 0xffff,
+                    limit: 0xffff,
+                    attributes: 0x8b,
+                    ..Segment::default()
+                },
+                cpl: 0,
+                sysenter: [0; 3],
+                pdptes: [0; 4],
+                tsc_offset: 0,
+                msrs: std::collections::BTreeMap::new(),
+            },
+            raised: None,
+            attention: false,
+            eip_stored: false,
+            code: (0, 0),
+            views: [View { read: 0, write: 0 }; 2],
+            callouts: Vec::new(),
+            callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
+            interrupt_shadow: false,
+            halted: false,
+            shutdown: false,
+            code_writes: Vec::new(),
+            mmu,
+            pc,
+            fpu: Box::default(),
+        };
+        cpu.state.seg = [Segment::real(0); 6];
+        cpu.state.seg[SegReg::Cs as usize] = Segment {
+            base: 0xffff_0000,
+            ..Segment::real(0xf000)
+        };
+        cpu.state.eip = 0xfff0;
+        cpu.paging_changed();
+        cpu.mode_changed();
+        cpu
+    }
+
+    /// Stores the exception and returns the marker of it.
+    #[cold]
+    pub fn raise(&mut self, e: Exception) -> Raised {
+        self.raised = Some(e);
+        Raised
+    }
+
+    /// Asks the run loop to look around before the next instruction, also when
+    /// compiled code is running.
+    pub fn request_attention(&mut self) {
+        self.attention = true;
+    }
+
+    /// EFLAGS.VM with protection on.
+    pub fn v86(&self) -> bool {
+        self.state.eflags & flags::VM != 0
+    }
+
+    /// Protected mode, not virtual-8086: selectors name descriptors.
+    pub fn protected(&self) -> bool {
+        self.sys.cr0 & cr0::PE != 0 && !self.v86()
+    }
+
+    /// EFLAGS.IOPL.
+    pub fn iopl(&self) -> u8 {
+        (self.state.eflags >> 12 & 3) as u8
+    }
+
+    /// Must be called after any change of a segment register, CPL, CR0.PE,
+    /// EFLAGS.VM or EFLAGS.TF: recomputes the mode bits and picks the view.
+    pub fn mode_changed(&mut self) {
+        let protected = self.protected();
+        let v86 = self.v86();
+        let mut mode = Mode(0);
+        for seg in SegReg::ALL {
+            let s = &self.state.seg[seg as usize];
+            // Writable data, or for CS whatever is readable.
+            let rights = match seg {
+                SegReg::Cs => s.readable(),
+                _ => s.writable(),
+            };
+            let unlimited = (s.lo == 0) & (s.hi == u32::MAX) & rights;
+            mode = mode.with_segment(seg, unlimited, s.base == 0);
+        }
+        let default32 =
+            |seg: SegReg| self.state.seg[seg as usize].attributes & Segment::DEFAULT32 != 0;
+        let mut bits = mode.0;
+        if default32(SegReg::Cs) && !v86 {
+            bits |= Mode::CODE32;
+        }
+        if default32(SegReg::Ss) && !v86 {
+            bits |= Mode::STACK32;
+        }
+        if self.sys.cpl == 3 {
+            bits |= Mode::USER;
+        }
+        if protected {
+            bits |= Mode::PROTECTED;
+        }
+        if self.state.eflags & flags::TF != 0 {
+            bits |= Mode::SINGLE;
+        }
+        let cs = self.state.segment(SegReg::Cs);
+        let code = (cs.base, cs.hi);
+        if bits != self.state.mode || code != self.code {
+            self.state.mode = bits;
+            self.code = code;
+            self.request_attention();
+        }
+        self.update_view();
+    }
+
+    /// Must be called after any change of CR0.PG/WP, CR3, CR4, EFER.NXE or the
+    /// PDPTE registers.
+    pub fn paging_changed(&mut self) {
+        self.mmu.set_paging(&PagingRegs {
+            cr0: self.sys.cr0,
+            cr3: self.sys.cr3,
+            cr4: self.sys.cr4,
+            nx: self.sys.efer >> 11 & 1 != 0,
+            pae_pdptes: self.sys.pdptes,
+        });
+        self.views = [self.mmu.view(false), self.mmu.view(true)];
+        self.update_view();
+        self.request_attention();
+    }
+
+    fn update_view(&mut self) {
+        let view = self.views[usize::from(self.sys.cpl == 3)];
+        self.state.read_table = view.read;
+        self.state.write_table = view.write;
+    }
+
+    /// The current mode bits.
+    #[inline(always)]
+    pub fn mode(&self) -> Mode {
+        Mode(self.state.mode)
+    }
+}
