@@ -53,6 +53,7 @@ fn compile(compiler: &mut Compiler, block: &Block) -> HostCode {
     let request = CompileRequest {
         block,
         link_base: 0,
+        grouped: true,
         callout_base: 0,
         listing: false,
     };
