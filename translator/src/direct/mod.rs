@@ -35,7 +35,7 @@ use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode, Link};
 use crate::emit::loc;
 use crate::error::CompileError;
-use crate::insn::{Flow, Insn, Operand};
+use crate::insn::{Flow, Insn, Operand, SegReg};
 use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
 use asm::{Assembler, Branch, Mem, Size, reg};
 use exit::field;
@@ -77,7 +77,9 @@ impl DirectCompiler {
         if count == 0 || count > MAX_INSNS {
             return Err(CompileError::Length(count));
         }
-        if !block.mode.code32() || block.mode.single() {
+        // Nothing here checks the target of a transfer against a limit of CS.
+        let any_target = block.mode.unlimited(SegReg::Cs);
+        if !block.mode.code32() || block.mode.single() || !any_target {
             return Err(CompileError::Mode);
         }
         let mut emitter = Emitter {
