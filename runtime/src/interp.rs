@@ -344,6 +344,12 @@ impl Machine for Cpu {
     }
 
     #[inline(always)]
+    fn code_limit(&mut self) -> Option<u32> {
+        let limited = !self.mode().unlimited(SegReg::Cs);
+        limited.then(|| self.state.segment(SegReg::Cs).hi)
+    }
+
+    #[inline(always)]
     fn goto(&mut self, eip: u32) {
         self.state.eip = eip;
     }

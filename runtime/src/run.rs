@@ -17,6 +17,7 @@ use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::interp;
 use crate::system::{Event, deliver, single_step_trap};
+use crate::tags::Context;
 use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
 use translator::block::Block;
@@ -179,12 +180,10 @@ impl Vm {
             eip,
             mode: self.cpu.state.mode,
         };
-        if let Some(id) = self.cache.find(&key) {
-            match self.cache.get(id).and_then(|b| b.crosses_to) {
-                None => {}
-                Some(second) if self.second_page(linear)? == second => {}
-                Some(_) => self.cache.remove(id),
-            }
+        if let Some(id) = self.cache.find(&key)
+            && !self.still_right(id, linear)?
+        {
+            self.cache.remove(id);
         }
         let id = match self.cache.find(&key) {
             Some(id) => id,
@@ -193,6 +192,22 @@ impl Vm {
         self.refresh_tag();
         self.cache.remember(eip, self.tag, id);
         Ok(id)
+    }
+
+    /// Whether a block is what decoding at its key would give: the page it
+    /// crosses into and the limit of CS are not part of the key.
+    fn still_right(&mut self, id: BlockId, linear: LinearAddr) -> Result<bool, Exception> {
+        let Some(block) = self.cache.get(id) else {
+            return Ok(false);
+        };
+        let (eip, len_bytes, second) = (block.key.eip, block.len_bytes, block.crosses_to);
+        if self.fetchable(eip, len_bytes) < len_bytes as usize {
+            return Ok(false);
+        }
+        match second {
+            None => Ok(true),
+            Some(second) => Ok(self.second_page(linear)? == second),
+        }
     }
 
     /// Frame of the page after that of `linear`, for a block that crosses into it.
@@ -402,13 +417,16 @@ impl Vm {
         self.limits_reached()
     }
 
-    /// Recomputes the tag of the direct-mapped caches: it stands for mode,
-    /// address space and fetch epoch.
+    /// Recomputes the tag of the direct-mapped caches.
     #[inline]
     pub(crate) fn refresh_tag(&mut self) {
-        let epoch = self.cpu.mmu.fetch_epoch();
-        let space = self.cpu.mmu.space_id();
-        let now = (self.cpu.state.mode, space, epoch);
+        let cs = self.cpu.state.segment(SegReg::Cs);
+        let now = Context {
+            mode: self.cpu.state.mode,
+            space: self.cpu.mmu.space_id(),
+            epoch: self.cpu.mmu.fetch_epoch(),
+            code: (cs.base, cs.hi),
+        };
         if now != self.tagged {
             self.tagged = now;
             self.tag = self.tags.tag_of(now, &mut self.cache);

@@ -211,7 +211,9 @@ impl Tiers {
         // The slice pays, so that time limits hold while much is compiled.
         let code = if self.policy == Tier::Direct {
             cpu.state.budget -= DIRECT_CHARGE;
-            measured(&self.counters, || self.direct.compile(&request.to_compile()))
+            measured(&self.counters, || {
+                self.direct.compile(&request.to_compile())
+            })
         } else {
             cpu.state.budget -= COMPILE_CHARGE;
             let compiler = &mut self.compiler;

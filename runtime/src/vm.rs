@@ -68,12 +68,9 @@ impl Vm {
         let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
         let mut cpu = Cpu::new(mmu, host.pc);
         let routines = native::routines(config.tier)?;
-        let (cache, fixed) = Cache::new(&[
-            &routines.unlinked,
-            &routines.trampoline,
-            &routines.callout,
-        ])
-        .context("cannot map executable memory")?;
+        let (cache, fixed) =
+            Cache::new(&[&routines.unlinked, &routines.trampoline, &routines.callout])
+                .context("cannot map executable memory")?;
         let [_, entry, direct_callout] = fixed[..] else {
             anyhow::bail!("the code arena is too small");
         };
@@ -94,7 +91,7 @@ impl Vm {
             trampoline: unsafe { Trampoline::new(entry) },
             tags: Tags::default(),
             tag: 0,
-            tagged: (u32::MAX, u32::MAX, u64::MAX),
+            tagged: Context::NOWHERE,
             clock: host.clock,
             waker: host.waker,
             quit: host.quit,

@@ -67,7 +67,7 @@ pub struct Ended {
 }
 
 impl<'a> Setup<'a> {
-    /// `kernel` in a machine of 64 MiB, for at most 40 seconds.
+    /// `kernel` in a machine of 64 MiB, for at most 30 seconds.
     pub fn new(kernel: &'a [u8], tier: Tier) -> Setup<'a> {
         Setup {
             kernel,
@@ -76,7 +76,7 @@ impl<'a> Setup<'a> {
             flat: None,
             tier,
             memory_mib: 64,
-            timeout: Duration::from_secs(40),
+            timeout: Duration::from_secs(30),
             limit: None,
             script: &[],
             clock: None,

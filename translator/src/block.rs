@@ -31,7 +31,9 @@ impl Block {
     pub fn may_link_to(&self, eip: u32) -> bool {
         let last = self.eip.wrapping_add(self.len_bytes.wrapping_sub(1));
         let page = |eip: u32| eip >> 12;
+        // Behind a slot nobody looks at CS again.
         self.mode.zero_base(SegReg::Cs)
+            && self.mode.unlimited(SegReg::Cs)
             && page(self.eip) == page(last)
             && page(self.eip) == page(eip)
             && page(eip) == page(eip.wrapping_add(MAX_INSN_BYTES as u32 - 1))

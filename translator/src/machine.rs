@@ -112,6 +112,8 @@ pub trait Machine {
     fn set_eflags_other(&mut self, v: Self::Val);
 
     // Faults, control transfers, callouts.
+    /// The highest offset of CS, or `None` if every offset is inside.
+    fn code_limit(&mut self) -> Option<Self::Val>;
     /// Raises `e` if `c` holds; the instruction has had no effect yet.
     fn fault_if(&mut self, c: Self::Bool, e: Exception) -> Result<(), Self::Fault>;
     /// Continues at a fixed EIP. Ends the block.
@@ -217,6 +219,17 @@ pub trait Machine {
         self.store(SegReg::Ss, new, w, v)?;
         self.set_stack_pointer(i, new);
         Ok(())
+    }
+
+    /// #GP(0) if `taken` holds and `target` lies beyond the limit of CS.
+    #[inline(always)]
+    fn check_target(&mut self, taken: Self::Bool, target: Self::Val) -> Result<(), Self::Fault> {
+        let Some(limit) = self.code_limit() else {
+            return Ok(());
+        };
+        let beyond = self.ult(limit, target);
+        let beyond = self.both(taken, beyond);
+        self.fault_if(beyond, Exception::GeneralProtection(0))
     }
 
     /// Pops a value of width `w`.

@@ -33,13 +33,17 @@ fn golden(name: &str, bytes: &[u8], mode: Mode) {
     let block = decode(bytes, mode).expect("a whole instruction");
     let mut compiler = Compiler::new().expect("a host that Cranelift knows");
     let code = compile(&mut compiler, &block);
-    let clif = code.clif.as_deref().expect("a listing was asked for");
+    let listing = code.clif.as_deref().expect("a listing was asked for");
+    let clif: String = listing
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect();
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
         .with_extension("clif");
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, clif).expect("a writable golden file");
+        std::fs::write(&path, &clif).expect("a writable golden file");
     }
     let want = std::fs::read_to_string(&path).expect("a golden file");
     assert_eq!(clif, want, "CLIF of {name} has changed; BLESS=1 accepts it");

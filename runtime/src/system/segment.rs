@@ -197,10 +197,12 @@ pub fn data_segment(
     Ok(descriptor.segment(selector))
 }
 
-/// Puts `new` into the register and recomputes the mode if it can have changed.
+/// Puts `new` into the register and recomputes the mode if it, or what EIP
+/// means, can have changed.
 pub fn install(cpu: &mut Cpu, seg: SegReg, new: Segment) {
     let old = std::mem::replace(&mut cpu.state.seg[seg as usize], new);
-    if form(&old) != form(&new) {
+    let moved = seg == SegReg::Cs && (old.base, old.hi) != (new.base, new.hi);
+    if moved || form(&old) != form(&new) {
         cpu.mode_changed();
     }
 }

@@ -67,7 +67,10 @@ fn repeat(cpu: &mut Cpu, i: &Insn, body: Body) -> Result<(), Exception> {
         down: cpu.state.eflags & flags::DF != 0,
         while_zf: i.rep == Rep::Repe,
     };
-    let mut quantum = QUANTUM / pass.w.bytes();
+    let mut quantum = match cpu.state.eflags & flags::TF {
+        0 => QUANTUM / pass.w.bytes(),
+        _ => 1, // The single-step trap comes after each iteration.
+    };
     loop {
         let count = pass.get(cpu, Gpr::ECX);
         if count == 0 {

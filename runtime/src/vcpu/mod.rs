@@ -50,6 +50,9 @@ pub struct Cpu {
     pub shutdown: bool,
     /// Guest-physical ranges `(address, length)` of translated code that was written.
     pub code_writes: Vec<(PhysAddr, u32)>,
+    /// Base and highest offset of CS when the mode was last recomputed: an EIP
+    /// names another block under others.
+    code: (u32, u32),
     /// Shadow tables of the current address space: supervisor's, user's.
     views: [View; 2],
     /// Instructions that compiled code calls out for, by callout index.
@@ -105,6 +108,7 @@ impl Cpu {
             raised: None,
             attention: false,
             eip_stored: false,
+            code: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
             callouts: Vec::new(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
@@ -189,8 +193,11 @@ impl Cpu {
         if self.state.eflags & flags::TF != 0 {
             bits |= Mode::SINGLE;
         }
-        if bits != self.state.mode {
+        let cs = self.state.segment(SegReg::Cs);
+        let code = (cs.base, cs.hi);
+        if bits != self.state.mode || code != self.code {
             self.state.mode = bits;
+            self.code = code;
             self.request_attention();
         }
         self.update_view();

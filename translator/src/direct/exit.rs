@@ -163,7 +163,7 @@ fn store_guest(asm: &mut Assembler) -> usize {
 
 /// The lazy form by `PEXT(AX, FLAG_BITS)`: OF, CF, PF, AF, ZF, SF.
 fn place_flag_table(asm: &mut Assembler, reference: usize) {
-    while asm.here() % 8 != 0 {
+    while !asm.here().is_multiple_of(8) {
         asm.raw(&[0xcc]);
     }
     let distance = (asm.here() - reference) as u32;

@@ -36,7 +36,7 @@ use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode, Link};
 use crate::emit::loc;
 use crate::error::CompileError;
-use crate::insn::{Flow, Gpr, Insn, Operand, Width};
+use crate::insn::{Flow, Gpr, Insn, Operand, SegReg, Width};
 use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
 use asm::{Assembler, Branch, Mem, Size, reg};
 use exit::field;
@@ -78,7 +78,9 @@ impl DirectCompiler {
         if count == 0 || count > MAX_INSNS {
             return Err(CompileError::Length(count));
         }
-        if !block.mode.code32() || block.mode.single() {
+        // Nothing here checks the target of a transfer against a limit of CS.
+        let any_target = block.mode.unlimited(SegReg::Cs);
+        if !block.mode.code32() || block.mode.single() || !any_target {
             return Err(CompileError::Mode);
         }
         let mut emitter = Emitter {
@@ -415,8 +417,8 @@ fn is_plain(i: &Insn) -> bool {
 fn access(i: &Insn) -> Access {
     use Mnemonic as M;
     let destination = matches!(i.ops[0], Operand::Mem(_));
-    let only_reads = matches!(i.mnemonic, M::Cmp | M::Test | M::Bt | M::Mul)
-        || i.mnemonic == M::Imul;
+    let only_reads =
+        matches!(i.mnemonic, M::Cmp | M::Test | M::Bt | M::Mul) || i.mnemonic == M::Imul;
     match destination && !only_reads {
         true => Access::Write,
         false if i.mnemonic == M::Xchg => Access::Write,

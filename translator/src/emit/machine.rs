@@ -228,6 +228,10 @@ impl Machine for Emitter<'_> {
         Ok(())
     }
 
+    fn code_limit(&mut self) -> Option<Val> {
+        self.limit_of_code()
+    }
+
     fn goto(&mut self, eip: u32) {
         self.go_to(eip);
     }

@@ -142,6 +142,18 @@ impl Emitter<'_> {
         self.add_values(base, offset)
     }
 
+    /// Highest offset of CS, unless the mode says that there is no limit.
+    pub(super) fn limit_of_code(&mut self) -> Option<Val> {
+        if self.mode.unlimited(SegReg::Cs) {
+            return None;
+        }
+        let hi = self.load_state(
+            types::I32,
+            segment_field(SegReg::Cs, offset_of!(Segment, hi)),
+        );
+        Some(self.fresh(hi))
+    }
+
     /// Leaves unless `lo <= offset` and `offset + len - 1 <= hi` without wrapping.
     fn check_bounds(&mut self, seg: SegReg, offset: Val, len: u32) {
         let (lo, hi) = match self.memory.segments[seg as usize].bounds {

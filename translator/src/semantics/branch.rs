@@ -4,13 +4,11 @@
 //! Far transfers, INT and INTO are system instructions. Every definition ends in
 //! exactly one `goto`, `goto_if` or `goto_val`. Targets of 16-bit operand size
 //! are truncated to 16 bits: direct ones by decoding, computed ones by their width.
-//!
-//! QUIRK: a target beyond the limit of CS faults when it is fetched, that is with
-//! EIP at the target, where hardware faults in the transfer.
+//! One beyond the limit of CS is a fault of the transfer, before any effect.
 
 use super::{CONDITIONS, Exec};
 use crate::exception::Exception;
-use crate::insn::{Flow, Gpr, Insn, Operand, Width};
+use crate::insn::{Flow, Gpr, Insn, Operand, SegReg, Width};
 use crate::machine::Machine;
 use iced_x86::{Code, Mnemonic};
 
@@ -57,14 +55,31 @@ fn conditional<M: Machine>(mnemonic: Mnemonic) -> Option<Exec<M>> {
 /// JMP, direct.
 #[inline(always)]
 pub fn jmp<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    check_fixed_target(m, i)?;
     m.goto(i.imm);
     Ok(())
+}
+
+/// The target of an unconditional direct transfer, against the limit of CS.
+#[inline(always)]
+fn check_fixed_target<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    let target = m.imm(i.imm);
+    check_computed_target(m, target)
+}
+
+/// The target of an unconditional transfer, against the limit of CS.
+#[inline(always)]
+fn check_computed_target<M: Machine>(m: &mut M, target: M::Val) -> Result<(), M::Fault> {
+    let zero = m.imm(0);
+    let taken = m.eq(zero, zero);
+    m.check_target(taken, target)
 }
 
 /// JMP, indirect.
 #[inline(always)]
 pub fn jmp_indirect<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let target = m.read(i, 0)?;
+    check_computed_target(m, target)?;
     m.goto_val(target);
     Ok(())
 }
@@ -73,6 +88,8 @@ pub fn jmp_indirect<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
 #[inline(always)]
 pub fn jcc<M: Machine, const CC: usize>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let c = m.condition(CONDITIONS[CC]);
+    let target = m.imm(i.imm);
+    m.check_target(c, target)?;
     m.goto_if(c, i.imm, i.next_eip);
     Ok(())
 }
@@ -80,6 +97,7 @@ pub fn jcc<M: Machine, const CC: usize>(m: &mut M, i: &Insn) -> Result<(), M::Fa
 /// CALL, direct.
 #[inline(always)]
 pub fn call<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    check_fixed_target(m, i)?;
     let ret = m.imm(i.next_eip);
     m.push(i, i.width, ret)?;
     m.goto(i.imm);
@@ -90,6 +108,7 @@ pub fn call<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
 #[inline(always)]
 pub fn call_indirect<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let target = m.read(i, 0)?;
+    check_computed_target(m, target)?;
     let ret = m.imm(i.next_eip);
     m.push(i, i.width, ret)?;
     m.goto_val(target);
@@ -99,6 +118,11 @@ pub fn call_indirect<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
 /// RET, which may release `imm` bytes of arguments.
 #[inline(always)]
 pub fn ret<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
+    if m.code_limit().is_some() {
+        let top = m.stack_pointer(i);
+        let target = m.load(SegReg::Ss, top, i.width)?;
+        check_computed_target(m, target)?;
+    }
     let target = m.pop(i, i.width)?;
     if matches!(i.ops[0], Operand::Imm(_)) {
         let sp = m.stack_pointer(i);
@@ -126,32 +150,35 @@ fn count_width(i: &Insn) -> Width {
     }
 }
 
-/// Counts (E)CX down; true if it has not reached 0. No flags change.
-#[inline(always)]
-fn count_down<M: Machine>(m: &mut M, i: &Insn) -> M::Bool {
-    let w = count_width(i);
-    let one = m.imm(1);
-    let count = m.gpr(Gpr::ECX, w);
-    let left = m.sub(count, one);
-    m.set_gpr(Gpr::ECX, w, left);
-    let done = m.eq(count, one);
-    m.not(done)
-}
-
 /// LOOP.
 #[inline]
 pub fn loop_<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
-    let more = count_down(m, i);
-    m.goto_if(more, i.imm, i.next_eip);
-    Ok(())
+    let zero = m.imm(0);
+    let always = m.eq(zero, zero);
+    loop_if(m, i, always)
 }
 
 /// LOOPE and LOOPNE.
 #[inline]
 pub fn loopcc<M: Machine, const CC: usize>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
-    let more = count_down(m, i);
     let c = m.condition(CONDITIONS[CC]);
+    loop_if(m, i, c)
+}
+
+/// Counts (E)CX down and jumps unless it has reached 0, if `c` holds. No flags
+/// change.
+#[inline(always)]
+fn loop_if<M: Machine>(m: &mut M, i: &Insn, c: M::Bool) -> Result<(), M::Fault> {
+    let w = count_width(i);
+    let one = m.imm(1);
+    let count = m.gpr(Gpr::ECX, w);
+    let done = m.eq(count, one);
+    let more = m.not(done);
     let taken = m.both(more, c);
+    let target = m.imm(i.imm);
+    m.check_target(taken, target)?;
+    let left = m.sub(count, one);
+    m.set_gpr(Gpr::ECX, w, left);
     m.goto_if(taken, i.imm, i.next_eip);
     Ok(())
 }
@@ -162,6 +189,8 @@ pub fn jecxz<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let zero = m.imm(0);
     let count = m.gpr(Gpr::ECX, count_width(i));
     let c = m.eq(count, zero);
+    let target = m.imm(i.imm);
+    m.check_target(c, target)?;
     m.goto_if(c, i.imm, i.next_eip);
     Ok(())
 }

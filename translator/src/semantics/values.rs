@@ -39,6 +39,8 @@ pub struct Values {
     pub lazy: (u32, u32),
     /// Below this offset memory is read-only.
     pub read_only_below: u32,
+    /// Highest offset of CS, if it has a limit.
+    pub code_limit: Option<u32>,
     /// Where control went, if the instruction transferred it.
     pub target: Option<u32>,
 }
@@ -54,6 +56,7 @@ impl Values {
             other: flags::FIXED,
             lazy: flags::from_eflags(0),
             read_only_below: 0,
+            code_limit: None,
             target: None,
         }
     }
@@ -271,6 +274,9 @@ impl Machine for Values {
     }
     fn goto_if(&mut self, c: bool, taken: u32, fallthrough: u32) {
         self.target = Some(if c { taken } else { fallthrough });
+    }
+    fn code_limit(&mut self) -> Option<u32> {
+        self.code_limit
     }
     fn goto_val(&mut self, eip: u32) {
         self.target = Some(eip);
