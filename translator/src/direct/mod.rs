@@ -28,6 +28,7 @@ mod exit;
 mod memory;
 mod rename;
 mod special;
+mod string;
 
 pub use exit::{Routines, routines};
 
@@ -35,7 +36,7 @@ use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode, Link};
 use crate::emit::loc;
 use crate::error::CompileError;
-use crate::insn::{Flow, Insn, Operand, SegReg};
+use crate::insn::{Flow, Gpr, Insn, Operand, SegReg, Width};
 use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
 use asm::{Assembler, Branch, Mem, Size, reg};
 use exit::field;
@@ -246,10 +247,9 @@ impl Emitter<'_> {
         asm.load(Size::Q, reg::RCX, budget);
         asm.lea(Size::Q, reg::RCX, Mem::at(reg::RCX, -count));
         asm.store(Size::Q, budget, reg::RCX);
-        // The sign.
+        // The upper half is zero unless the budget is negative: it is never large.
         asm.swap_halves(reg::RCX, reg::RCX);
-        asm.mov_imm(reg::R9, 31);
-        asm.shrx(reg::RCX, reg::RCX, reg::R9);
+        asm.mov(Size::D, reg::RCX, reg::RCX);
         let enough = asm.jrcxz();
         let exit = asm.jump();
         asm.land(enough);
@@ -400,9 +400,7 @@ fn is_plain(i: &Insn) -> bool {
             !(matches!(i.ops[0], Operand::Mem(_)) && matches!(i.ops[1], Operand::Gpr(..)))
         }
         // AL is an operand too, so the bytes of EAX cannot be swapped.
-        M::Cmpxchg => {
-            !matches!(i.ops[1], Operand::Gpr(crate::insn::Gpr::AH, w) if w == crate::insn::Width::B)
-        }
+        M::Cmpxchg => i.ops[1] != Operand::Gpr(Gpr::AH, Width::B),
         M::Mov | M::Movzx | M::Movsx | M::Xchg | M::Xadd | M::Bswap => true,
         M::Add | M::Or | M::Adc | M::Sbb | M::And | M::Sub | M::Xor | M::Cmp | M::Test => true,
         M::Inc | M::Dec | M::Neg | M::Not | M::Mul | M::Imul => true,

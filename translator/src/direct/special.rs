@@ -32,6 +32,7 @@ impl Emitter<'_> {
             Mnemonic::Push => self.push(i)?,
             Mnemonic::Pop => self.pop(i)?,
             Mnemonic::Leave => self.leave_frame(i)?,
+            _ if i.flow == Flow::Next => self.string(i)?,
             _ => return self.transfer_insn(i),
         }
         Some(Next::Insn)
