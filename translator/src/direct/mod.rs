@@ -29,6 +29,7 @@ mod memory;
 mod rename;
 mod special;
 mod string;
+pub mod verify;
 
 pub use exit::{Routines, routines};
 
