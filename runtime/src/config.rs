@@ -20,6 +20,8 @@ pub enum Tier {
     Interp,
     /// Compile every block before its first run
     Cranelift,
+    /// Re-encode every block before its first run (x86-64 hosts with BMI2)
+    Direct,
     /// Interpret cold code, compile warm code in the background
     #[default]
     Auto,

@@ -17,6 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use translator::block::Block;
 use translator::compile::{CompileRequest, Compiler, HostCode};
+use translator::direct::DirectCompiler;
 use translator::error::CompileError;
 
 /// Entries after which a block is worth compiling.
@@ -24,6 +25,9 @@ pub const WARM: u32 = 60;
 
 /// Instructions that a compilation on the vCPU's thread takes from the budget.
 const COMPILE_CHARGE: i64 = 1_000;
+
+/// The same, for re-encoding.
+const DIRECT_CHARGE: i64 = 20;
 
 /// Side exits after which a block is compiled again, each access checked alone.
 pub const MANY_SIDE_EXITS: u32 = 32;
@@ -39,6 +43,18 @@ struct Request {
     block: Block,
     link_base: u32,
     callout_base: u32,
+}
+
+impl Request {
+    fn to_compile(&self) -> CompileRequest<'_> {
+        CompileRequest {
+            block: &self.block,
+            link_base: self.link_base,
+            grouped: self.grouped,
+            callout_base: self.callout_base,
+            listing: false,
+        }
+    }
 }
 
 /// What the worker gives back.
@@ -62,6 +78,7 @@ pub struct CompileCounters {
 pub struct Tiers {
     policy: Tier,
     compiler: Compiler,
+    direct: DirectCompiler,
     requests: Option<Sender<Request>>,
     replies: Receiver<Reply>,
     worker: Option<JoinHandle<()>>,
@@ -89,11 +106,12 @@ impl Tiers {
                         .spawn(run)?,
                 )
             }
-            Tier::Interp | Tier::Cranelift => None,
+            Tier::Interp | Tier::Cranelift | Tier::Direct => None,
         };
         Ok(Self {
             policy,
             compiler: Compiler::new()?,
+            direct: DirectCompiler::new(),
             requests: Some(requests),
             replies,
             worker,
@@ -117,7 +135,7 @@ impl Tiers {
                 }
                 false
             }
-            Tier::Cranelift => self.compile_now(cache, cpu, id),
+            Tier::Cranelift | Tier::Direct => self.compile_now(cache, cpu, id),
         }
     }
 
@@ -125,6 +143,10 @@ impl Tiers {
     /// doing so is dropped once, to be compiled with narrower checks.
     #[cold]
     pub fn on_side_exit(&mut self, cache: &mut Cache, id: BlockId) {
+        // Direct code checks every access alone anyway.
+        if self.policy == Tier::Direct {
+            return;
+        }
         let Some(block) = cache.get_mut(id) else {
             return;
         };
@@ -186,9 +208,17 @@ impl Tiers {
         let Some(request) = prepare(cache, cpu, id) else {
             return false;
         };
-        let code = compile(&mut self.compiler, &request, &self.counters);
         // The slice pays, so that time limits hold while much is compiled.
-        cpu.state.budget -= COMPILE_CHARGE;
+        let code = if self.policy == Tier::Direct {
+            cpu.state.budget -= DIRECT_CHARGE;
+            measured(&self.counters, || {
+                self.direct.compile(&request.to_compile())
+            })
+        } else {
+            cpu.state.budget -= COMPILE_CHARGE;
+            let compiler = &mut self.compiler;
+            measured(&self.counters, || compiler.compile(&request.to_compile()))
+        };
         install(
             cache,
             Reply {
@@ -250,19 +280,13 @@ fn thread_cpu_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-fn compile(
-    compiler: &mut Compiler,
-    r: &Request,
+/// Runs a compilation and counts what it cost.
+fn measured(
     counters: &CompileCounters,
+    compile: impl FnOnce() -> Result<HostCode, CompileError>,
 ) -> Result<HostCode, CompileError> {
     let start = thread_cpu_ns();
-    let code = compiler.compile(&CompileRequest {
-        block: &r.block,
-        link_base: r.link_base,
-        grouped: r.grouped,
-        callout_base: r.callout_base,
-        listing: false,
-    });
+    let code = compile();
     counters
         .compile_ns
         .fetch_add(thread_cpu_ns() - start, Ordering::Relaxed);
@@ -279,7 +303,7 @@ fn work(
     counters: &CompileCounters,
 ) {
     while let Ok(request) = inbox.recv() {
-        let code = compile(&mut compiler, &request, counters);
+        let code = measured(counters, || compiler.compile(&request.to_compile()));
         let reply = Reply {
             id: request.id,
             serial: request.serial,

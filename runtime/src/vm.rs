@@ -18,7 +18,6 @@ use crate::vcpu::{Cpu, TableReg, cr0};
 use anyhow::Context as _;
 use shadow_mmu::{GuestRam, PhysAddr, ShadowMmu};
 use std::sync::Arc;
-use translator::compile::Compiler;
 use translator::insn::SegReg;
 use translator::state::Segment;
 
@@ -68,14 +67,17 @@ impl Vm {
         ram.add_hole(VIDEO_HOLE.0, VIDEO_HOLE.1);
         let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
         let mut cpu = Cpu::new(mmu, host.pc);
-        let mut compiler = Compiler::new()?;
-        let (stub, trampoline) = (compiler.unlinked_stub()?, compiler.trampoline()?);
+        let routines = native::routines(config.tier)?;
         let (cache, fixed) =
-            Cache::new(&[&stub, &trampoline]).context("cannot map executable memory")?;
-        let entry = *fixed.get(1).context("the code arena is too small")?;
+            Cache::new(&[&routines.unlinked, &routines.trampoline, &routines.callout])
+                .context("cannot map executable memory")?;
+        let [_, entry, direct_callout] = fixed[..] else {
+            anyhow::bail!("the code arena is too small");
+        };
         cpu.state.links = cache.links.address();
         cpu.state.jump_cache = cache.jump_cache_address();
         cpu.state.callout = native::callout_address();
+        cpu.state.direct_callout = direct_callout;
         let deadline_ns = config
             .timeout
             .map(|t| host.clock.now_ns() + t.as_nanos() as u64);
@@ -84,7 +86,7 @@ impl Vm {
             cache,
             tiers: Tiers::new(config.tier)?,
             counters: RunCounters::default(),
-            // SAFETY: `entry` is the trampoline just compiled; the arena lives
+            // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.
             trampoline: unsafe { Trampoline::new(entry) },
             tags: Tags::default(),

@@ -19,9 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// All tiers, with the names that failures give them.
-pub const TIERS: [(&str, Tier); 3] = [
+pub const TIERS: [(&str, Tier); 4] = [
     ("interp", Tier::Interp),
     ("cranelift", Tier::Cranelift),
+    ("direct", Tier::Direct),
     ("auto", Tier::Auto),
 ];
 

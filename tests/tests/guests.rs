@@ -50,6 +50,11 @@ fn check_guests_pass_compiled() {
 }
 
 #[test]
+fn check_guests_pass_re_encoded() {
+    check_all(Tier::Direct);
+}
+
+#[test]
 fn check_guests_pass_in_both_tiers_mixed() {
     check_all(Tier::Auto);
 }
@@ -83,5 +88,6 @@ fn the_default_guest_says_the_same_in_every_tier() {
     });
     assert!(said[0].len() > 20, "{:?}", said[0]);
     assert_eq!(said[0], said[1], "interpreted, then compiled");
-    assert_eq!(said[0], said[2], "interpreted, then mixed");
+    assert_eq!(said[0], said[2], "interpreted, then re-encoded");
+    assert_eq!(said[0], said[3], "interpreted, then mixed");
 }

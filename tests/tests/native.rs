@@ -88,6 +88,11 @@ fn written_cases_in_compiled_code() {
 }
 
 #[test]
+fn written_cases_in_direct_code() {
+    judge_all(Tier::Direct, written(false));
+}
+
+#[test]
 fn grid_in_the_interpreter() {
     judge_all(Tier::Interp, grid());
 }
@@ -97,6 +102,11 @@ fn grid_in_the_interpreter() {
 fn grid_in_compiled_code() {
     let stride = number("RING1_GRID_STRIDE", 24) as usize;
     judge_all(Tier::Cranelift, grid().step_by(stride.max(1)));
+}
+
+#[test]
+fn grid_in_direct_code() {
+    judge_all(Tier::Direct, grid());
 }
 
 #[test]
@@ -110,6 +120,11 @@ fn random_integer_sequences_in_compiled_code() {
 }
 
 #[test]
+fn random_integer_sequences_in_direct_code() {
+    judge_all(Tier::Direct, random(Family::INTEGER, 20_000));
+}
+
+#[test]
 fn written_vector_cases_in_the_interpreter() {
     judge_all(Tier::Interp, written(true));
 }
@@ -120,6 +135,11 @@ fn written_vector_cases_in_compiled_code() {
 }
 
 #[test]
+fn written_vector_cases_in_direct_code() {
+    judge_all(Tier::Direct, written(true));
+}
+
+#[test]
 fn random_vector_sequences_in_the_interpreter() {
     judge_all(Tier::Interp, random(&VECTOR, 20_000));
 }
@@ -127,4 +147,9 @@ fn random_vector_sequences_in_the_interpreter() {
 #[test]
 fn random_vector_sequences_in_compiled_code() {
     judge_all(Tier::Cranelift, random(&VECTOR, 2_000));
+}
+
+#[test]
+fn random_vector_sequences_in_direct_code() {
+    judge_all(Tier::Direct, random(&VECTOR, 20_000));
 }

@@ -4,7 +4,8 @@
 //! control, at a page boundary, or at the length limit. It ends in exactly one
 //! [`Terminal`].
 
-use crate::insn::Insn;
+use crate::decode::MAX_INSN_BYTES;
+use crate::insn::{Insn, SegReg};
 use crate::mode::Mode;
 
 /// A decoded basic block; never empty.
@@ -20,6 +21,23 @@ pub struct Block {
     pub len_bytes: u32,
     /// How the block ends.
     pub terminal: Terminal,
+}
+
+impl Block {
+    /// Whether the code may jump to `eip` through a link slot: it is in the page
+    /// of the block's start, the whole block is, and it is far enough from the
+    /// page's end that no instruction there crosses it. What another page maps to
+    /// can change without this page's code being touched.
+    pub fn may_link_to(&self, eip: u32) -> bool {
+        let last = self.eip.wrapping_add(self.len_bytes.wrapping_sub(1));
+        let page = |eip: u32| eip >> 12;
+        // Behind a slot nobody looks at CS again.
+        self.mode.zero_base(SegReg::Cs)
+            && self.mode.unlimited(SegReg::Cs)
+            && page(self.eip) == page(last)
+            && page(self.eip) == page(eip)
+            && page(eip) == page(eip.wrapping_add(MAX_INSN_BYTES as u32 - 1))
+    }
 }
 
 /// How a block ends.

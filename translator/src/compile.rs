@@ -69,7 +69,8 @@ pub struct CompileRequest<'a> {
     /// Number of the block's first instruction among the callouts.
     pub callout_base: u32,
     /// One check may cover neighbouring accesses. Costs a side exit whenever
-    /// the range crosses a page, so blocks that suffer are compiled without.
+    /// the range crosses to a page that is no neighbour on the host, so blocks
+    /// that suffer are compiled without.
     pub grouped: bool,
     /// Keep the CLIF as text, for a dump.
     pub listing: bool,

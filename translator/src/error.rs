@@ -20,6 +20,9 @@ pub enum CompileError {
     /// The code refers to something by address, so it could not be moved.
     #[error("compiled code holds {0} relocations; it must be position-independent")]
     Relocations(usize),
+    /// The direct tier does not take 16-bit code.
+    #[error("the direct tier does not take 16-bit code")]
+    Mode,
     /// The block has no instructions or too many.
     #[error("a block of {0} instructions cannot be compiled")]
     Length(usize),

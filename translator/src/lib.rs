@@ -17,6 +17,7 @@
 pub mod block;
 pub mod compile;
 pub mod decode;
+pub mod direct;
 pub mod dump;
 pub mod emit;
 pub mod error;

@@ -106,10 +106,11 @@ pub struct JumpEntry {
 /// Number of entries of the jump cache, a power of two.
 pub const JUMP_ENTRIES: usize = 1 << 14;
 
-/// Index of `eip` in the jump cache; generated code computes the same.
+/// Index of `eip` in the jump cache; generated code computes the same. (A sum,
+/// because direct code can add without touching the guest's flags.)
 #[inline]
 pub const fn jump_index(eip: u32) -> usize {
-    (eip ^ eip >> 12) as usize & (JUMP_ENTRIES - 1)
+    eip.wrapping_add(eip >> 12) as usize & (JUMP_ENTRIES - 1)
 }
 
 /// Guest state reachable from generated code.
@@ -158,6 +159,10 @@ pub struct CpuState {
     /// its position. 0 means go on, anything else leave to the run loop. State
     /// in memory is exact on both sides, except that the callout sets EIP.
     pub callout: u64,
+    /// Host address of the direct tier's routine around `callout`.
+    pub direct_callout: u64,
+    /// Where direct code keeps a value while it has no register for it.
+    pub spill: u64,
 }
 
 impl CpuState {
@@ -198,6 +203,8 @@ impl Default for CpuState {
             jump_tag: 0,
             reserved: 0,
             callout: 0,
+            direct_callout: 0,
+            spill: 0,
         }
     }
 }

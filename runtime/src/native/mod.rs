@@ -5,8 +5,43 @@
 
 #![allow(unsafe_code)] // Calls generated code.
 
+use crate::config::Tier;
 use crate::vcpu::Cpu;
+use anyhow::ensure;
+use translator::compile::Compiler;
 use translator::state::CpuState;
+
+/// The routines that every block of a tier relies on.
+pub use translator::direct::Routines;
+
+/// Makes the routines of the compiler that `tier` uses. (The interpreter uses
+/// none; it gets the ones that every host has.)
+///
+/// # Errors
+/// The host has no such tier.
+pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
+    if tier == Tier::Direct {
+        ensure!(
+            direct_supported(),
+            "the direct tier needs an x86-64 host with BMI2"
+        );
+        return Ok(translator::direct::routines());
+    }
+    let mut compiler = Compiler::new()?;
+    Ok(Routines {
+        unlinked: compiler.unlinked_stub()?,
+        trampoline: compiler.trampoline()?,
+        callout: Vec::new(),
+    })
+}
+
+/// Whether the host can run direct code.
+pub fn direct_supported() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("bmi2");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
 
 /// The routine through which Rust calls a compiled block.
 #[derive(Clone, Copy)]

@@ -17,8 +17,7 @@ use super::regs::Registers;
 use super::value::{Bool, Val};
 use super::{Callout, Emitter, Link, loc};
 use crate::compile::ExitKind;
-use crate::decode::MAX_INSN_BYTES;
-use crate::insn::{Flow, Insn, SegReg};
+use crate::insn::{Flow, Insn};
 use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
 use cranelift_codegen::cursor::Cursor;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -248,7 +247,7 @@ impl Emitter<'_> {
             return self.leave_at(eip);
         }
         let folded = self.ins().ushr_imm_u(eip, 12);
-        let folded = self.ins().bxor(eip, folded);
+        let folded = self.ins().iadd(eip, folded);
         let index = self.ins().band_imm_u(folded, (JUMP_ENTRIES - 1) as i64);
         let index = self.ins().uextend(types::I64, index);
         let scaled = self
@@ -265,7 +264,7 @@ impl Emitter<'_> {
             let eip = self.constant(eip);
             return self.leave_at(eip);
         }
-        if self.linkable(eip) {
+        if self.block.may_link_to(eip) {
             let slot = self.link_base + self.links.len() as u32;
             self.links.push(Link { slot, eip });
             let links = self.load_state(types::I64, offset_of!(CpuState, links));
@@ -287,20 +286,6 @@ impl Emitter<'_> {
     fn leave_at(&mut self, eip: Value) {
         self.store_state(eip, offset_of!(CpuState, eip));
         self.leave(ExitKind::Next);
-    }
-
-    /// `eip` is in the page of the block's start, and the whole block is; and
-    /// far enough from the page's end that no instruction there crosses it.
-    fn linkable(&self, eip: u32) -> bool {
-        let first = self.block.eip;
-        let last = first.wrapping_add(self.block.len_bytes.wrapping_sub(1));
-        let page = |eip: u32| eip >> 12;
-        // Behind a slot nobody looks at CS again.
-        self.mode.zero_base(SegReg::Cs)
-            && self.mode.unlimited(SegReg::Cs)
-            && page(first) == page(last)
-            && page(first) == page(eip)
-            && page(eip) == page(eip.wrapping_add(MAX_INSN_BYTES as u32 - 1))
     }
 
     /// Goes to the code that the jump-cache entry has for `eip`, or to the run loop.

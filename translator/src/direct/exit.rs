@@ -1,0 +1,231 @@
+//! The seam between direct code and the run loop: entering, leaving, calling out.
+//!
+//! Three routines, made once and reached through [`CpuState`] or by the runtime,
+//! carry the guest's registers between [`CpuState`] and the host's:
+//!
+//! - the *trampoline* loads them and calls the block, so that a block leaves with
+//!   RET, its exit word in R8;
+//! - the *callout* stores them, calls [`CpuState::callout`] and loads them again;
+//! - the *unlinked stub*, which empty link slots lead to, makes the exit word that
+//!   names the slot in R9.
+//!
+//! The arithmetic flags travel as LAHF and SETO see them. Their lazy form comes
+//! from a table of its 64 values; the way back is computed.
+
+use super::asm::{Assembler, Mem, Reg, Size, reg};
+use crate::compile::ExitKind;
+use crate::flags;
+use crate::state::CpuState;
+use std::mem::offset_of;
+
+/// Registers the host's calling convention wants preserved.
+const SAVED: [Reg; 6] = [reg::RBP, reg::RBX, reg::R12, reg::R13, reg::R14, reg::R15];
+
+/// AH as LAHF leaves it, and OF in bit 0: the six arithmetic flags.
+const FLAG_BITS: u32 = 0xd501;
+
+/// The routines, each position-independent, to be placed at multiples of 16.
+#[derive(Clone, Debug)]
+pub struct Routines {
+    /// `extern "C" fn(state: *mut CpuState, code: *const u8) -> u64`.
+    pub trampoline: Vec<u8>,
+    /// What unlinked slots lead to.
+    pub unlinked: Vec<u8>,
+    /// For [`CpuState::direct_callout`].
+    pub callout: Vec<u8>,
+}
+
+/// Makes the routines.
+pub fn routines() -> Routines {
+    Routines {
+        trampoline: trampoline(),
+        unlinked: unlinked(),
+        callout: callout(),
+    }
+}
+
+/// A field of the state.
+pub fn field(offset: usize) -> Mem {
+    Mem::at(reg::R15, offset as i32)
+}
+
+fn trampoline() -> Vec<u8> {
+    let mut asm = Assembler::default();
+    for r in SAVED {
+        push(&mut asm, r);
+    }
+    asm.mov(Size::Q, reg::R15, reg::RDI);
+    asm.mov(Size::Q, reg::R11, reg::RSI);
+    load_guest(&mut asm);
+    // CALL R11. Blocks have RSP at a multiple of 16.
+    asm.op_reg(Size::D, &[0xff], 2, reg::R11);
+    let table = store_guest(&mut asm);
+    asm.mov(Size::Q, reg::RAX, reg::R8);
+    leave(&mut asm);
+    place_flag_table(&mut asm, table);
+    asm.bytes
+}
+
+fn unlinked() -> Vec<u8> {
+    let mut asm = Assembler::default();
+    asm.swap_halves(reg::R8, reg::R9);
+    let kind = ExitKind::Unlinked as i32;
+    asm.lea(Size::Q, reg::R8, Mem::at(reg::R8, kind));
+    asm.ret();
+    asm.bytes
+}
+
+/// R8 is the instruction's index, R9 what to give back to the budget if the
+/// callout asks to leave.
+fn callout() -> Vec<u8> {
+    let mut asm = Assembler::default();
+    push(&mut asm, reg::R9);
+    let table = store_guest(&mut asm);
+    asm.mov(Size::Q, reg::RDI, reg::R15);
+    asm.mov(Size::Q, reg::RSI, reg::R8);
+    asm.call_mem(field(offset_of!(CpuState, callout)));
+    pop(&mut asm, reg::R9);
+    // TEST RAX, RAX
+    asm.op_reg(Size::Q, &[0x85], reg::RAX, reg::RAX);
+    let leaving = asm.jump_if(5);
+    load_guest(&mut asm);
+    asm.ret();
+    asm.land(leaving);
+    // ADD [budget], R9
+    let budget = field(offset_of!(CpuState, budget));
+    asm.op_mem(Size::Q, &[0x01], reg::R9, budget);
+    // The block does not go on, and the trampoline has nothing to store.
+    asm.lea(Size::Q, reg::RSP, Mem::at(reg::RSP, 16));
+    asm.mov_imm(reg::RAX, ExitKind::Leave as u32);
+    leave(&mut asm);
+    place_flag_table(&mut asm, table);
+    asm.bytes
+}
+
+fn push(asm: &mut Assembler, r: Reg) {
+    asm.op_reg(Size::D, &[0xff], 6, r);
+}
+
+fn pop(asm: &mut Assembler, r: Reg) {
+    asm.op_reg(Size::D, &[0x8f], 0, r);
+}
+
+/// Returns from the trampoline.
+fn leave(asm: &mut Assembler) {
+    for &r in SAVED.iter().rev() {
+        pop(asm, r);
+    }
+    asm.ret();
+}
+
+/// The host register for guest register `n`.
+fn guest(n: Reg) -> Reg {
+    if n == reg::RSP { reg::R12 } else { n }
+}
+
+fn gpr(n: Reg) -> Mem {
+    field(offset_of!(CpuState, gpr) + 4 * usize::from(n))
+}
+
+/// Host registers and flags from the state. Spares R11.
+fn load_guest(asm: &mut Assembler) {
+    load_flags(asm);
+    for n in 0..8 {
+        asm.load(Size::D, guest(n), gpr(n));
+    }
+    let tables = [
+        (reg::R14, offset_of!(CpuState, read_table)),
+        (reg::R13, offset_of!(CpuState, write_table)),
+    ];
+    for (r, offset) in tables {
+        asm.load(Size::Q, r, field(offset));
+    }
+}
+
+/// Host registers and flags to the state. Spares R8 to R11. Returns where the
+/// address of the flag table is missing.
+fn store_guest(asm: &mut Assembler) -> usize {
+    for n in 0..8 {
+        asm.store(Size::D, gpr(n), guest(n));
+    }
+    // LAHF; SETO AL
+    asm.raw(&[0x9f, 0x0f, 0x90, 0xc0]);
+    asm.mov_imm(reg::RCX, FLAG_BITS);
+    asm.pext(reg::RAX, reg::RAX, reg::RCX);
+    // LEA RCX, [RIP + table]
+    asm.raw(&[0x48, 0x8d, 0x0d, 0, 0, 0, 0]);
+    let table = asm.here();
+    asm.load(Size::Q, reg::RCX, Mem::indexed(reg::RCX, reg::RAX, 3));
+    let lazy = field(offset_of!(CpuState, flag_result));
+    asm.store(Size::Q, lazy, reg::RCX);
+    table
+}
+
+/// The lazy form by `PEXT(AX, FLAG_BITS)`: OF, CF, PF, AF, ZF, SF.
+fn place_flag_table(asm: &mut Assembler, reference: usize) {
+    while !asm.here().is_multiple_of(8) {
+        asm.raw(&[0xcc]);
+    }
+    let distance = (asm.here() - reference) as u32;
+    asm.bytes[reference - 4..reference].copy_from_slice(&distance.to_le_bytes());
+    let order = [
+        flags::OF,
+        flags::CF,
+        flags::PF,
+        flags::AF,
+        flags::ZF,
+        flags::SF,
+    ];
+    for index in 0..64u32 {
+        let chosen = (0..6).filter(|n| index >> n & 1 != 0);
+        let image = chosen.map(|n| order[n as usize]).sum();
+        let (result, carries) = flags::from_eflags(image);
+        asm.raw(&result.to_le_bytes());
+        asm.raw(&carries.to_le_bytes());
+    }
+}
+
+/// EFLAGS from the lazy form; changes EAX, ECX, EDX.
+fn load_flags(asm: &mut Assembler) {
+    use reg::{RAX, RCX, RDX};
+    const AND: u8 = 4;
+    const SHL: u8 = 4;
+    const SHR: u8 = 5;
+    let xor = |asm: &mut Assembler, to, from| asm.op_reg(Size::D, &[0x33], to, from);
+    let or = |asm: &mut Assembler, to, from| asm.op_reg(Size::D, &[0x0b], to, from);
+    asm.load(Size::D, RCX, field(offset_of!(CpuState, flag_carries)));
+    // SF = result bit 31 xor carries bit 0, to bit 7.
+    asm.load(Size::D, RAX, field(offset_of!(CpuState, flag_result)));
+    asm.shift_imm(SHR, RAX, 31);
+    xor(asm, RAX, RCX);
+    asm.group1_imm(AND, RAX, 1);
+    asm.shift_imm(SHL, RAX, 7);
+    // AF = carries bit 3, to bit 4.
+    asm.mov(Size::D, RDX, RCX);
+    asm.group1_imm(AND, RDX, 8);
+    asm.op_reg(Size::D, &[0x03], RDX, RDX);
+    or(asm, RAX, RDX);
+    // ZF: CMP dword [result], 0; SETE DL; to bit 6.
+    let result = field(offset_of!(CpuState, flag_result));
+    asm.op_mem(Size::D, &[0x83], 7, result);
+    asm.raw(&[0, 0x0f, 0x94, 0xc2, 0x0f, 0xb6, 0xd2]);
+    asm.shift_imm(SHL, RDX, 6);
+    or(asm, RAX, RDX);
+    // PF = even parity of result xor carries bits 8–15: XOR DL, CH; SETP DL; to bit 2.
+    asm.load(Size::D, RDX, result);
+    asm.raw(&[0x32, 0xd5, 0x0f, 0x9a, 0xc2, 0x0f, 0xb6, 0xd2]);
+    asm.shift_imm(SHL, RDX, 2);
+    or(asm, RAX, RDX);
+    // CF = carries bit 31, to bit 0.
+    asm.mov(Size::D, RDX, RCX);
+    asm.shift_imm(SHR, RDX, 31);
+    or(asm, RAX, RDX);
+    // OF = CF xor carries bit 30.
+    asm.shift_imm(SHR, RCX, 30);
+    xor(asm, RCX, RDX);
+    asm.group1_imm(AND, RCX, 1);
+    // The five low ones to AH, OF to AL; ADD AL, 7F sets OF if AL is 1; SAHF.
+    asm.shift_imm(SHL, RAX, 8);
+    or(asm, RAX, RCX);
+    asm.raw(&[0x04, 0x7f, 0x9e]);
+}

@@ -1,0 +1,98 @@
+//! String instructions without a repeat prefix. (With one, the runtime works
+//! through whole pages at a time.)
+//!
+//! The direction flag is in the state, not in the host's flags: code is made for
+//! the usual direction, up, and the other one is left to the interpreter.
+
+use super::asm::{Mem, Reg, Size, reg};
+use super::exit::field;
+use super::memory::{Access, CHECKED};
+use super::{Cold, Emitter};
+use crate::flags;
+use crate::insn::{Gpr, Insn, MemRef, Rep, SegReg, Width};
+use crate::state::CpuState;
+use iced_x86::Mnemonic;
+use std::mem::offset_of;
+
+/// Opcodes for byte operands; those for others have bit 0 set.
+const MOV_TO_MEMORY: u8 = 0x88;
+const MOV_FROM_MEMORY: u8 = 0x8a;
+const CMP_WITH_MEMORY: u8 = 0x3a;
+
+impl Emitter<'_> {
+    /// Emits `i` if it is a string instruction. `None` if it must be a callout.
+    pub(super) fn string(&mut self, i: &Insn) -> Option<()> {
+        use Mnemonic as M;
+        let (from_source, to_destination) = match i.mnemonic {
+            M::Lodsb | M::Lodsw | M::Lodsd => (true, None),
+            M::Stosb | M::Stosw | M::Stosd => (false, Some(Access::Write)),
+            M::Scasb | M::Scasw | M::Scasd => (false, Some(Access::Read)),
+            M::Movsb | M::Movsw | M::Movsd => (true, Some(Access::Write)),
+            M::Cmpsb | M::Cmpsw | M::Cmpsd => (true, Some(Access::Read)),
+            _ => return None,
+        };
+        // MOVSD and CMPSD are SSE2 instructions, too.
+        let is_string = i.ops.contains(&crate::insn::Operand::Implied);
+        if !is_string || i.rep != Rep::None || i.mem.addr16 {
+            return None;
+        }
+        self.exit_unless_upwards();
+        let (w, step) = (i.width, i.width.bytes() as i32);
+        let mut value = reg::RAX;
+        if from_source {
+            self.check(&at(i.mem.seg, Gpr::ESI), Access::Read, w.bytes())?;
+            if to_destination.is_some() {
+                value = reg::R10;
+            }
+            self.sized(w, MOV_FROM_MEMORY, value);
+        }
+        if let Some(access) = to_destination {
+            self.check(&at(SegReg::Es, Gpr::EDI), access, w.bytes())?;
+            let opcode = match access {
+                Access::Write => MOV_TO_MEMORY,
+                Access::Read => CMP_WITH_MEMORY,
+            };
+            self.sized(w, opcode, value);
+            let next = Mem::at(reg::RDI, step);
+            self.asm.lea(Size::D, reg::RDI, next);
+        }
+        if from_source {
+            let next = Mem::at(reg::RSI, step);
+            self.asm.lea(Size::D, reg::RSI, next);
+        }
+        Some(())
+    }
+
+    /// An instruction with a register and the operand that has been checked.
+    fn sized(&mut self, w: Width, opcode: u8, r: Reg) {
+        if w == Width::W {
+            self.asm.raw(&[0x66]);
+        }
+        let opcode = opcode | u8::from(w != Width::B);
+        self.asm.op_mem(Size::D, &[opcode], r, CHECKED);
+    }
+
+    fn exit_unless_upwards(&mut self) {
+        let asm = &mut self.asm;
+        asm.load(Size::D, reg::R9, field(offset_of!(CpuState, eflags)));
+        asm.mov(Size::Q, reg::R11, reg::RCX);
+        asm.mov_imm(reg::RCX, flags::DF);
+        asm.pext(reg::RCX, reg::R9, reg::RCX);
+        let upwards = asm.jrcxz();
+        let exit = asm.jump();
+        asm.land(upwards);
+        asm.mov(Size::Q, reg::RCX, reg::R11);
+        self.cold.push((exit, Cold::Exit(self.index)));
+    }
+}
+
+fn at(seg: SegReg, base: Gpr) -> MemRef {
+    MemRef {
+        seg,
+        base,
+        index: Gpr::ZERO,
+        shift: 0,
+        addr16: false,
+        disp: 0,
+    }
+}
