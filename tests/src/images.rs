@@ -1,8 +1,8 @@
 //! Broken guest images, made from a seed, and what may come of them.
 //!
 //! A guest image is the most hostile input that ring1 takes: the loaders parse it, and then its bytes run
-//! with every privilege the guest has. Whatever it is, the program must end in one of the ways it documents:
-//! a clean error, the guest's own end, or a limit. Never a panic, never a signal.
+//! with every privilege the guest has. Whatever it is, the run must end in one of the documented ways: a clean
+//! error, the guest's own end, or a limit. Never a panic, never a signal.
 //!
 //! Two kinds of [`Case`]: a *mutated kernel* is a sound one with some damage, mostly in its headers (which
 //! tries the loaders) or its first kilobytes of code (which tries the translator in a real setting); a
@@ -10,38 +10,15 @@
 //! tables and segments, since uniform noise faults too soon to reach them. The same seed gives the same case
 //! everywhere, so a failure is named by its kind and seed alone.
 
-use std::io::{Error, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-use runtime::cli::status;
+use crate::machine::Setup;
+use crate::rng::Rng;
+use runtime::clock::FakeClock;
+use runtime::config::Tier;
+use runtime::embedded;
 use runtime::loader::{FlatMode, FlatOptions};
-
-/// A small generator of pseudorandom numbers (splitmix64): equal seeds, equal numbers, on every host.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, which is not 0.
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next() as u8
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-}
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A broken image.
 #[derive(Clone, Debug)]
@@ -60,7 +37,7 @@ const EARLY_BYTES: usize = 64 << 10;
 
 /// `sound` with one to eight pieces of damage. `sound` is not empty.
 pub fn mutated_kernel(sound: &[u8], seed: u64) -> Case {
-    let mut random = Random(seed);
+    let mut random = Rng::new(seed);
     let mut bytes = sound.to_vec();
     for _ in 0..=random.below(8) {
         damage(&mut bytes, &mut random);
@@ -72,11 +49,11 @@ pub fn mutated_kernel(sound: &[u8], seed: u64) -> Case {
     }
 }
 
-fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
+fn damage(bytes: &mut Vec<u8>, random: &mut Rng) {
     if bytes.is_empty() {
         return;
     }
-    let reach = random.one_of(&[HEADER_BYTES, HEADER_BYTES, EARLY_BYTES, bytes.len()]);
+    let reach = random.pick(&[HEADER_BYTES, HEADER_BYTES, EARLY_BYTES, bytes.len()]);
     let at = random.below(reach.min(bytes.len()));
     let rest = bytes.len() - at;
     match random.below(16) {
@@ -88,7 +65,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
             bytes.copy_within(from..from + len, at);
         }
         3..=8 => {
-            let edge = random.one_of(&[
+            let edge = random.pick(&[
                 0,
                 1,
                 0x7FFF_FFFF,
@@ -142,18 +119,18 @@ const CORNERS: [&[u8]; 32] = [
 
 /// Code from nowhere, for real or protected mode, at an ordinary or an awkward address.
 pub fn random_flat(seed: u64) -> Case {
-    let mut random = Random(seed);
-    let mode = random.one_of(&[FlatMode::Real16, FlatMode::Protected32]);
+    let mut random = Rng::new(seed);
+    let mode = random.pick(&[FlatMode::Real16, FlatMode::Protected32]);
     let address = match mode {
-        FlatMode::Real16 => random.one_of(&[0x7C00, 0x7C00, 0x8FFF, 0x1_FFF0]),
-        FlatMode::Protected32 => random.one_of(&[0x10_0000, 0x10_0000, 0x10_0FF3, 0x20_0000]),
+        FlatMode::Real16 => random.pick(&[0x7C00, 0x7C00, 0x8FFF, 0x1_FFF0]),
+        FlatMode::Protected32 => random.pick(&[0x10_0000, 0x10_0000, 0x10_0FF3, 0x20_0000]),
     };
-    let len = random.one_of(&[16, 512, 4096, 0x9000]);
-    let noise_in_16 = random.one_of(&[0, 4, 8, 16]);
+    let len = random.pick(&[16, 512, 4096, 0x9000]);
+    let noise_in_16 = random.pick(&[0, 4, 8, 16]);
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
         if random.below(16) < noise_in_16 {
-            bytes.push(random.byte());
+            bytes.push(random.u32() as u8);
         } else {
             push_likely_instruction(&mut bytes, &mut random);
         }
@@ -167,119 +144,91 @@ pub fn random_flat(seed: u64) -> Case {
 }
 
 /// A corner of the architecture, a register load to give it something to work on, or plain arithmetic.
-fn push_likely_instruction(bytes: &mut Vec<u8>, random: &mut Random) {
+fn push_likely_instruction(bytes: &mut Vec<u8>, random: &mut Rng) {
     match random.below(4) {
         0 => {
-            let corner = random.one_of(&CORNERS);
+            let corner = random.pick(&CORNERS);
             bytes.extend_from_slice(corner);
-            bytes.push(random.byte());
+            bytes.push(random.u32() as u8);
         }
         1 => {
-            let noise = random.next() as u32;
+            let noise = random.u32();
             let value =
-                random.one_of(&[0, 8, 0x10, 0x18, 0x1000, 0x7C00, 0xFFFF, 0x8000_0011, noise]);
-            bytes.push(0xB8 + (random.byte() & 7));
+                random.pick(&[0, 8, 0x10, 0x18, 0x1000, 0x7C00, 0xFFFF, 0x8000_0011, noise]);
+            bytes.push(0xB8 + ((random.u32() as u8) & 7));
             bytes.extend_from_slice(&value.to_le_bytes());
         }
-        2 => bytes.extend_from_slice(&[random.byte() & 0x3F, 0xC0 | random.byte()]),
-        _ => bytes.extend_from_slice(&[0x89 | (random.byte() & 2), random.byte() & 0x3F]),
+        2 => bytes.extend_from_slice(&[(random.u32() as u8) & 0x3F, 0xC0 | (random.u32() as u8)]),
+        _ => bytes.extend_from_slice(&[
+            0x89 | ((random.u32() as u8) & 2),
+            (random.u32() as u8) & 0x3F,
+        ]),
     }
 }
 
-/// How a case is run by the program.
-#[derive(Clone, Debug)]
-pub struct Run<'a> {
-    /// The `ring1` program; see [`ring1_program`].
-    pub program: &'a Path,
-    /// A folder to put the image's file into.
-    pub folder: &'a Path,
-    /// `--tier`.
-    pub tier: &'a str,
-    /// `--limit`, in guest instructions.
-    pub limit: u64,
-    /// `--timeout`, in seconds.
-    pub timeout: u32,
+/// Guest instructions that a case may run for. Code that changes itself all the
+/// time is compiled all the time where every block is compiled first.
+fn limit(tier: Tier) -> u64 {
+    match tier {
+        Tier::Cranelift => 50_000,
+        Tier::Interp | Tier::Auto => 3_000_000,
+    }
 }
 
-impl Run<'_> {
-    /// Runs `case` in a process of its own.
-    ///
-    /// # Errors
-    /// A sentence that names the case if the program did not end in a documented way.
-    pub fn check(&self, case: &Case) -> Result<(), String> {
-        let output = self
-            .output(case)
-            .map_err(|error| format!("{}: cannot run it: {error}", case.name))?;
-        check_output(&output)
-            .map_err(|problem| format!("{} ({} tier): {problem}", case.name, self.tier))
-    }
+/// Guest time that a case may run for. It passes only in HLT, and at once.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-    fn output(&self, case: &Case) -> Result<Output, Error> {
-        let file = self.folder.join(case.name.replace(' ', "-"));
-        std::fs::File::create(&file)?.write_all(&case.bytes)?;
-        let mut command = Command::new(self.program);
-        command
-            .args(["boot", "--memory", "64", "--tier", self.tier])
-            .arg("--kernel")
-            .arg(&file);
-        command.args([
-            "--limit",
-            &self.limit.to_string(),
-            "--timeout",
-            &self.timeout.to_string(),
-        ]);
-        if let Some(flat) = case.flat {
-            let bits = if flat.mode == FlatMode::Real16 {
-                "16"
-            } else {
-                "32"
-            };
-            command.args(["--flat", &flat.address.to_string(), "--flat-bits", bits]);
+/// Runs `case` and says how it ended: the machine's exit, or the loader's sentence.
+///
+/// # Errors
+/// A sentence that names the case if that is not an end that a user can be told.
+///
+/// # Panics
+/// If the machine does, which is what this is for.
+pub fn run(case: &Case, tier: Tier) -> Result<String, String> {
+    let setup = Setup {
+        flat: case.flat,
+        limit: Some(limit(tier)),
+        timeout: TIMEOUT,
+        clock: Some(Arc::new(FakeClock::new(0))),
+        ..Setup::new(&case.bytes, tier)
+    };
+    match setup.try_run() {
+        Ok(ended) => Ok(format!("{:?}", ended.exit)),
+        Err(error) => {
+            let sentence = error.to_string();
+            match sentence.starts_with("kernel") && sentence.lines().count() == 1 {
+                true => Ok(sentence),
+                false => Err(format!(
+                    "{}: not one clear sentence: {sentence:?}",
+                    case.name
+                )),
+            }
         }
-        let output = command.stdin(Stdio::null()).output();
-        std::fs::remove_file(&file)?;
-        output
     }
 }
 
-/// Judges how the program ended: by a documented status, without a panic, and with one sentence if in error.
-fn check_output(output: &Output) -> Result<(), String> {
-    let messages = String::from_utf8_lossy(&output.stderr);
-    if let Some(signal) = output.status.signal() {
-        return Err(format!("killed by signal {signal}: {messages}"));
-    }
-    if messages.contains("panicked") {
-        return Err(format!("panicked: {messages}"));
-    }
-    let code = output
-        .status
-        .code()
-        .and_then(|code| u8::try_from(code).ok());
-    match code {
-        Some(status::ERROR) if messages.trim().is_empty() => {
-            Err(String::from("an error without a sentence"))
-        }
-        Some(status::POWERED_OFF | status::LIMIT_REACHED | status::RESET) => Ok(()),
-        // ERROR, and every status that the debug-exit port can give.
-        Some(odd) if odd % 2 == 1 => Ok(()),
-        other => Err(format!(
-            "ended with the undocumented status {other:?}: {messages}"
-        )),
-    }
+/// Sound kernels to damage: Debian's, if `samples/debian.sh --fetch-only` has been
+/// run, and guests of our own.
+pub fn sound_kernels() -> Vec<Vec<u8>> {
+    let ours = [embedded::IMAGE, samples::PAGING, samples::TASKS];
+    let mut kernels = debian_kernels();
+    kernels.extend(ours.map(<[u8]>::to_vec));
+    kernels
 }
 
-/// The `ring1` program built beside the running test, if it has been built.
-pub fn ring1_program() -> Option<PathBuf> {
-    let test = std::env::current_exe().ok()?;
-    let profile_folder = test
-        .ancestors()
-        .find(|folder| folder.join("deps").is_dir())?;
-    Some(profile_folder.join("ring1")).filter(|program| program.is_file())
+/// Where Debian's kernels and the initramfs are, if anywhere: `target/debian`, or
+/// what `RING1_DEBIAN` names.
+pub fn debian_folder() -> PathBuf {
+    match std::env::var_os("RING1_DEBIAN") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian"),
+    }
 }
 
 /// Debian's kernels, if `samples/debian.sh --fetch-only` has been run.
 pub fn debian_kernels() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debian");
+    let folder = debian_folder();
     ["vmlinuz-686", "vmlinuz-686-pae"]
         .iter()
         .filter_map(|name| std::fs::read(folder.join(name)).ok())
@@ -308,8 +257,8 @@ mod tests {
 
     /// A bzImage with a plausible header and no sense in its code.
     fn plausible_kernel() -> Vec<u8> {
-        let mut random = Random(1);
-        let mut bytes: Vec<u8> = (0..32 << 10).map(|_| random.byte()).collect();
+        let mut random = Rng::new(1);
+        let mut bytes: Vec<u8> = (0..32 << 10).map(|_| random.u32() as u8).collect();
         bytes[..1024].fill(0);
         bytes[0x1F1] = 1;
         bytes[0x1F4..0x1F8].copy_from_slice(&((31 << 10) / 16u32).to_le_bytes());
@@ -376,28 +325,5 @@ mod tests {
     #[test]
     fn random_flat_images_all_load() {
         assert!((0..CASES).all(|seed| loads(&random_flat(seed))));
-    }
-
-    #[test]
-    fn undocumented_ends_are_found() {
-        let end = |raw_status: i32, stderr: &str| {
-            let status = std::process::ExitStatus::from_raw(raw_status);
-            check_output(&Output {
-                status,
-                stdout: Vec::new(),
-                stderr: stderr.into(),
-            })
-        };
-        assert_eq!(end(0, ""), Ok(()));
-        assert_eq!(end(1 << 8, "kernel is empty"), Ok(()));
-        assert_eq!(end(4 << 8, "triple fault"), Ok(()));
-        assert_eq!(end(0x55 << 8, ""), Ok(()));
-        assert!(end(1 << 8, "").is_err(), "an error without a sentence");
-        assert!(end(2 << 8, "usage").is_err(), "a usage error");
-        assert!(end(11, "").is_err(), "a signal");
-        assert!(
-            end(101 << 8, "thread 'main' panicked at …").is_err(),
-            "a panic"
-        );
     }
 }

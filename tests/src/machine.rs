@@ -6,12 +6,12 @@
 
 use runtime::clock::{Clock, HostClock, Waker};
 use runtime::config::{Tier, VmConfig};
-use runtime::console::BufferConsole;
 use runtime::console::stdio::QuitFlag;
+use runtime::console::{BufferConsole, Captured};
 use runtime::devices::acpi;
 use runtime::devices::pc::{Pc, PcConfig};
 use runtime::exit::Exit;
-use runtime::loader::{File, FlatMode, FlatOptions, Image};
+use runtime::loader::{File, FlatMode, FlatOptions, Image, LoadError};
 use runtime::stats::RunCounters;
 use runtime::vm::{Host, Vm};
 use std::path::Path;
@@ -94,9 +94,32 @@ impl<'a> Setup<'a> {
     /// Builds the machine, loads the image, and runs it to its end.
     ///
     /// # Panics
-    /// When the host refuses the machine or the loader the image: no test goes
-    /// on after either.
+    /// When the host refuses the machine or the loader the image.
     pub fn run(&self) -> Ended {
+        self.try_run().expect("the image loads")
+    }
+
+    /// The same for an image that may be no guest at all.
+    ///
+    /// # Errors
+    /// What the loader has against the image.
+    ///
+    /// # Panics
+    /// When the host refuses the machine.
+    pub fn try_run(&self) -> Result<Ended, LoadError> {
+        let (mut vm, captured) = self.machine();
+        vm.load(&self.image())?;
+        let exit = vm.run();
+        Ok(Ended {
+            exit,
+            serial: captured.text(),
+            counters: vm.counters.clone(),
+            vm,
+        })
+    }
+
+    /// The machine without the image, and what it will have written.
+    fn machine(&self) -> (Vm, Captured) {
         let config = VmConfig {
             memory_mib: self.memory_mib,
             tier: self.tier,
@@ -121,15 +144,8 @@ impl<'a> Setup<'a> {
             clock,
             quit: QuitFlag::default(),
         };
-        let mut vm = Vm::new(&config, host).expect("the host gives a machine");
-        vm.load(&self.image()).expect("the image loads");
-        let exit = vm.run();
-        Ended {
-            exit,
-            serial: captured.text(),
-            counters: vm.counters.clone(),
-            vm,
-        }
+        let vm = Vm::new(&config, host).expect("the host gives a machine");
+        (vm, captured)
     }
 
     fn image(&self) -> Image<'a> {

@@ -13,15 +13,18 @@
 //! link slot; only the run loop, never running code, drops blocks.
 
 pub mod arena;
+mod frame;
 pub mod links;
 
 use crate::interp::Op;
 use crate::system::debug::suppresses_single_step;
 use arena::Arena;
+use frame::Frame;
 use links::Links;
 use shadow_mmu::PhysAddr;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use translator::block::{Block, Terminal};
 use translator::compile::HostCode;
 use translator::mode::Mode;
@@ -129,16 +132,17 @@ impl CachedBlock {
                 .is_some_and(|op| !suppresses_single_step(op.insn().mnemonic))
     }
 
-    /// Whether bytes `start..start + len` of guest-physical memory belong to it.
-    fn overlaps(&self, start: PhysAddr, len: u32) -> bool {
-        let hit =
-            |first: u64, bytes: u64| start.0 < first + bytes && first < start.0 + u64::from(len);
-        let in_first = u64::from(self.len_bytes).min(0x1000 - (self.key.phys & 0xfff));
-        let rest = u64::from(self.len_bytes) - in_first;
-        hit(self.key.phys, in_first)
-            || self
-                .crosses_to
-                .is_some_and(|next| rest > 0 && hit(next.0, rest))
+    /// The bytes of page frame number `frame` that belong to it.
+    fn bytes_in(&self, frame: u64) -> Range<usize> {
+        let start = (self.key.phys & 0xfff) as usize;
+        let end = start + self.len_bytes as usize;
+        let first = self.key.phys >> 12;
+        match self.crosses_to {
+            // Two linear pages may be one frame.
+            Some(second) if second.0 >> 12 == first => 0..0x1000,
+            _ if first == frame => start..end.min(0x1000),
+            _ => 0..end.saturating_sub(0x1000),
+        }
     }
 }
 
@@ -168,7 +172,7 @@ pub struct Cache {
     blocks: Vec<Option<Box<CachedBlock>>>,
     free: Vec<u32>,
     by_key: Map<Key, BlockId>,
-    by_frame: Map<u64, Vec<BlockId>>,
+    by_frame: Map<u64, Frame>,
     recent: Box<[(u64, BlockId)]>,
     jumps: Box<[JumpEntry]>,
     arena: Arena,
@@ -285,6 +289,9 @@ impl Cache {
             incoming: Vec::new(),
             outgoing: (0, 0),
         });
+        let parts: Vec<_> = frames(key.phys, crosses_to)
+            .map(|frame| (frame, cached.bytes_in(frame)))
+            .collect();
         let id = match self.free.pop() {
             Some(n) => {
                 self.blocks[n as usize] = Some(cached);
@@ -296,8 +303,8 @@ impl Cache {
             }
         };
         self.by_key.insert(key, id);
-        for frame in frames(key.phys, crosses_to) {
-            self.by_frame.entry(frame).or_default().push(id);
+        for (frame, bytes) in parts {
+            self.by_frame.entry(frame).or_default().add(id, bytes);
         }
         self.counters.blocks += 1;
         id
@@ -346,11 +353,16 @@ impl Cache {
     /// the frame still holds code.
     pub fn invalidate(&mut self, start: PhysAddr, len: u32) -> bool {
         let frame = start.0 >> 12;
-        let Some(ids) = self.by_frame.get(&frame) else {
+        let Some(in_frame) = self.by_frame.get_mut(&frame) else {
             return false;
         };
-        let hit = |id: &&BlockId| self.get(**id).is_some_and(|b| b.overlaps(start, len));
-        let doomed: Vec<BlockId> = ids.iter().filter(hit).copied().collect();
+        let first = (start.0 & 0xfff) as usize;
+        let blocks = &self.blocks;
+        let held = |id: BlockId| match blocks.get(id.0 as usize) {
+            Some(Some(block)) => block.bytes_in(frame),
+            _ => 0..0,
+        };
+        let doomed = in_frame.hit(&(first..first + len as usize), held);
         self.counters.invalidated += doomed.len() as u64;
         doomed.into_iter().for_each(|id| self.remove(id));
         self.by_frame.contains_key(&frame)
@@ -380,11 +392,10 @@ impl Cache {
         self.free.push(id.0);
         self.by_key.remove(&block.key);
         for frame in frames(block.key.phys, block.crosses_to) {
-            if let Some(ids) = self.by_frame.get_mut(&frame) {
-                ids.retain(|&other| other != id);
-                if ids.is_empty() {
-                    self.by_frame.remove(&frame);
-                }
+            if let Some(in_frame) = self.by_frame.get_mut(&frame)
+                && in_frame.remove(id)
+            {
+                self.by_frame.remove(&frame);
             }
         }
         block
