@@ -170,7 +170,8 @@ fn push_likely_instruction(bytes: &mut Vec<u8>, random: &mut Rng) {
 /// time is compiled all the time where every block is compiled first.
 fn limit(tier: Tier) -> u64 {
     match tier {
-        Tier::Cranelift | Tier::Direct => 50_000,
+        Tier::Cranelift => 2_000,
+        Tier::Direct => 50_000,
         Tier::Interp | Tier::Auto => 3_000_000,
     }
 }
