@@ -351,6 +351,9 @@ impl Vm {
                 return Some(Exit::TripleFault);
             }
             self.drop_written_code();
+            if self.cache.exhausted {
+                self.flush_cache();
+            }
             if self.cpu.pc.has_event()
                 && let Some(exit) = self.device_event()
             {

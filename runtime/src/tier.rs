@@ -32,6 +32,9 @@ const DIRECT_CHARGE: i64 = 20;
 /// Side exits after which a block is compiled again, each access checked alone.
 pub const MANY_SIDE_EXITS: u32 = 32;
 
+/// Callout numbers given before the cache is cleared and they start over.
+const MAX_CALLOUTS: usize = 1 << 20;
+
 /// Most blocks waiting for the worker; beyond, they stay interpreted for now.
 const MAX_QUEUED: u64 = 4096;
 
@@ -242,6 +245,10 @@ impl Drop for Tiers {
 
 /// Reserves the slots and callout numbers that a block's code will name.
 fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
+    if cpu.callouts.len() >= MAX_CALLOUTS {
+        cache.exhausted = true;
+        return None;
+    }
     let link_base = cache.reserve_links(id, 2)?;
     let cached = cache.get(id)?;
     let block = cached.block();

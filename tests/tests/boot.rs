@@ -32,9 +32,9 @@ const GZIP_BYTES: usize = 1 << 20;
 /// hold a time.
 const COMMANDS: &str = "uname -a; \
     i=0; while [ $i -lt 100 ]; do /bin/true; (exit 0); i=$((i+1)); done; echo forked $i; \
-    seq 1 200000 | head -c 1048576 >/tmp/in; sha256sum </tmp/in; \
-    gzip -c /tmp/in >/tmp/in.gz; tail -c +11 /tmp/in.gz | sha256sum; \
-    gunzip -c /tmp/in.gz | sha256sum; grep -c processor /proc/cpuinfo";
+    seq 1 200000 | head -c 1048576 >/root/in; sha256sum </root/in; \
+    gzip -c /root/in >/root/in.gz; tail -c +11 /root/in.gz | sha256sum; \
+    gunzip -c /root/in.gz | sha256sum; grep -c processor /proc/cpuinfo";
 
 /// The kernels' folder, if everything is there.
 fn folder() -> Option<PathBuf> {

@@ -171,10 +171,9 @@ fn commented_code(file: &File) -> Vec<String> {
 
 /// Nothing that only makes sense on one machine.
 fn machine_paths(file: &File) -> Vec<String> {
-    const PATHS: [&str; 4] = [
+    const PATHS: [&str; 3] = [
         concat!("/ho", "me/"),
         concat!("/wo", "rk/"),
-        concat!("/tm", "p/"),
         concat!("/roo", "t/."),
     ];
     file.lines_with(|line| {

@@ -172,10 +172,18 @@ fn workloads(args: &WorkloadArgs) -> Result<()> {
         "{}\n{}\nslower than QEMU: {}\nchecksums differ: {}\n",
         results.families(),
         results.table(),
-        results.slower_than_qemu().join(", "),
-        results.disagreements().join(", "),
+        list(&results.slower_than_qemu()),
+        list(&results.disagreements()),
     );
     args.guest.finish(&results.raw(), &tables)
+}
+
+fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match names.len() {
+        0 => "none".to_owned(),
+        _ => names.join(", "),
+    }
 }
 
 fn main() -> Result<()> {

@@ -179,6 +179,8 @@ pub struct Cache {
     arena_keep: usize,
     /// The link slots.
     pub links: Links,
+    /// Link slots or code memory ran out: the run loop must clear the cache.
+    pub exhausted: bool,
     /// Counts.
     pub counters: CacheCounters,
 }
@@ -205,6 +207,7 @@ impl Cache {
             arena_keep: arena.used(),
             arena,
             links: Links::new(addresses.first().copied().unwrap_or(0)),
+            exhausted: false,
             counters: CacheCounters::default(),
         };
         Ok((cache, addresses))
@@ -310,9 +313,11 @@ impl Cache {
         id
     }
 
-    /// Installs compiled code for a block. False if the arena is full.
+    /// Installs compiled code for a block. False if the arena is full, which
+    /// also asks for a flush.
     pub fn install(&mut self, id: BlockId, code: &HostCode) -> bool {
         let Some(address) = self.arena.add(&code.bytes) else {
+            self.exhausted = true;
             return false;
         };
         for link in &code.links {
@@ -330,9 +335,13 @@ impl Cache {
         true
     }
 
-    /// Reserves link slots for a block about to be compiled, or `None` if full.
+    /// Reserves link slots for a block about to be compiled, or `None` if there
+    /// are none left, which also asks for a flush.
     pub fn reserve_links(&mut self, id: BlockId, count: u32) -> Option<u32> {
-        let first = self.links.reserve(id, count as usize)?;
+        let Some(first) = self.links.reserve(id, count as usize) else {
+            self.exhausted = true;
+            return None;
+        };
         self.get_mut(id)?.outgoing = (first, count);
         Some(first)
     }
@@ -421,6 +430,7 @@ impl Cache {
         self.links.clear();
         self.forget_recent();
         self.arena.clear(self.arena_keep);
+        self.exhausted = false;
         self.counters.flushes += 1;
         frames
     }
