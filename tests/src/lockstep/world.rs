@@ -283,7 +283,7 @@ impl World {
             write(vm, 4 * vector, &vector_of_real_mode.to_le_bytes());
         }
         write(vm, HANDLERS, &[0xf4; 256]);
-        write(vm, TABLES, &(TABLES + 0x1000 | READ_WRITE).to_le_bytes());
+        write(vm, TABLES, &((TABLES + 0x1000) | READ_WRITE).to_le_bytes());
         for (start, bytes) in REGIONS {
             for page in 0..bytes >> 12 {
                 let address = start + (page << 12) as u32;
@@ -354,7 +354,7 @@ fn write(vm: &mut Vm, at: u32, bytes: &[u8]) {
 
 /// ES, CS, SS, DS, FS, GS with random bases, limits, sizes and rights.
 fn protected_segments(rng: &mut Rng, cpl: u8) -> [Segment; 6] {
-    let selector = |n: u16| FIRST_SELECTOR + 8 * n | u16::from(cpl);
+    let selector = |n: u16| (FIRST_SELECTOR + 8 * n) | u16::from(cpl);
     let rights = |kind: u16| kind | 0x90 | u16::from(cpl) << 5;
     let (code_kind, big) = (0x0b, Segment::DEFAULT32);
     let code = match rng.below(10) {
