@@ -44,24 +44,58 @@ impl Vm {
         }
     }
 
+    /// Gives the machine what attention it needs and runs one block, or what an
+    /// exception or a request for attention leaves of it: what a test steps by.
+    /// A block without compiled code may take a step to be compiled. Returns the
+    /// reason to stop, if any.
+    pub fn step_block(&mut self) -> Option<Exit> {
+        if let Some(exit) = self.settle() {
+            return Some(exit);
+        }
+        if self.ran_in_shadow() {
+            return None;
+        }
+        if let Some(id) = self.block_at(self.cpu.state.eip)
+            && let Some(block) = self.cache.get(id)
+        {
+            // Compiled code leaves before the next block.
+            self.cpu.state.budget = block.ops.len() as i64;
+            self.run_next();
+        }
+        self.cpu.state.budget = 0;
+        None
+    }
+
     /// Goes from block to block until attention is needed or the budget is spent.
     fn run_slice(&mut self) {
-        if std::mem::take(&mut self.cpu.interrupt_shadow) {
-            self.interpret_one();
+        if self.ran_in_shadow() {
             return;
         }
-        loop {
-            let eip = self.cpu.state.eip;
-            let Some(id) = self.block_at(eip) else { return };
-            let leave = match self.cache.get(id).map(|b| b.compiled) {
-                Some(Compiled::At(code)) => self.run_compiled(eip, code),
-                Some(_) => self.run_interpreted(id),
-                None => false,
-            };
-            if leave || self.cpu.attention || self.cpu.state.budget < 0 {
-                return;
-            }
+        while self.run_next() && !self.cpu.attention && self.cpu.state.budget >= 0 {}
+    }
+
+    /// Runs the one instruction before which interrupts are inhibited, if there is one.
+    fn ran_in_shadow(&mut self) -> bool {
+        let shadow = std::mem::take(&mut self.cpu.interrupt_shadow);
+        if shadow {
+            self.interpret_one();
         }
+        shadow
+    }
+
+    /// Runs the block at EIP. False to leave the slice.
+    #[inline(always)]
+    fn run_next(&mut self) -> bool {
+        let eip = self.cpu.state.eip;
+        let Some(id) = self.block_at(eip) else {
+            return false;
+        };
+        let leave = match self.cache.get(id).map(|b| b.compiled) {
+            Some(Compiled::At(code)) => self.run_compiled(eip, code),
+            Some(_) => self.run_interpreted(id),
+            None => false,
+        };
+        !leave
     }
 
     /// Runs a block that has no compiled code (yet). True to leave the slice.
@@ -128,6 +162,9 @@ impl Vm {
             }
             Some(ExitKind::Leave) | None => {
                 if self.cpu.raised.is_some() {
+                    // The code has counted the instruction that it called out for.
+                    self.counters.compiled_insns -= 1;
+                    self.cpu.state.budget += 1;
                     self.deliver_raised();
                 }
                 true

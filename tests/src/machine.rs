@@ -119,7 +119,10 @@ impl<'a> Setup<'a> {
     }
 
     /// The machine without the image, and what it will have written.
-    fn machine(&self) -> (Vm, Captured) {
+    ///
+    /// # Panics
+    /// When the host refuses the machine.
+    pub fn machine(&self) -> (Vm, Captured) {
         let config = VmConfig {
             memory_mib: self.memory_mib,
             tier: self.tier,

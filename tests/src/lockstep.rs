@@ -1,0 +1,242 @@
+//! Tiers side by side: the same random code in the same random world, compared at
+//! every block boundary.
+//!
+//! The host CPU judges unprivileged flat 32-bit code ([`crate::judge`]); this is
+//! for all that it cannot run: 16-bit code, based and limited segments, rings,
+//! pages that are absent or read-only, code that overwrites itself. Here the
+//! interpreter is right by definition, and what is tested is that no tier can be
+//! told from it: registers, segments, flags, EIP, memory, page tables, and the
+//! handler an exception led to.
+//!
+//! A [`world`] says what the machine looks like and what lies in memory, [`code`]
+//! what the code is made of. Machines run block by block, and as one tier's block
+//! may be two of another's (code that was overwritten ends it early), they meet
+//! where they have retired the same instructions and taken the same exceptions.
+//!
+//! Cranelift's code comes from the interpreter's definitions and must agree in
+//! all. The direct tier leaves undefined flags as the host CPU does: there a
+//! difference in a block with such flags counts for nothing, and they are made rare.
+
+pub mod code;
+pub mod world;
+
+use crate::rng::Rng;
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use runtime::clock::FakeClock;
+use runtime::config::Tier;
+use runtime::exit::Exit;
+use runtime::vm::Vm;
+use std::fmt::Write;
+use std::sync::Arc;
+use translator::decode::MAX_BLOCK_INSNS;
+use world::World;
+
+/// Blocks from one entry before another is tried.
+const BLOCKS_PER_ENTRY: usize = 20;
+/// Entries into one world.
+const ENTRIES: usize = 12;
+/// Steps in which machines must meet again.
+const STEPS_TO_MEET: usize = 400;
+
+/// The interpreter and another tier in equal worlds.
+pub struct Lockstep {
+    machines: [Vm; 2],
+    tier: Tier,
+    /// Block boundaries compared.
+    pub compared: usize,
+}
+
+/// How far a machine has come: instructions retired, exceptions taken.
+type Progress = (u64, u64);
+
+impl Lockstep {
+    /// Machines of both tiers.
+    ///
+    /// # Panics
+    /// When the host refuses them.
+    pub fn new(tier: Tier) -> Lockstep {
+        let machine = |tier| {
+            let clock = Arc::new(FakeClock::new(0));
+            world::machine(tier, clock).expect("the host gives a machine")
+        };
+        Lockstep {
+            machines: [machine(Tier::Interp), machine(tier)],
+            tier,
+            compared: 0,
+        }
+    }
+
+    /// The share of the second machine's instructions that ran in compiled code.
+    pub fn share_compiled(&self) -> f64 {
+        self.machines[1].counters.compiled_share()
+    }
+
+    /// Runs the world of `seed` from several entries.
+    ///
+    /// # Errors
+    /// A report of the first difference.
+    pub fn run(&mut self, seed: u64) -> Result<(), String> {
+        let mut rng = Rng::new(seed);
+        let world = World::new(&mut rng, self.tier == Tier::Direct);
+        let starts = world.starts();
+        let mut agreed = false;
+        for _ in 0..ENTRIES {
+            if !agreed {
+                self.machines.iter_mut().for_each(|vm| world.load(vm));
+            }
+            let entry = world.entry(rng.pick(&starts), &mut rng);
+            for vm in &mut self.machines {
+                world.enter(vm, &entry);
+            }
+            agreed = self
+                .follow(&world)
+                .map_err(|difference| format!("seed {seed}, {world}: {difference}"))?;
+        }
+        Ok(())
+    }
+
+    /// Runs both machines until they stop, comparing at each boundary. False if
+    /// they parted over undefined flags.
+    fn follow(&mut self, world: &World) -> Result<bool, String> {
+        for _ in 0..BLOCKS_PER_ENTRY {
+            let before = Snapshot::of(&mut self.machines[0], world);
+            let stopped = self.step();
+            let undefined = self.tier == Tier::Direct && before.leaves_undefined(world);
+            if undefined && stopped.is_err() {
+                return Ok(false);
+            }
+            let stopped = stopped.map_err(|problem| report(world, &before, &problem))?;
+            let after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
+            if let Some(difference) = after[0].difference(&after[1]) {
+                if undefined {
+                    return Ok(false);
+                }
+                return Err(report(world, &before, &difference));
+            }
+            self.compared += 1;
+            if stopped {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// One block of the interpreter, and the other machine up to the same point.
+    /// True if both stopped.
+    fn step(&mut self) -> Result<bool, String> {
+        let mut exits: [Option<Exit>; 2] = [self.machines[0].step_block(), None];
+        for _ in 0..STEPS_TO_MEET {
+            let [one, other] = self.machines.each_ref().map(progress);
+            match one.cmp(&other) {
+                std::cmp::Ordering::Equal if exits[0].is_some() == exits[1].is_some() => {
+                    return match exits[0] == exits[1] {
+                        true => Ok(exits[0].is_some()),
+                        false => Err(format!(
+                            "one stops by {:?}, one by {:?}",
+                            exits[0], exits[1]
+                        )),
+                    };
+                }
+                std::cmp::Ordering::Less if exits[0].is_none() => {
+                    exits[0] = self.machines[0].step_block();
+                }
+                std::cmp::Ordering::Equal if exits[0].is_none() => {
+                    exits[0] = self.machines[0].step_block();
+                }
+                _ if exits[1].is_none() => exits[1] = self.machines[1].step_block(),
+                _ => break,
+            }
+        }
+        let at = self
+            .machines
+            .each_ref()
+            .map(|vm| (progress(vm), vm.cpu.state.eip));
+        Err(format!("the machines do not meet: {at:x?}, {exits:?}"))
+    }
+}
+
+fn progress(vm: &Vm) -> Progress {
+    (vm.counters.retired(), vm.counters.exceptions.iter().sum())
+}
+
+/// All that code can see of a machine.
+struct Snapshot {
+    words: Vec<(String, u32)>,
+    fpu: [u8; 512],
+    memory: Vec<u8>,
+}
+
+impl Snapshot {
+    fn of(vm: &mut Vm, world: &World) -> Snapshot {
+        let state = &vm.cpu.state;
+        let names = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
+        let gprs = names.iter().zip(state.gpr);
+        let mut words: Vec<_> = gprs.map(|(name, v)| (name.to_string(), v)).collect();
+        words.push(("eip".into(), state.eip));
+        words.push(("eflags".into(), state.eflags_image()));
+        words.push(("cr2".into(), vm.cpu.sys.cr2));
+        words.push(("cpl".into(), vm.cpu.sys.cpl.into()));
+        for (name, s) in ["es", "cs", "ss", "ds", "fs", "gs"].iter().zip(&state.seg) {
+            let parts = [s.selector.into(), s.base, s.lo, s.hi, s.attributes.into()];
+            let part_names = ["", ".base", ".lo", ".hi", ".attributes"];
+            let parts = part_names.iter().zip(parts);
+            words.extend(parts.map(|(part, v)| (format!("{name}{part}"), v)));
+        }
+        let fpu = vm.cpu.fpu.image();
+        let memory = world.memory(vm);
+        Snapshot { words, fpu, memory }
+    }
+
+    /// The instructions of the block at EIP.
+    fn block(&self, world: &World) -> Vec<Instruction> {
+        let eip = self.words[8].1;
+        let code = world::bytes_at(&self.memory, world.code_linear(eip));
+        let mut block = Vec::new();
+        let options = DecoderOptions::NONE;
+        for insn in Decoder::with_ip(world.bits(), code, eip.into(), options).iter() {
+            block.push(insn);
+            if insn.flow_control() != FlowControl::Next || block.len() > MAX_BLOCK_INSNS {
+                break;
+            }
+        }
+        block
+    }
+
+    fn leaves_undefined(&self, world: &World) -> bool {
+        self.block(world).iter().any(code::leaves_undefined)
+    }
+
+    /// What differs, `self` being the interpreter's.
+    fn difference(&self, other: &Snapshot) -> Option<String> {
+        let mut text = String::new();
+        for ((name, right), (_, wrong)) in self.words.iter().zip(&other.words) {
+            if right != wrong {
+                let _ = writeln!(text, "  {name}: {right:08x}, but {wrong:08x}");
+            }
+        }
+        let bytes = |a: &[u8], b: &[u8]| (0..a.len()).find(|&n| a[n] != b[n]);
+        if let Some(at) = bytes(&self.fpu, &other.fpu) {
+            let (a, b) = (self.fpu[at], other.fpu[at]);
+            let _ = writeln!(text, "  fxsave area, byte {at}: {a:02x}, but {b:02x}");
+        }
+        if let Some(at) = bytes(&self.memory, &other.memory) {
+            let (a, b) = (self.memory[at], other.memory[at]);
+            let at = world::address_of(at);
+            let _ = writeln!(text, "  memory at {at:#x}: {a:02x}, but {b:02x}");
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// A readable account of a block that went wrong.
+fn report(world: &World, before: &Snapshot, difference: &str) -> String {
+    let mut text = format!("\n{difference}before the block:\n");
+    for (name, value) in &before.words[..10] {
+        let _ = write!(text, "  {name} {value:08x}");
+    }
+    let _ = writeln!(text, "\nthe block:");
+    for insn in before.block(world) {
+        let _ = writeln!(text, "  {:08x}  {insn}", insn.ip() as u32);
+    }
+    text
+}
