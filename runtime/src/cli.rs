@@ -119,6 +119,9 @@ pub struct GuestArgs {
     /// Load the kernel as a flat binary at this physical address and start it at its first byte
     #[arg(long, value_name = "ADDRESS", requires = "kernel", value_parser = number)]
     pub flat: Option<u32>,
+    /// Start the processor from reset in this firmware ROM instead of a kernel
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub rom: Option<PathBuf>,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
@@ -172,6 +175,7 @@ impl GuestArgs {
             initrd: self.initrd.clone(),
             append: self.append.clone().unwrap_or_default(),
             flat: self.flat.map(|address| FlatOptions { address, mode }),
+            rom: self.rom.clone(),
         };
         config.validate()?;
         Ok(config)
@@ -249,6 +253,7 @@ mod tests {
                 address: 0x8000,
                 mode: FlatMode::Protected32,
             }),
+            rom: None,
         };
         assert_eq!(given, Ok(expected));
     }

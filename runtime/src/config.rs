@@ -48,6 +48,8 @@ pub struct VmConfig {
     pub append: String,
     /// Take the kernel as a flat binary, whatever it looks like.
     pub flat: Option<FlatOptions>,
+    /// A firmware ROM's file, to start in instead of a kernel.
+    pub rom: Option<PathBuf>,
 }
 
 impl Default for VmConfig {
@@ -62,6 +64,7 @@ impl Default for VmConfig {
             initrd: None,
             append: String::new(),
             flat: None,
+            rom: None,
         }
     }
 }
@@ -88,6 +91,9 @@ pub enum ConfigError {
         /// Guest RAM in MiB.
         memory_mib: u32,
     },
+    /// A ROM starts instead of a kernel, not before it.
+    #[error("a ROM and a kernel cannot both be started")]
+    RomAndKernel,
     /// A zero byte would end the command line early.
     #[error("the kernel command line holds a zero byte")]
     ZeroByteInAppend,
@@ -110,6 +116,9 @@ impl VmConfig {
         }
         if self.append.contains('\0') {
             return Err(ConfigError::ZeroByteInAppend);
+        }
+        if self.rom.is_some() && self.kernel.is_some() {
+            return Err(ConfigError::RomAndKernel);
         }
         self.validate_guest()
     }

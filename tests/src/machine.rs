@@ -40,6 +40,8 @@ pub struct Setup<'a> {
     pub append: &'a str,
     /// Set for a flat image.
     pub flat: Option<FlatOptions>,
+    /// The kernel's bytes are a firmware ROM.
+    pub rom: bool,
     /// How guest code is run.
     pub tier: Tier,
     /// Guest memory.
@@ -74,6 +76,7 @@ impl<'a> Setup<'a> {
             initrd: None,
             append: "",
             flat: None,
+            rom: false,
             tier,
             memory_mib: 64,
             timeout: Duration::from_secs(30),
@@ -88,6 +91,14 @@ impl<'a> Setup<'a> {
         Setup {
             flat: Some(FlatOptions { address, mode }),
             ..Setup::new(kernel, tier)
+        }
+    }
+
+    /// A firmware ROM, started from reset.
+    pub fn rom(bytes: &'a [u8], tier: Tier) -> Setup<'a> {
+        Setup {
+            rom: true,
+            ..Setup::new(bytes, tier)
         }
     }
 
@@ -108,7 +119,11 @@ impl<'a> Setup<'a> {
     /// When the host refuses the machine.
     pub fn try_run(&self) -> Result<Ended, LoadError> {
         let (mut vm, captured) = self.machine();
-        vm.load(&self.image())?;
+        let image = self.image();
+        match self.rom {
+            true => vm.load_rom(&image.kernel)?,
+            false => vm.load(&image)?,
+        }
         let exit = vm.run();
         Ok(Ended {
             exit,
@@ -128,6 +143,7 @@ impl<'a> Setup<'a> {
             tier: self.tier,
             timeout: Some(self.timeout),
             limit: self.limit,
+            rom: self.rom.then(|| "rom".into()),
             ..VmConfig::default()
         };
         let clock = match &self.clock {

@@ -17,6 +17,7 @@ pub mod i8042;
 pub mod pc;
 pub mod pic;
 pub mod pit;
+pub mod rom;
 pub mod serial;
 
 /// The devices of the board, in the order of the access ledger.

@@ -26,6 +26,7 @@ use crate::devices::debug::DebugPorts;
 use crate::devices::i8042::I8042;
 use crate::devices::pic::{Acknowledge, Pic};
 use crate::devices::pit::Pit;
+use crate::devices::rom::Rom;
 use crate::devices::serial::Serial;
 
 /// Counter 0 of the timer.
@@ -134,6 +135,7 @@ pub struct Pc {
     power: PowerManagement,
     reset: ResetControl,
     debug: DebugPorts,
+    rom: Option<Rom>,
     interrupt: bool,
     event: Option<PcEvent>,
     next_due_ns: u64,
@@ -154,6 +156,7 @@ impl Pc {
             power: PowerManagement::new(clock.clone()),
             reset: ResetControl::default(),
             debug: DebugPorts::new(config.debug_output),
+            rom: None,
             clock,
             interrupt: false,
             event: None,
@@ -211,10 +214,25 @@ impl Pc {
         }
     }
 
-    /// A read of physical memory that is not RAM: all ones, for no device of
-    /// this board is mapped there.
-    pub fn mmio_read(&mut self, _phys: u64, size: u8) -> u32 {
-        undriven(size)
+    /// Puts the firmware ROM into its socket.
+    pub fn insert_rom(&mut self, rom: Rom) {
+        self.rom = Some(rom);
+    }
+
+    /// A read of physical memory that is not RAM; all ones where nothing answers.
+    pub fn mmio_read(&mut self, phys: u64, size: u8) -> u32 {
+        let mut bytes = undriven(size).to_le_bytes();
+        if let Some(rom) = &self.rom {
+            rom.fetch(phys, &mut bytes[..usize::from(size.min(4))]);
+        }
+        u32::from_le_bytes(bytes)
+    }
+
+    /// A fetch of code that is not in RAM: what nothing answers for stays as it is.
+    pub fn mmio_fetch(&self, phys: u64, into: &mut [u8]) {
+        if let Some(rom) = &self.rom {
+            rom.fetch(phys, into);
+        }
     }
 
     /// A write to physical memory that is not RAM: ignored.
