@@ -122,6 +122,9 @@ pub struct GuestArgs {
     /// Start the processor from reset in this firmware ROM instead of a kernel
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub rom: Option<PathBuf>,
+    /// Add the device that CPU test suites use, QEMU's pc-testdev
+    #[arg(long)]
+    pub test_device: bool,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
@@ -176,6 +179,7 @@ impl GuestArgs {
             append: self.append.clone().unwrap_or_default(),
             flat: self.flat.map(|address| FlatOptions { address, mode }),
             rom: self.rom.clone(),
+            test_device: self.test_device,
         };
         config.validate()?;
         Ok(config)
@@ -238,7 +242,7 @@ mod tests {
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --memory 64 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --flat 0x8000 --flat-bits 32",
+             --limit 1000 --stats --test-device --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -254,6 +258,7 @@ mod tests {
                 mode: FlatMode::Protected32,
             }),
             rom: None,
+            test_device: true,
         };
         assert_eq!(given, Ok(expected));
     }

@@ -50,6 +50,8 @@ pub struct VmConfig {
     pub flat: Option<FlatOptions>,
     /// A firmware ROM's file, to start in instead of a kernel.
     pub rom: Option<PathBuf>,
+    /// Whether the board has the device that CPU test suites use.
+    pub test_device: bool,
 }
 
 impl Default for VmConfig {
@@ -65,6 +67,7 @@ impl Default for VmConfig {
             append: String::new(),
             flat: None,
             rom: None,
+            test_device: false,
         }
     }
 }

@@ -72,6 +72,9 @@ impl Vm {
         }
         let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
         let mut cpu = Cpu::new(mmu, host.pc);
+        if config.test_device {
+            cpu.pc.insert_test_device();
+        }
         let routines = native::routines(config.tier)?;
         let (cache, fixed) =
             Cache::new(&[&routines.unlinked, &routines.trampoline, &routines.callout])

@@ -42,6 +42,8 @@ pub struct Setup<'a> {
     pub flat: Option<FlatOptions>,
     /// The kernel's bytes are a firmware ROM.
     pub rom: bool,
+    /// The board has the test device.
+    pub test_device: bool,
     /// How guest code is run.
     pub tier: Tier,
     /// Guest memory.
@@ -77,6 +79,7 @@ impl<'a> Setup<'a> {
             append: "",
             flat: None,
             rom: false,
+            test_device: false,
             tier,
             memory_mib: 64,
             timeout: Duration::from_secs(30),
@@ -144,6 +147,7 @@ impl<'a> Setup<'a> {
             timeout: Some(self.timeout),
             limit: self.limit,
             rom: self.rom.then(|| "rom".into()),
+            test_device: self.test_device,
             ..VmConfig::default()
         };
         let clock = match &self.clock {

@@ -8,6 +8,7 @@
 //! is announced in leaf 0x15, so that guests need not calibrate it.
 
 use crate::clock::{Clock, HostClock};
+use crate::devices::lapic::timer;
 use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic;
 use std::sync::OnceLock;
@@ -47,6 +48,7 @@ mod feature {
     pub const MSR: u32 = 1 << 5;
     pub const PAE: u32 = 1 << 6;
     pub const CX8: u32 = 1 << 8;
+    pub const APIC: u32 = 1 << 9;
     pub const SEP: u32 = 1 << 11;
     pub const PGE: u32 = 1 << 13;
     pub const CMOV: u32 = 1 << 15;
@@ -76,7 +78,10 @@ const VECTOR_FEATURES: u32 = if cfg!(target_arch = "x86_64") {
 };
 
 fn cpuid(cpu: &mut Cpu) {
-    let [eax, ebx, ecx, edx] = leaf(cpu.state.gpr[0]);
+    let [eax, ebx, ecx, mut edx] = leaf(cpu.state.gpr[0]);
+    if cpu.state.gpr[0] == 1 && cpu.pc.apic_enabled() {
+        edx |= feature::APIC;
+    }
     cpu.state.gpr[0] = eax;
     cpu.state.gpr[3] = ebx;
     cpu.state.gpr[1] = ecx;
@@ -93,8 +98,16 @@ fn leaf(number: u32) -> [u32; 4] {
         2 => [1, 0, 0, 0],
         // EBX bit 1: IA32_TSC_ADJUST.
         7 => [0, 1 << 1, 0, 0],
-        // TSC = crystal × EBX / EAX; the "crystal" is 1 MHz.
-        0x15 => [1, (tsc_hz() / 1_000_000) as u32, 1_000_000, 0],
+        // TSC = crystal × EBX / EAX. The local APIC's timer counts the crystal too.
+        0x15 => {
+            let crystal = timer::CRYSTAL_HZ as u32;
+            [
+                crystal / 1_000_000,
+                (tsc_hz() / 1_000_000) as u32,
+                crystal,
+                0,
+            ]
+        }
         0x16 => {
             let mhz = (tsc_hz() / 1_000_000) as u32;
             [mhz, mhz, 100, 0]
@@ -168,6 +181,7 @@ fn store_pair(cpu: &mut Cpu, value: u64) {
 /// MSR numbers (SDM vol. 4).
 mod msr {
     pub const TSC: u32 = 0x10;
+    pub const APIC_BASE: u32 = 0x1b;
     pub const PLATFORM_ID: u32 = 0x17;
     pub const TSC_ADJUST: u32 = 0x3b;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
@@ -199,6 +213,7 @@ fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             u64::from(cpu.sys.sysenter[(number - msr::SYSENTER_CS) as usize])
         }
         msr::EFER => cpu.sys.efer,
+        msr::APIC_BASE => cpu.pc.apic_base(),
         msr::TSC_ADJUST => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
         msr::MISC_ENABLE => cpu.sys.msrs.get(&number).copied().unwrap_or(FAST_STRINGS),
         msr::PLATFORM_ID | msr::BIOS_SIGN_ID | msr::DEBUGCTL => {
@@ -244,6 +259,10 @@ fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             cpu.sys.efer = value;
             cpu.paging_changed();
         }
+        msr::APIC_BASE if !cpu.pc.set_apic_base(value) => {
+            return Err(Exception::GeneralProtection(0));
+        }
+        msr::APIC_BASE => cpu.request_attention(),
         // QUIRK: branches are neither recorded nor stepped; the bits are kept.
         msr::DEBUGCTL if value & !DEBUGCTL_BITS != 0 => {
             return Err(Exception::GeneralProtection(0));
