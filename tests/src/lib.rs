@@ -20,4 +20,5 @@ pub mod rng;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod silicon;
 pub mod state;
+pub mod suites;
 pub mod undefined;

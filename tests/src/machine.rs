@@ -113,6 +113,14 @@ impl<'a> Setup<'a> {
         self.try_run().expect("the image loads")
     }
 
+    /// The same for a machine that `prepare` changes between loading and running.
+    ///
+    /// # Panics
+    /// When the host refuses the machine or the loader the image.
+    pub fn run_after(&self, prepare: impl FnOnce(&mut Vm)) -> Ended {
+        self.load_and_run(prepare).expect("the image loads")
+    }
+
     /// The same for an image that may be no guest at all.
     ///
     /// # Errors
@@ -121,12 +129,17 @@ impl<'a> Setup<'a> {
     /// # Panics
     /// When the host refuses the machine.
     pub fn try_run(&self) -> Result<Ended, LoadError> {
+        self.load_and_run(|_| {})
+    }
+
+    fn load_and_run(&self, prepare: impl FnOnce(&mut Vm)) -> Result<Ended, LoadError> {
         let (mut vm, captured) = self.machine();
         let image = self.image();
         match self.rom {
             true => vm.load_rom(&image.kernel)?,
             false => vm.load(&image)?,
         }
+        prepare(&mut vm);
         let exit = vm.run();
         Ok(Ended {
             exit,
