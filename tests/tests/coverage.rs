@@ -180,7 +180,9 @@ fn coverage() -> BTreeMap<By, BTreeSet<String>> {
         let block = decode_block(bytes, EIP, Mode::flat32(), 1).expect("a whole instruction");
         let insn = &block.insns[0];
         let by = carried_out_by(&mut vm.cpu, &fresh, insn);
-        let name = format!("{:?}", insn.mnemonic).to_lowercase();
+        // Hints have names here, and decode as NOPs there.
+        let named = Decoder::new(32, bytes, DecoderOptions::NONE).decode();
+        let name = format!("{:?}", named.mnemonic()).to_lowercase();
         found.entry(by).or_default().insert(name);
     }
     found
