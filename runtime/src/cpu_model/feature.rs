@@ -70,7 +70,21 @@ const PENTIUM3: &[F] = &[F::Pae, F::Sep, F::Pge, F::Cmov, F::Mmx, F::Fxsr, F::Ss
 const PENTIUM4: &[F] = &[F::Clfsh, F::Sse2];
 
 /// What nothing older has.
-const MAX: &[F] = &[F::TscAdjust, F::Nx];
+const MAX: &[F] = &[
+    F::Sse3,
+    F::Ssse3,
+    F::Sse41,
+    F::Sse42,
+    F::Aes,
+    F::Pclmulqdq,
+    F::Movbe,
+    F::Popcnt,
+    F::Rdrand,
+    F::Rdseed,
+    F::Rdtscp,
+    F::TscAdjust,
+    F::Nx,
+];
 
 /// A set of features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +139,8 @@ pub fn works_here(feature: &Feature) -> bool {
         F::Sse41 => is_x86_feature_detected!("sse4.1"),
         F::Sse42 => is_x86_feature_detected!("sse4.2"),
         F::Aes => is_x86_feature_detected!("aes"),
+        F::Rdrand => is_x86_feature_detected!("rdrand"),
+        F::Rdseed => is_x86_feature_detected!("rdseed"),
         F::Pclmulqdq => is_x86_feature_detected!("pclmulqdq"),
         // Every x86-64 CPU has the older ones; the rest needs nothing of the host.
         _ => true,

@@ -52,6 +52,10 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
             _ => 0,
         },
         Transfer::Flags => u64::from(cpu.state.eflags_image() & flags::ARITHMETIC | flags::FIXED),
+        Transfer::Lengths | Transfer::FlagsAndIndex => {
+            let (eax, edx) = (cpu.state.gpr[0], cpu.state.gpr[2]);
+            u64::from(edx) << 32 | u64::from(eax)
+        }
     };
     let (output, stored) = match p.unit {
         Unit::Sse => (sse(cpu, p, target.place, input)?, true),
@@ -63,17 +67,23 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
         cpu.write_bytes(addr, &scratch[..usize::from(p.bytes)], cpu.sys.cpl == 3)?;
     }
     match p.output {
-        Transfer::None => {}
+        Transfer::None | Transfer::Lengths => {}
         Transfer::Gpr(n) => {
             if let Operand::Gpr(r, w) = i.ops[usize::from(n & 1)] {
                 set_gpr(cpu, r, w, output as u32);
             }
         }
-        Transfer::Flags => {
-            (cpu.state.flag_result, cpu.state.flag_carries) = flags::from_eflags(output as u32);
+        Transfer::Flags => set_flags(cpu, output),
+        Transfer::FlagsAndIndex => {
+            cpu.state.gpr[1] = (output >> 32) as u32;
+            set_flags(cpu, output);
         }
     }
     Ok(())
+}
+
+fn set_flags(cpu: &mut Cpu, image: u64) {
+    (cpu.state.flag_result, cpu.state.flag_carries) = flags::from_eflags(image as u32);
 }
 
 /// MASKMOVQ has changed from x87 to MMX state when its store faults; all other

@@ -1,4 +1,4 @@
-//! x87, MMX, SSE and SSE2, exactly as the silicon does them: by the silicon.
+//! x87, MMX and SSE up to SSE4.2, AES and PCLMULQDQ, exactly as the silicon does them: by the silicon.
 //!
 //! On an x86-64 host each distinct instruction (its encoding and registers, not
 //! its address) becomes a small host function that runs the same instruction on

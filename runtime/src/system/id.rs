@@ -2,7 +2,7 @@
 //!
 //! What it says is the model's, see [`crate::cpu_model`].
 
-use super::{msr, tsc};
+use super::{msr, random, tsc};
 use crate::vcpu::Cpu;
 use iced_x86::Mnemonic;
 use translator::exception::Exception;
@@ -16,6 +16,8 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
             Ok(())
         }
         Mnemonic::Rdtsc => tsc::rdtsc(cpu),
+        Mnemonic::Rdtscp => tsc::rdtscp(cpu),
+        Mnemonic::Rdrand | Mnemonic::Rdseed => random::rdrand(cpu, i),
         Mnemonic::Rdmsr => msr::rdmsr(cpu),
         Mnemonic::Wrmsr => msr::wrmsr(cpu),
         // There are no counters.

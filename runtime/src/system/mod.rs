@@ -23,6 +23,7 @@ pub mod iret;
 pub mod msr;
 pub mod operand;
 pub mod port;
+pub mod random;
 pub mod segment;
 pub mod stack;
 pub mod string;

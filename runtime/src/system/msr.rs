@@ -27,6 +27,7 @@ mod ia32 {
     pub const MISC_ENABLE: u32 = 0x1a0;
     pub const DEBUGCTL: u32 = 0x1d9;
     pub const EFER: u32 = 0xc000_0080;
+    pub const TSC_AUX: u32 = 0xc000_0103;
 }
 
 /// EFER.NXE, the only bit a 32-bit CPU has.
@@ -46,6 +47,7 @@ fn exists(cpu: &Cpu, number: u32) -> bool {
         ia32::TSC_ADJUST => model.has(Feature::TscAdjust),
         ia32::SYSENTER_CS..=ia32::SYSENTER_EIP => model.has(Feature::Sep),
         ia32::EFER => model.has(Feature::Nx),
+        ia32::TSC_AUX => model.has(Feature::Rdtscp),
         // The Pentium 4 brought it, with SSE2.
         ia32::MISC_ENABLE => model.has(Feature::Sse2),
         ia32::PLATFORM_ID | ia32::BIOS_UPDT_TRIG | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
@@ -82,7 +84,7 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         ia32::EFER => cpu.sys.efer,
         ia32::TSC_ADJUST => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
         ia32::MISC_ENABLE => cpu.sys.msrs.get(&number).copied().unwrap_or(FAST_STRINGS),
-        ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
+        ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL | ia32::TSC_AUX => {
             cpu.sys.msrs.get(&number).copied().unwrap_or(0)
         }
         _ => return Err(Exception::GeneralProtection(0)),
@@ -130,7 +132,11 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         ia32::DEBUGCTL if value & !DEBUGCTL_BITS != 0 => {
             return Err(Exception::GeneralProtection(0));
         }
-        ia32::BIOS_SIGN_ID | ia32::MISC_ENABLE | ia32::DEBUGCTL => {
+        // Its upper half is reserved, else #GP(0).
+        ia32::TSC_AUX if value > u64::from(u32::MAX) => {
+            return Err(Exception::GeneralProtection(0));
+        }
+        ia32::TSC_AUX | ia32::BIOS_SIGN_ID | ia32::MISC_ENABLE | ia32::DEBUGCTL => {
             cpu.sys.msrs.insert(number, value);
         }
         // A microcode update is accepted and changes nothing.
@@ -138,4 +144,9 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         _ => return Err(Exception::GeneralProtection(0)),
     }
     Ok(())
+}
+
+/// IA32_TSC_AUX, which RDTSCP returns.
+pub fn tsc_aux(cpu: &Cpu) -> u32 {
+    cpu.sys.msrs.get(&ia32::TSC_AUX).map_or(0, |&v| v as u32)
 }

@@ -57,3 +57,13 @@ pub fn rdtsc(cpu: &mut Cpu) -> Result<(), Exception> {
     super::msr::store_pair(cpu, tsc);
     Ok(())
 }
+
+/// RDTSCP: as RDTSC, and ECX ← IA32_TSC_AUX.
+///
+/// # Errors
+/// #GP(0) if CR4.TSD is set and CPL is not 0.
+pub fn rdtscp(cpu: &mut Cpu) -> Result<(), Exception> {
+    rdtsc(cpu)?;
+    cpu.state.gpr[1] = super::msr::tsc_aux(cpu);
+    Ok(())
+}

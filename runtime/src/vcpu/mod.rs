@@ -16,6 +16,7 @@ pub use regs::{SystemRegs, TableReg, cr0, cr4};
 use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::interp::Op;
+use crate::system::random::Entropy;
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
 use std::sync::Arc;
 use translator::exception::Exception;
@@ -67,6 +68,8 @@ pub struct Cpu {
     pub mmu: ShadowMmu,
     /// The devices.
     pub pc: Pc,
+    /// Where RDRAND has its numbers from.
+    pub entropy: Entropy,
     /// x87, MMX and SSE state.
     pub fpu: Box<crate::fpu::Fpu>,
 }
@@ -123,6 +126,7 @@ impl Cpu {
             code_writes: Vec::new(),
             mmu,
             pc,
+            entropy: Entropy::default(),
             fpu: Box::default(),
         };
         cpu.state.seg = [Segment::real(0); 6];
