@@ -27,11 +27,15 @@ mod image;
 #[cfg(target_arch = "x86_64")]
 mod plan;
 #[cfg(target_arch = "x86_64")]
+mod rounding;
+#[cfg(target_arch = "x86_64")]
 mod table;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod thunk;
+#[cfg(target_arch = "x86_64")]
+mod unmasked;
 
 use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;
