@@ -29,11 +29,16 @@ pub enum Family {
     Mmx,
     Sse,
     Sse2,
+    Sse3,
+    Ssse3,
+    Sse41,
+    Sse42,
+    Crypto,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 15] = [
+    pub const ALL: [Family; 20] = [
         Family::Arith,
         Family::Logic,
         Family::Shift,
@@ -49,9 +54,16 @@ impl Family {
         Family::Mmx,
         Family::Sse,
         Family::Sse2,
+        Family::Sse3,
+        Family::Ssse3,
+        Family::Sse41,
+        Family::Sse42,
+        Family::Crypto,
     ];
     /// The families without x87 and vectors.
     pub const INTEGER: &'static [Family] = Family::ALL.split_at(11).0;
+    /// The others: what runs on the host's own units.
+    pub const VECTOR: &'static [Family] = Family::ALL.split_at(11).1;
 
     /// The family called `name`, in lower case.
     pub fn named(name: &str) -> Option<Family> {

@@ -17,8 +17,6 @@ use tests::judge::{Judge, Verdict};
 /// Kinds of differences shown before a test gives up.
 const SHOWN: usize = 12;
 
-const VECTOR: [Family; 4] = [Family::X87, Family::Mmx, Family::Sse, Family::Sse2];
-
 /// Judges every case and fails with the first differences.
 fn judge_all(tier: Tier, cases: impl Iterator<Item = (&'static str, Case)>) {
     let Some(mut judge) = Judge::new() else {
@@ -69,7 +67,7 @@ fn random(families: &[Family], count: u64) -> impl Iterator<Item = (&'static str
 
 fn written(vector: bool) -> impl Iterator<Item = (&'static str, Case)> {
     let all = cases::all().into_iter();
-    let wanted = all.filter(move |named| VECTOR.contains(&named.case.family) == vector);
+    let wanted = all.filter(move |named| Family::VECTOR.contains(&named.case.family) == vector);
     wanted.map(|named| (named.name, named.case))
 }
 
@@ -141,15 +139,15 @@ fn written_vector_cases_in_direct_code() {
 
 #[test]
 fn random_vector_sequences_in_the_interpreter() {
-    judge_all(Tier::Interp, random(&VECTOR, 20_000));
+    judge_all(Tier::Interp, random(Family::VECTOR, 20_000));
 }
 
 #[test]
 fn random_vector_sequences_in_compiled_code() {
-    judge_all(Tier::Cranelift, random(&VECTOR, 2_000));
+    judge_all(Tier::Cranelift, random(Family::VECTOR, 2_000));
 }
 
 #[test]
 fn random_vector_sequences_in_direct_code() {
-    judge_all(Tier::Direct, random(&VECTOR, 20_000));
+    judge_all(Tier::Direct, random(Family::VECTOR, 20_000));
 }

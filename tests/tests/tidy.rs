@@ -21,7 +21,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "entry into compiled code, callout",
     ),
     ("runtime/src/run.rs", "calls compiled code"),
-    ("runtime/src/system/id.rs", "the RDTSC intrinsic"),
+    ("runtime/src/system/tsc.rs", "the RDTSC intrinsic"),
     (
         "runtime/src/vcpu/memory.rs",
         "guest memory through the shadow tables",
