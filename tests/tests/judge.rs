@@ -1,12 +1,12 @@
 //! The generator and the judge themselves.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+use runtime::selftest::case::{Case, Family, Subject};
+use runtime::selftest::generate::Generator;
+use runtime::selftest::judge::{Judge, Verdict};
+use runtime::selftest::silicon::Silicon;
+use runtime::selftest::state::{CODE_BASE, DATA_BYTES, Outcome, Run, STACK_BYTES, State};
 use std::collections::HashSet;
-use tests::case::{Case, Family, Subject};
-use tests::generate::Generator;
-use tests::judge::{Judge, Verdict};
-use tests::silicon::Silicon;
-use tests::state::{CODE_BASE, DATA_BYTES, Outcome, Run, STACK_BYTES, State};
 
 /// A tier that knows `INC r32` only, and forgets the flags of `INC EDX`.
 struct Incrementer;

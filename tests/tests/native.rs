@@ -7,12 +7,12 @@
 
 use iced_x86::Mnemonic;
 use runtime::config::Tier;
+use runtime::selftest::case::{Case, Family};
+use runtime::selftest::generate::Generator;
+use runtime::selftest::guest::Guest;
+use runtime::selftest::judge::{Judge, Verdict};
 use std::collections::BTreeMap;
-use tests::case::{Case, Family};
 use tests::cases;
-use tests::generate::Generator;
-use tests::guest::Guest;
-use tests::judge::{Judge, Verdict};
 
 /// Kinds of differences shown before a test gives up.
 const SHOWN: usize = 12;

@@ -1,7 +1,7 @@
 //! Products of operation, width, edge operands and carry.
 
-use crate::case::{Case, Family};
-use crate::state::State;
+use runtime::selftest::case::{Case, Family};
+use runtime::selftest::state::State;
 
 /// Edge values; narrower widths see their low parts, which are edges again.
 const EDGES: [u32; 14] = [

@@ -6,7 +6,7 @@
 //! "Flags Affected" of each instruction. iced-x86 has them as tables; what
 //! depends on operand values is here: shift counts, repeat counts.
 
-use crate::state::State;
+use crate::selftest::state::State;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 /// CF of EFLAGS.

@@ -6,6 +6,8 @@
 //! Code has two views of one memory file: the fixed one is not writable, so that
 //! stores into it fault, the other serves to place sequences.
 
+#![allow(unsafe_code)] // Memory at fixed addresses.
+
 use std::ffi::c_void;
 use std::ptr;
 

@@ -6,7 +6,7 @@
 //! redundant encodings are found too, and nothing has to be listed but what is
 //! left out.
 
-use crate::case::Family;
+use crate::selftest::case::Family;
 use iced_x86::{
     Code, ConstantOffsets, CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction,
     Mnemonic, OpKind,

@@ -5,8 +5,8 @@
 //! are found by decoding, and a shorter version of it is laid out again with the
 //! branches between the remaining instructions kept.
 
-use crate::generate::values;
-use crate::state::{DATA_BASE, DATA_BYTES, Run, STACK_BASE, STACK_BYTES, State};
+use crate::selftest::generate::values;
+use crate::selftest::state::{DATA_BASE, DATA_BYTES, Run, STACK_BASE, STACK_BYTES, State};
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, OpKind};
 use std::fmt;
 

@@ -19,7 +19,7 @@
 mod arena;
 mod signals;
 
-use crate::state::{
+use crate::selftest::state::{
     CODE_BASE, CODE_BYTES, CODE_FILL, DATA_BASE, DATA_BYTES, Outcome, Run, SENTINEL, STACK_BASE,
     STACK_BYTES, State,
 };

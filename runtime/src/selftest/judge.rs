@@ -2,14 +2,14 @@
 //!
 //! Equal results need no thought. Different ones are looked at again: the host
 //! CPU single-steps the sequence, which shows the instructions executed and the
-//! values they had, and [`undefined`](crate::undefined) says what of the
+//! values they had, and [`undefined`](crate::selftest::undefined) says what of the
 //! difference the manual allows. What is left is a fault of the tier; the
 //! sequence is then shortened as long as it still shows one.
 
-use crate::case::{Case, Subject};
-use crate::silicon::Silicon;
-use crate::state::{DATA_BASE, Outcome, Run, STACK_BASE, State, fxsave};
-use crate::undefined::Undefined;
+use crate::selftest::case::{Case, Subject};
+use crate::selftest::silicon::Silicon;
+use crate::selftest::state::{DATA_BASE, Outcome, Run, STACK_BASE, State, fxsave};
+use crate::selftest::undefined::Undefined;
 use iced_x86::Mnemonic;
 use std::fmt;
 

@@ -13,10 +13,10 @@ pub mod operands;
 pub mod templates;
 pub mod values;
 
-use crate::case::{Case, Family, Piece, is_near_branch, lay_out};
-use crate::rng::Rng;
-use crate::state::{CODE_BASE, State};
-use crate::undefined::Undefined;
+use crate::selftest::case::{Case, Family, Piece, is_near_branch, lay_out};
+use crate::selftest::rng::Rng;
+use crate::selftest::state::{CODE_BASE, State};
+use crate::selftest::undefined::Undefined;
 use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use operands::Registers;
 use templates::{Entry, Template};

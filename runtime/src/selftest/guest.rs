@@ -11,16 +11,16 @@
 //! The kernel's pages lie high, where no case goes, so that every address a case
 //! may touch by mistake is as absent as on the host.
 
-use crate::case::{Case, Subject};
-use crate::state::{
+use crate::config::{Tier, VmConfig};
+use crate::exit::Exit;
+use crate::launch::{machine, silent_console};
+use crate::selftest::case::{Case, Subject};
+use crate::selftest::state::{
     CODE_BASE, CODE_BYTES, CODE_FILL, CODE_SELECTOR, DATA_BASE, DATA_BYTES, DATA_SELECTOR, Outcome,
     Run, SENTINEL, STACK_BASE, STACK_BYTES, State,
 };
-use runtime::config::{Tier, VmConfig};
-use runtime::exit::Exit;
-use runtime::launch::{machine, silent_console};
-use runtime::vcpu::{TableReg, cr0, cr4};
-use runtime::vm::Vm;
+use crate::vcpu::{TableReg, cr0, cr4};
+use crate::vm::Vm;
 use shadow_mmu::PhysAddr;
 use std::error::Error;
 use std::ops::Range;

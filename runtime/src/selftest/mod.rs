@@ -1,0 +1,17 @@
+//! The CPU judged by the host's: random sequences, and whoever runs them.
+//!
+//! The host CPU is the judge: [`silicon`] runs 32-bit code on it, [`generate`]
+//! makes random sequences, [`judge`] compares what a tier makes of them with what
+//! the CPU did, and [`undefined`] knows what the manual leaves open. [`guest`] is
+//! the machine in which a tier runs them.
+
+pub mod case;
+pub mod generate;
+pub mod guest;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod judge;
+pub mod rng;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod silicon;
+pub mod state;
+pub mod undefined;
