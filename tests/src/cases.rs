@@ -72,6 +72,7 @@ fn named(family: Family, row: &Row) -> Named {
         entry: State::new(),
         data_seed: 1,
         patches: Vec::new(),
+        read_only_page: None,
         family,
         seed: 0,
     };

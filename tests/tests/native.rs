@@ -10,7 +10,7 @@ use runtime::config::Tier;
 use runtime::selftest::case::{Case, Family};
 use runtime::selftest::generate::Generator;
 use runtime::selftest::guest::Guest;
-use runtime::selftest::judge::{Judge, Verdict};
+use runtime::selftest::judge::{Judge, Side, Verdict};
 use std::collections::BTreeMap;
 use tests::cases;
 
@@ -27,7 +27,11 @@ fn judge_all(tier: Tier, cases: impl Iterator<Item = (&'static str, Case)>) {
     let mut guest = Guest::new(tier).expect("a machine");
     let (mut agree, mut skipped, mut differences) = (0, 0, BTreeMap::new());
     for (name, case) in cases {
-        match judge.check(&case, &mut guest) {
+        let side = Side {
+            name: "tier",
+            subject: &mut guest,
+        };
+        match judge.check(&case, &mut [side]) {
             Verdict::Agree => agree += 1,
             Verdict::Skipped => skipped += 1,
             Verdict::Differ(difference) => {

@@ -71,6 +71,8 @@ pub struct Case {
     pub data_seed: u64,
     /// Bytes at linear addresses in the arenas that differ from `data_seed`'s.
     pub patches: Vec<(u32, Vec<u8>)>,
+    /// The page of the data arena that may not be written.
+    pub read_only_page: Option<usize>,
     /// The family asked for.
     pub family: Family,
     /// The seed that generated the case, for the report.
@@ -81,6 +83,13 @@ pub struct Case {
 pub trait Subject {
     /// Runs `case` from its start to its first exception.
     fn run(&mut self, case: &Case) -> Run;
+}
+
+/// A subject whose word counts, and which can show its way.
+pub trait Oracle: Subject {
+    /// Single-steps `case`: the states before each executed instruction (at most
+    /// `limit`), then the final one.
+    fn trace(&mut self, case: &Case, limit: usize) -> Vec<State>;
 }
 
 /// One instruction of a sequence that is yet to be laid out.

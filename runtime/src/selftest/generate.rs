@@ -294,6 +294,7 @@ impl Draft {
             entry,
             data_seed: self.rng.u64(),
             patches: self.patches,
+            read_only_page: None,
             family,
             seed,
         }

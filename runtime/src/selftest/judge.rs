@@ -1,21 +1,23 @@
-//! Compares a tier with the host CPU, and makes a disagreement small and readable.
+//! Compares tiers with the host CPU, and makes a disagreement small and readable.
 //!
-//! Equal results need no thought. Different ones are looked at again: the host
-//! CPU single-steps the sequence, which shows the instructions executed and the
+//! Equal results need no thought. Different ones are looked at again: the oracle
+//! single-steps the sequence, which shows the instructions executed and the
 //! values they had, and [`undefined`](crate::selftest::undefined) says what of the
 //! difference the manual allows. What is left is a fault of the tier; the
 //! sequence is then shortened as long as it still shows one.
+//!
+//! Where the host cannot run 32-bit code, the interpreter takes its place: then
+//! the tiers are held to each other, and what they have in common goes unseen.
 
-use crate::selftest::case::{Case, Subject};
-use crate::selftest::silicon::Silicon;
-use crate::selftest::state::{DATA_BASE, Outcome, Run, STACK_BASE, State, fxsave};
+use crate::config::Tier;
+use crate::selftest::case::{Case, Oracle, Subject};
+use crate::selftest::difference::{Allowed, Difference, agree, rows};
+use crate::selftest::guest::Guest;
+use crate::selftest::state::{Outcome, Run, State};
 use crate::selftest::undefined::Undefined;
 use iced_x86::Mnemonic;
-use std::fmt;
+use std::error::Error;
 
-/// EFLAGS bits compared: the arithmetic flags, DF, NT, AC and ID. TF and RF
-/// belong to the way of running, IF and IOPL to the kernel.
-const COMPARED_FLAGS: u32 = 0x0024_4cd5;
 /// Instructions followed when a difference is looked at.
 const TRACE_LIMIT: usize = 4096;
 /// Page-fault error code bits: present, and instruction fetch.
@@ -32,77 +34,98 @@ pub enum Verdict {
     Differ(Box<Difference>),
 }
 
-/// A disagreement, for people to read.
-pub struct Difference {
-    /// The sequence, shortened if [`Judge::check`] made this.
-    pub case: Case,
-    /// One line for each thing that differs.
-    pub lines: Vec<String>,
-    /// Both outcomes.
-    pub outcomes: (Outcome, Outcome),
+/// Something judged, with the name that reports give it.
+pub struct Side<'a> {
+    /// Such as `interp`.
+    pub name: &'static str,
+    /// What runs the cases.
+    pub subject: &'a mut dyn Subject,
 }
 
-/// The host CPU and what it needs to judge.
+/// An oracle and what it needs to judge.
 pub struct Judge {
-    silicon: Silicon,
-}
-
-impl Subject for Silicon {
-    fn run(&mut self, case: &Case) -> Run {
-        self.load(case);
-        self.run_all(&case.code, &case.entry)
-    }
-}
-
-impl Silicon {
-    fn load(&mut self, case: &Case) {
-        let (data, stack) = self.arenas();
-        case.fill(data, stack);
-    }
+    oracle: Box<dyn Oracle>,
+    /// The name that reports give the oracle.
+    pub name: &'static str,
 }
 
 impl Judge {
-    /// `None` on hosts that cannot run 32-bit code.
+    /// The host CPU as oracle. `None` on hosts that cannot run 32-bit code.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     pub fn new() -> Option<Judge> {
-        Silicon::new().map(|silicon| Judge { silicon })
+        Some(Judge {
+            oracle: Box::new(crate::selftest::silicon::Silicon::new()?),
+            name: "host",
+        })
     }
 
-    /// Runs `case` on both sides; a difference comes back shortened.
-    pub fn check(&mut self, case: &Case, subject: &mut dyn Subject) -> Verdict {
-        match self.compare(case, subject) {
-            Verdict::Differ(_) => {
-                let small = self.shrink(case, subject);
-                self.compare(&small, subject)
+    /// The host CPU as oracle: not on this host.
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    pub fn new() -> Option<Judge> {
+        None
+    }
+
+    /// The interpreter as oracle.
+    ///
+    /// # Errors
+    /// What the host refuses the machine.
+    pub fn interpreter() -> Result<Judge, Box<dyn Error>> {
+        Ok(Judge {
+            oracle: Box::new(Guest::new(Tier::Interp)?),
+            name: "interp",
+        })
+    }
+
+    /// Runs `case` on all sides; a difference comes back shortened.
+    pub fn check(&mut self, case: &Case, sides: &mut [Side]) -> Verdict {
+        match self.compare(case, sides) {
+            Compared::Agree => Verdict::Agree,
+            Compared::Skipped => Verdict::Skipped,
+            Compared::Differs(index) => {
+                let small = self.shrink(case, &mut sides[index..=index]);
+                Verdict::Differ(Box::new(self.report(small, sides)))
             }
-            verdict => verdict,
         }
     }
 
-    /// Runs `case` on both sides as it is.
-    pub fn compare(&mut self, case: &Case, subject: &mut dyn Subject) -> Verdict {
-        let host = Subject::run(&mut self.silicon, case);
-        if runs_data(&host.outcome) || host.outcome == Outcome::Hung {
-            return Verdict::Skipped;
+    /// Runs `case` on all sides as it is.
+    fn compare(&mut self, case: &Case, sides: &mut [Side]) -> Compared {
+        let right = self.oracle.run(case);
+        if runs_data(&right.outcome) || right.outcome == Outcome::Hung {
+            return Compared::Skipped;
         }
-        let tier = subject.run(case);
-        let everything_defined = Allowed::default();
-        if compare(case, &host, &tier, &everything_defined).is_none() {
-            return Verdict::Agree;
+        let mut allowed = None;
+        for (index, side) in sides.iter_mut().enumerate() {
+            let run = side.subject.run(case);
+            if agree(&right, &run, &Allowed::default()) {
+                continue;
+            }
+            let allowed = allowed.get_or_insert_with(|| self.allowed(case));
+            if allowed.undefined.everything {
+                return Compared::Skipped;
+            }
+            if !agree(&right, &run, allowed) {
+                return Compared::Differs(index);
+            }
         }
-        let allowed = self.allowed(case);
-        if allowed.undefined.everything {
-            return Verdict::Skipped;
-        }
-        match compare(case, &host, &tier, &allowed) {
-            None => Verdict::Agree,
-            Some(difference) => Verdict::Differ(Box::new(difference)),
+        Compared::Agree
+    }
+
+    /// What every side makes of a case in which one is known to differ.
+    fn report(&mut self, case: Case, sides: &mut [Side]) -> Difference {
+        let allowed = self.allowed(&case);
+        let mut runs: Vec<(&str, Run)> = vec![(self.name, self.oracle.run(&case))];
+        runs.extend(sides.iter_mut().map(|s| (s.name, s.subject.run(&case))));
+        Difference {
+            rows: rows(&runs, &allowed),
+            names: runs.iter().map(|(name, _)| *name).collect(),
+            case,
         }
     }
 
     /// What the manual leaves open at the end of `case`.
     fn allowed(&mut self, case: &Case) -> Allowed {
-        self.silicon.load(case);
-        let states = self.silicon.trace(&case.code, &case.entry, TRACE_LIMIT);
+        let states = self.oracle.trace(case, TRACE_LIMIT);
         let mut undefined = Undefined::default();
         // The last state is the exception's, the one before it that of the
         // instruction which raised it.
@@ -129,10 +152,10 @@ impl Judge {
 
     /// Leaves out instructions and sets registers to plain values, as long as
     /// the sequence still shows a difference.
-    fn shrink(&mut self, case: &Case, subject: &mut dyn Subject) -> Case {
+    fn shrink(&mut self, case: &Case, side: &mut [Side]) -> Case {
         let mut best = case.clone();
         let mut differs = |candidate: &Case| {
-            is_harmless(candidate) && matches!(self.compare(candidate, subject), Verdict::Differ(_))
+            is_harmless(candidate) && matches!(self.compare(candidate, side), Compared::Differs(_))
         };
         let mut index = 0;
         while index < best.instructions().len() {
@@ -167,6 +190,14 @@ impl Judge {
     }
 }
 
+/// What running a case as it is shows.
+enum Compared {
+    Agree,
+    Skipped,
+    /// The side with this number differs from the oracle.
+    Differs(usize),
+}
+
 /// Without the PUSH before it, a POPF may load TF, which no tier need know.
 fn is_harmless(case: &Case) -> bool {
     let instructions = case.instructions();
@@ -183,192 +214,4 @@ fn is_harmless(case: &Case) -> bool {
 /// without execute-disable would run.
 fn runs_data(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Trap { vector: 14, error, .. } if error & (PRESENT | FETCH) == PRESENT | FETCH)
-}
-
-/// What may differ.
-#[derive(Default)]
-pub struct Allowed {
-    /// Undefined results.
-    pub undefined: Undefined,
-    /// The last instruction faulted and may have stored part of its data.
-    pub partial_stores: bool,
-    /// It faulted and may have loaded part of the general registers.
-    pub partial_loads: bool,
-    /// It has two memory operands and either may be the one that faulted.
-    pub either_operand: bool,
-}
-
-/// Lists what differs between two runs of `case` and is not `allowed` to.
-pub fn compare(case: &Case, host: &Run, tier: &Run, allowed: &Allowed) -> Option<Difference> {
-    let mut lines = Vec::new();
-    let seen = |run: &Run| comparable(run.outcome, allowed);
-    if seen(host) != seen(tier) {
-        lines.push(format!(
-            "outcome  {}  {}",
-            Shown(host.outcome),
-            Shown(tier.outcome)
-        ));
-    }
-    let names = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
-    let pairs = host.state.gpr.iter().zip(&tier.state.gpr);
-    let loaded = |name: &str| allowed.partial_loads && name != "esp";
-    for (name, (h, t)) in names.iter().zip(pairs).filter(|(_, (h, t))| h != t) {
-        if loaded(name) {
-            continue;
-        }
-        lines.push(format!("{name}      {h:08x}  {t:08x}"));
-    }
-    if host.state.eip != tier.state.eip {
-        lines.push(format!(
-            "eip      {:08x}  {:08x}",
-            host.state.eip, tier.state.eip
-        ));
-    }
-    let compared = COMPARED_FLAGS & !allowed.undefined.flags;
-    if (host.state.eflags ^ tier.state.eflags) & compared != 0 {
-        let (h, t) = (host.state.eflags & compared, tier.state.eflags & compared);
-        lines.push(format!("eflags   {h:08x}  {t:08x}  {}", flag_names(h ^ t)));
-    }
-    compare_fxsave(&host.state.fxsave, &tier.state.fxsave, &mut lines);
-    if !allowed.partial_stores {
-        compare_memory(DATA_BASE, &host.data, &tier.data, &mut lines);
-        compare_memory(STACK_BASE, &host.stack, &tier.stack, &mut lines);
-    }
-    (!lines.is_empty()).then(|| Difference {
-        case: case.clone(),
-        lines,
-        outcomes: (host.outcome, tier.outcome),
-    })
-}
-
-/// Whether a fetch is told apart depends on execute-disable being in use.
-fn comparable(outcome: Outcome, allowed: &Allowed) -> Outcome {
-    match outcome {
-        Outcome::Trap {
-            vector: 14,
-            error,
-            addr,
-        } => Outcome::Trap {
-            vector: 14,
-            error: error & !FETCH,
-            addr: match allowed {
-                Allowed {
-                    either_operand: true,
-                    ..
-                } => 0,
-                Allowed {
-                    partial_loads: true,
-                    ..
-                }
-                | Allowed {
-                    partial_stores: true,
-                    ..
-                } => addr & !0xfff,
-                _ => addr,
-            },
-        },
-        other => other,
-    }
-}
-
-/// The fields 32-bit code can see, without the x87 instruction and data pointers.
-fn compare_fxsave(host: &[u8; 512], tier: &[u8; 512], lines: &mut Vec<String>) {
-    let fixed = [
-        ("fcw", fxsave::FCW, 2),
-        ("fsw", fxsave::FSW, 2),
-        ("ftw", fxsave::FTW, 1),
-        ("mxcsr", fxsave::MXCSR, 4),
-    ];
-    let mut fields: Vec<(String, usize, usize)> = fixed
-        .map(|(name, at, size)| (name.to_string(), at, size))
-        .to_vec();
-    if host[..fxsave::END] == tier[..fxsave::END] {
-        return;
-    }
-    for i in 0..8 {
-        fields.push((format!("st{i}"), fxsave::ST + 16 * i, 10));
-        fields.push((format!("xmm{i}"), fxsave::XMM + 16 * i, 16));
-    }
-    for (name, at, size) in fields {
-        let (h, t) = (&host[at..at + size], &tier[at..at + size]);
-        if h != t {
-            lines.push(format!("{name:<8} {}  {}", hex(h), hex(t)));
-        }
-    }
-}
-
-/// A little-endian value, most significant byte first.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().rev().map(|b| format!("{b:02x}")).collect()
-}
-
-fn compare_memory(base: u32, host: &[u8], tier: &[u8], lines: &mut Vec<String>) {
-    if host == tier {
-        return;
-    }
-    let differing = (0..host.len()).filter(|&i| host.get(i) != tier.get(i));
-    for i in differing.take(16) {
-        let t = tier.get(i).map_or("--".into(), |b| format!("{b:02x}"));
-        lines.push(format!("[{:08x}] {:02x}  {t}", base as usize + i, host[i]));
-    }
-}
-
-fn flag_names(flags: u32) -> String {
-    let table = [
-        (0, "CF"),
-        (2, "PF"),
-        (4, "AF"),
-        (6, "ZF"),
-        (7, "SF"),
-        (10, "DF"),
-        (11, "OF"),
-        (14, "NT"),
-        (18, "AC"),
-        (21, "ID"),
-    ];
-    let set = table.iter().filter(|(bit, _)| flags >> bit & 1 != 0);
-    set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
-}
-
-struct Shown(Outcome);
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Outcome::Trap {
-                vector: 14,
-                error,
-                addr,
-            } => write!(f, "#PF({error:x}) at {addr:08x}"),
-            Outcome::Trap { vector, error, .. } => write!(f, "vector {vector} ({error:x})"),
-            Outcome::Hung => f.write_str("hung"),
-            Outcome::Stopped => f.write_str("stopped"),
-        }
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.case)?;
-        let entry = &self.case.entry;
-        writeln!(
-            f,
-            "  entry: eax {:08x} ecx {:08x} edx {:08x} ebx {:08x} esp {:08x} ebp {:08x} esi {:08x} edi {:08x} eflags {:08x}",
-            entry.gpr[0],
-            entry.gpr[1],
-            entry.gpr[2],
-            entry.gpr[3],
-            entry.gpr[4],
-            entry.gpr[5],
-            entry.gpr[6],
-            entry.gpr[7],
-            entry.eflags,
-        )?;
-        let (host, tier) = self.outcomes;
-        writeln!(f, "  ended: host {}, tier {}", Shown(host), Shown(tier))?;
-        writeln!(f, "  differs (host, then tier):")?;
-        self.lines
-            .iter()
-            .try_for_each(|line| writeln!(f, "    {line}"))
-    }
 }

@@ -6,9 +6,9 @@
 //! the machine in which a tier runs them.
 
 pub mod case;
+pub mod difference;
 pub mod generate;
 pub mod guest;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod judge;
 pub mod rng;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

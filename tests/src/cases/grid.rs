@@ -106,6 +106,7 @@ fn case(code: &[u8], eax: u32, ecx: u32, flags: u32) -> Case {
         entry,
         data_seed: 1,
         patches: Vec::new(),
+        read_only_page: None,
         family: Family::Arith,
         seed: 0,
     }
