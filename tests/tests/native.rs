@@ -1,14 +1,10 @@
-//! The tiers against the host CPU: hand-written cases, the grid, and random
-//! sequences.
-//!
-//! `RING1_SEQUENCES` sets how many random sequences run, `RING1_SEED` the first
-//! seed, `RING1_FAMILIES` the families (`shift,strings`).
+//! The tiers against the host CPU: hand-written cases and the grid. Random
+//! sequences are `ring1 selftest`'s.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use iced_x86::Mnemonic;
 use runtime::config::Tier;
 use runtime::selftest::case::{Case, Family};
-use runtime::selftest::generate::Generator;
 use runtime::selftest::guest::Guest;
 use runtime::selftest::judge::{Judge, Side, Verdict};
 use std::collections::BTreeMap;
@@ -60,17 +56,6 @@ fn number(variable: &str, default: u64) -> u64 {
     value.and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn random(families: &[Family], count: u64) -> impl Iterator<Item = (&'static str, Case)> {
-    let families: Vec<Family> = match std::env::var("RING1_FAMILIES") {
-        Ok(names) => names.split(',').filter_map(Family::named).collect(),
-        Err(_) => families.to_vec(),
-    };
-    let generator = Generator::new(&families);
-    let first = number("RING1_SEED", 0);
-    let count = number("RING1_SEQUENCES", count);
-    (first..first + count).map(move |seed| ("random", generator.case(seed)))
-}
-
 fn written(vector: bool) -> impl Iterator<Item = (&'static str, Case)> {
     let all = cases::all().into_iter();
     let wanted = all.filter(move |named| VECTOR.contains(&named.case.family) == vector);
@@ -114,21 +99,6 @@ fn grid_in_direct_code() {
 }
 
 #[test]
-fn random_integer_sequences_in_the_interpreter() {
-    judge_all(Tier::Interp, random(Family::INTEGER, 20_000));
-}
-
-#[test]
-fn random_integer_sequences_in_compiled_code() {
-    judge_all(Tier::Cranelift, random(Family::INTEGER, 2_000));
-}
-
-#[test]
-fn random_integer_sequences_in_direct_code() {
-    judge_all(Tier::Direct, random(Family::INTEGER, 20_000));
-}
-
-#[test]
 fn written_vector_cases_in_the_interpreter() {
     judge_all(Tier::Interp, written(true));
 }
@@ -141,19 +111,4 @@ fn written_vector_cases_in_compiled_code() {
 #[test]
 fn written_vector_cases_in_direct_code() {
     judge_all(Tier::Direct, written(true));
-}
-
-#[test]
-fn random_vector_sequences_in_the_interpreter() {
-    judge_all(Tier::Interp, random(&VECTOR, 20_000));
-}
-
-#[test]
-fn random_vector_sequences_in_compiled_code() {
-    judge_all(Tier::Cranelift, random(&VECTOR, 2_000));
-}
-
-#[test]
-fn random_vector_sequences_in_direct_code() {
-    judge_all(Tier::Direct, random(&VECTOR, 20_000));
 }

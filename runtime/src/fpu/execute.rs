@@ -108,10 +108,12 @@ fn target(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<Target, Exception> {
         _ => (Access::Write, cpu.state.write_table),
     };
     let bytes = u32::from(p.bytes);
-    let addr = cpu.linear(i.mem.seg, offset, bytes, access)?;
-    if p.aligned && addr.0 & 15 != 0 {
+    let base = cpu.state.segment(i.mem.seg).base;
+    if p.aligned && base.wrapping_add(offset) & 15 != 0 {
+        // Reported before a limit, also of SS.
         return Err(Exception::GeneralProtection(0));
     }
+    let addr = cpu.linear(i.mem.seg, offset, bytes, access)?;
     if !p.control
         && let Some(place) = Place::direct(table, addr.0, bytes)
     {

@@ -53,9 +53,14 @@ impl Family {
     /// The families without x87 and vectors.
     pub const INTEGER: &'static [Family] = Family::ALL.split_at(11).0;
 
-    /// The family called `name`, in lower case.
+    /// The name on the command line and in reports.
+    pub fn name(&self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// The family called `name`.
     pub fn named(name: &str) -> Option<Family> {
-        let same = |f: &&Family| format!("{f:?}").eq_ignore_ascii_case(name);
+        let same = |f: &&Family| f.name() == name;
         Family::ALL.iter().find(same).copied()
     }
 }

@@ -22,7 +22,6 @@ use crate::selftest::state::{
 use crate::vcpu::{TableReg, cr0, cr4};
 use crate::vm::Vm;
 use shadow_mmu::{LinearAddr, PhysAddr};
-use std::error::Error;
 use std::ops::Range;
 use translator::flags;
 use translator::insn::SegReg;
@@ -73,7 +72,7 @@ impl Guest {
     ///
     /// # Errors
     /// What the host refuses.
-    pub fn new(tier: Tier) -> Result<Guest, Box<dyn Error>> {
+    pub fn new(tier: Tier) -> anyhow::Result<Guest> {
         let config = VmConfig {
             memory_mib: 4,
             tier,

@@ -16,7 +16,6 @@ use crate::selftest::guest::Guest;
 use crate::selftest::state::{Outcome, Run, State};
 use crate::selftest::undefined::Undefined;
 use iced_x86::Mnemonic;
-use std::error::Error;
 
 /// Instructions followed when a difference is looked at.
 const TRACE_LIMIT: usize = 4096;
@@ -69,7 +68,7 @@ impl Judge {
     ///
     /// # Errors
     /// What the host refuses the machine.
-    pub fn interpreter() -> Result<Judge, Box<dyn Error>> {
+    pub fn interpreter() -> anyhow::Result<Judge> {
         Ok(Judge {
             oracle: Box::new(Guest::new(Tier::Interp)?),
             name: "interp",
