@@ -29,11 +29,13 @@ pub enum Family {
     Mmx,
     Sse,
     Sse2,
+    /// One instruction whose operand meets an edge of memory.
+    Faults,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 15] = [
+    pub const ALL: [Family; 16] = [
         Family::Arith,
         Family::Logic,
         Family::Shift,
@@ -49,6 +51,7 @@ impl Family {
         Family::Mmx,
         Family::Sse,
         Family::Sse2,
+        Family::Faults,
     ];
     /// The families without x87 and vectors.
     pub const INTEGER: &'static [Family] = Family::ALL.split_at(11).0;

@@ -12,7 +12,8 @@ use std::fmt;
 /// EFLAGS bits compared: the arithmetic flags, DF, NT, AC and ID. TF and RF
 /// belong to the way of running, IF and IOPL to the kernel.
 const COMPARED_FLAGS: u32 = 0x0024_4cd5;
-/// Of a page fault's error code: instruction fetch.
+/// Of a page fault's error code: the page is present, instruction fetch.
+const PRESENT: u32 = 1;
 const FETCH: u32 = 16;
 /// Bytes of memory shown at most.
 const SHOWN_BYTES: usize = 16;
@@ -28,6 +29,11 @@ pub struct Allowed {
     pub partial_stores: bool,
     /// It faulted and may have loaded part of the general registers.
     pub partial_loads: bool,
+    /// Its operand has several parts, and any may be the one that faulted: the
+    /// page counts, not the address.
+    pub any_part: bool,
+    /// And the parts lie in two pages that both may not be written.
+    pub any_page: bool,
     /// It has two memory operands and either may be the one that faulted.
     pub either_operand: bool,
 }
@@ -146,12 +152,14 @@ fn comparable(outcome: Outcome, allowed: &Allowed) -> Outcome {
     else {
         return outcome;
     };
-    let addr = if allowed.either_operand {
-        0
-    } else if allowed.partial_loads || allowed.partial_stores {
-        addr & !0xfff
+    let (addr, error) = if allowed.any_page {
+        (0, error & !PRESENT)
+    } else if allowed.either_operand {
+        (0, error)
+    } else if allowed.any_part {
+        (addr & !0xfff, error)
     } else {
-        addr
+        (addr, error)
     };
     Outcome::Trap {
         vector: 14,

@@ -9,6 +9,7 @@
 //! Sequences never set TF, AC or segment registers, and never enter the kernel;
 //! see [`templates`] for what is left out.
 
+pub mod faults;
 pub mod operands;
 pub mod templates;
 pub mod values;
@@ -17,6 +18,7 @@ use crate::selftest::case::{Case, Family, Piece, is_near_branch, lay_out};
 use crate::selftest::rng::Rng;
 use crate::selftest::state::{CODE_BASE, State};
 use crate::selftest::undefined::Undefined;
+use faults::Faults;
 use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use operands::Registers;
 use templates::{Entry, Template};
@@ -34,6 +36,7 @@ pub struct Generator {
     families: Vec<Family>,
     /// For each family, the numbers of its entries.
     own: Vec<Vec<usize>>,
+    faults: Faults,
 }
 
 /// A sequence in the making.
@@ -67,6 +70,7 @@ impl Generator {
             entries,
             families: families.to_vec(),
             own,
+            faults: Faults::new(),
         }
     }
 
@@ -85,6 +89,9 @@ impl Generator {
     /// The case of `seed` around one of the generator's families: its instructions
     /// alone, or others between them.
     pub fn case_of(&self, family: Family, seed: u64) -> Case {
+        if family == Family::Faults {
+            return self.faults.case_of(seed);
+        }
         let mut rng = Rng::new(seed ^ (family as u64) << 56);
         let own = &self.own[family as usize];
         let others = rng.pick(&[0, 0, 30, 60]);

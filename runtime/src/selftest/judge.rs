@@ -141,20 +141,26 @@ impl Judge {
             undefined.everything |= undefined.reads_undefined(insn, before);
         }
         let last = last.map_or(INVALID, |insn| insn.mnemonic());
+        let any_part = in_parts(last);
         Allowed {
             undefined,
             partial_stores: matches!(last, Pusha | Pushad | Enter | Maskmovq | Maskmovdqu),
             partial_loads: matches!(last, Popa | Popad),
+            any_part,
+            any_page: any_part && case.read_only_page.is_some(),
             either_operand: matches!(last, Cmpsb | Cmpsw | Cmpsd),
         }
     }
 
     /// Leaves out instructions and sets registers to plain values, as long as
-    /// the sequence still shows a difference.
+    /// the sequence still shows a difference, and ends by the same exception.
     fn shrink(&mut self, case: &Case, side: &mut [Side]) -> Case {
         let mut best = case.clone();
+        let ended = exception(&self.oracle.run(case));
         let mut differs = |candidate: &Case| {
-            is_harmless(candidate) && matches!(self.compare(candidate, side), Compared::Differs(_))
+            is_harmless(candidate)
+                && matches!(self.compare(candidate, side), Compared::Differs(_))
+                && exception(&self.oracle.run(candidate)) == ended
         };
         let mut index = 0;
         while index < best.instructions().len() {
@@ -195,6 +201,27 @@ enum Compared {
     Skipped,
     /// The side with this number differs from the oracle.
     Differs(usize),
+}
+
+/// Whether the instruction accesses its operand in several parts: the manual does
+/// not say which is first.
+fn in_parts(m: Mnemonic) -> bool {
+    use Mnemonic::*;
+    matches!(m, Pusha | Pushad | Popa | Popad | Enter)
+        || matches!(
+            m,
+            Retf | Iret | Iretd | Jmp | Call | Lds | Les | Lfs | Lgs | Lss
+        )
+        || matches!(m, Fldenv | Fnstenv | Frstor | Fnsave | Fxsave | Fxrstor)
+        || matches!(m, Maskmovq | Maskmovdqu)
+}
+
+/// The vector that ended a run.
+fn exception(run: &Run) -> Option<u8> {
+    match run.outcome {
+        Outcome::Trap { vector, .. } => Some(vector),
+        _ => None,
+    }
 }
 
 /// Without the PUSH before it, a POPF may load TF, which no tier need know.
