@@ -15,7 +15,7 @@ use crate::selftest::difference::{Allowed, Difference, agree, rows};
 use crate::selftest::guest::Guest;
 use crate::selftest::state::{Outcome, Run, State};
 use crate::selftest::undefined::Undefined;
-use iced_x86::Mnemonic;
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
 /// Instructions followed when a difference is looked at.
 const TRACE_LIMIT: usize = 4096;
@@ -139,6 +139,7 @@ impl Judge {
         let last = before.and_then(|state| case.instruction_at(state.eip));
         if let Some(insn) = &last {
             undefined.everything |= undefined.reads_undefined(insn, before);
+            undefined.everything |= before.is_some_and(|state| wraps_in_parts(insn, state));
         }
         let last = last.map_or(INVALID, |insn| insn.mnemonic());
         let any_part = in_parts(last);
@@ -214,6 +215,23 @@ fn in_parts(m: Mnemonic) -> bool {
         )
         || matches!(m, Fldenv | Fnstenv | Frstor | Fnsave | Fxsave | Fxrstor)
         || matches!(m, Maskmovq | Maskmovdqu)
+}
+
+/// Whether the instruction has an operand larger than any single access that goes
+/// round the end of the address space: whether its first part or the limit is
+/// looked at first, the manual does not say. (Vectors must be aligned.)
+fn wraps_in_parts(insn: &Instruction, before: &State) -> bool {
+    let bytes = insn.memory_size().size() as u32;
+    if bytes <= 8 || bytes == 16 {
+        return false;
+    }
+    let register = |register: Register, _, _| match register.is_gpr32() {
+        true => Some(u64::from(before.gpr[register.number()])),
+        false => Some(0),
+    };
+    let memory = (0..insn.op_count()).find(|&n| insn.op_kind(n) == OpKind::Memory);
+    let address = memory.and_then(|n| insn.virtual_address(n, 0, register));
+    address.is_some_and(|a| (a as u32).checked_add(bytes - 1).is_none())
 }
 
 /// The vector that ended a run.
