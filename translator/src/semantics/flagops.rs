@@ -24,6 +24,10 @@ pub fn lookup<M: Machine>(i: &Insn) -> Option<Exec<M>> {
         M::Salc => salc,
         M::Nop
         | M::Pause
+        // Nothing is reordered here that a fence could put back.
+        | M::Lfence
+        | M::Mfence
+        | M::Sfence
         | M::Endbr32
         | M::Endbr64
         | M::Prefetch
