@@ -22,7 +22,7 @@ use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
 use translator::block::Block;
 use translator::compile::ExitKind;
-use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block};
+use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for};
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::SegReg;
@@ -269,7 +269,9 @@ impl Vm {
         let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
         let page = &mut bytes[..room];
         self.fetch(phys, page);
-        let (block, crosses_to) = match decode_block(page, key.eip, mode, MAX_BLOCK_INSNS) {
+        let known = self.cpu.model.decodable();
+        let decoded = decode_block_for(known, page, key.eip, mode, MAX_BLOCK_INSNS);
+        let (block, crosses_to) = match decoded {
             Ok(block) => (block, None),
             Err(Incomplete) => self.decode_crossing(key, linear, phys)?,
         };
@@ -298,7 +300,8 @@ impl Vm {
         self.fetch(phys, &mut bytes[..in_first]);
         self.fetch(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
         let allowed = allowed.min(in_first + MAX_INSN_BYTES);
-        match decode_block(&bytes[..allowed], key.eip, self.cpu.mode(), 1) {
+        let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
+        match decode_block_for(known, &bytes[..allowed], key.eip, mode, 1) {
             Ok(block) => Ok((block, Some(second))),
             Err(Incomplete) => Err(Exception::GeneralProtection(0)),
         }

@@ -7,6 +7,8 @@ use crate::cache::Cache;
 use crate::clock::{Clock, Waker};
 use crate::config::VmConfig;
 use crate::console::stdio::QuitFlag;
+use crate::cpu_model::CpuModel;
+use crate::cpu_model::feature::Feature;
 use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::devices::rom::{self, Rom};
@@ -71,7 +73,10 @@ impl Vm {
             ram.add_hole(PhysAddr(window.start), PhysAddr(window.end));
         }
         let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
-        let mut cpu = Cpu::new(mmu, host.pc);
+        let mut cpu = Cpu::new(CpuModel::new(config.cpu), mmu, host.pc);
+        if !cpu.model.has(Feature::Apic) {
+            cpu.pc.set_apic_base(0);
+        }
         if config.test_device {
             cpu.pc.insert_test_device();
         }

@@ -1,3 +1,5 @@
+//! Scripted register accesses against the manual's description of the local APIC.
+
 use super::*;
 use crate::clock::FakeClock;
 

@@ -1,5 +1,5 @@
-//! Instructions that need no thunk: images of the whole state, MXCSR, hints and
-//! fences (SDM vol. 2, FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, WAIT).
+//! Instructions that need no thunk: images of the whole state, MXCSR
+//! (SDM vol. 2, FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, WAIT).
 
 use super::table::Special;
 use super::{Fpu, check, host};
@@ -21,11 +21,6 @@ pub fn special(mnemonic: Mnemonic) -> Option<Special> {
         M::Stmxcsr => stmxcsr,
         M::Wait => wait,
         M::Movnti => movnti,
-        // Orders and hints mean nothing to a CPU that runs in order.
-        M::Pause | M::Lfence | M::Mfence | M::Sfence => nop,
-        M::Prefetchnta | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 => nop,
-        // As Intel CPUs without 3DNow! treat them.
-        M::Prefetch | M::Prefetchw => nop,
         M::Clflush => clflush,
         // What coprocessors before the 387 did with these is not done any more.
         M::Fneni | M::Fndisi | M::Fnsetpm => coprocessor_nop,
@@ -38,6 +33,13 @@ const FXSAVE_USED: usize = 288;
 
 /// Offset of XMM0 in an FXSAVE image.
 const FXSAVE_XMM: usize = 160;
+
+/// Offsets of the abridged tag word and ST0.
+const FTW: usize = 4;
+const ST: usize = 32;
+
+/// TOP of the status word.
+const TOP: u16 = 7 << 11;
 
 /// x87 exception flags, or masks.
 const EXCEPTIONS: u16 = 0x3f;
@@ -106,6 +108,16 @@ impl Fpu {
     pub fn change_x87_status(&mut self, clear: u16, set: u16) {
         let status = self.x87_status() & !clear | set;
         self.set_x87_word(2, status);
+    }
+
+    /// What the first MMX instruction does: TOP is 0 and no register is empty.
+    pub fn change_to_mmx(&mut self) {
+        let top = usize::from(self.x87_status() >> 11 & 7);
+        let area = &mut self.x87.area_mut().0;
+        // The image holds the registers from TOP on.
+        area[ST..FXSAVE_XMM].rotate_right(16 * top);
+        area[FTW] = 0xff;
+        self.change_x87_status(TOP, 0);
     }
 
     /// The x87 control word masks every exception.
@@ -199,10 +211,6 @@ fn movnti(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     };
     let value = gpr(cpu, r, w);
     cpu.write_mem(i.mem.seg, effective_address(cpu, &i.mem), w, value)
-}
-
-fn nop(_cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
-    Ok(())
 }
 
 fn coprocessor_nop(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
