@@ -30,8 +30,6 @@ use std::time::{Duration, Instant};
 
 /// Time between two tallies.
 const TALLY_EVERY: Duration = Duration::from_millis(200);
-/// Cases between two looks at the time.
-const CASES_PER_LOOK: u64 = 16;
 /// Silence after which a helper is taken to be hung.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -115,7 +113,7 @@ pub fn serve(work: &mut dyn Work, range: Range<u64>) -> io::Result<()> {
                 tell(&mut out, index + 1, &mut tallies)?;
             }
         }
-        if index % CASES_PER_LOOK == 0 && told.elapsed() >= TALLY_EVERY {
+        if told.elapsed() >= TALLY_EVERY {
             tell(&mut out, index + 1, &mut tallies)?;
             told = Instant::now();
         }
