@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
+use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::selftest::options::{HelperArgs, SelftestArgs};
 
@@ -120,6 +121,9 @@ pub struct GuestArgs {
     /// Guest memory in MiB, 1 to 3072
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
     pub memory: u32,
+    /// The processor that the guest finds
+    #[arg(long, value_enum, default_value_t = Processor::Max)]
+    pub cpu: Processor,
     /// How guest code is run
     #[arg(long, value_enum, default_value_t = Tier::Auto)]
     pub tier: Tier,
@@ -180,6 +184,7 @@ impl GuestArgs {
         };
         let config = VmConfig {
             memory_mib: self.memory,
+            cpu: self.cpu,
             tier: self.tier,
             timeout: self.timeout,
             limit: self.limit,
@@ -249,11 +254,12 @@ mod tests {
     #[test]
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
-            "--kernel k --initrd i --append=console=ttyS0 --memory 64 --tier interp --timeout 1.5 \
+            "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
              --limit 1000 --stats --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
+            cpu: Processor::Pentium3,
             tier: Tier::Interp,
             timeout: Some(Duration::from_millis(1500)),
             limit: Some(1000),

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cpu_model::Processor;
 use crate::loader::FlatOptions;
 
 /// Least and most guest memory, in MiB. Above 3 GiB a PC has its devices.
@@ -32,6 +33,8 @@ pub enum Tier {
 pub struct VmConfig {
     /// Guest RAM in MiB, within [`MEMORY_MIB`].
     pub memory_mib: u32,
+    /// The processor.
+    pub cpu: Processor,
     /// How guest code is run.
     pub tier: Tier,
     /// Stop the guest after this much host time.
@@ -54,6 +57,7 @@ impl Default for VmConfig {
     fn default() -> Self {
         VmConfig {
             memory_mib: DEFAULT_MEMORY_MIB,
+            cpu: Processor::Max,
             tier: Tier::Auto,
             timeout: None,
             limit: None,

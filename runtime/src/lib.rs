@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod cpu_model;
 pub mod debug;
 pub mod devices;
 pub mod embedded;

@@ -22,7 +22,7 @@ use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
 use translator::block::Block;
 use translator::compile::ExitKind;
-use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block};
+use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for};
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::SegReg;
@@ -270,7 +270,9 @@ impl Vm {
         let page = &mut bytes[..room];
         // Fetches from outside RAM read all ones.
         let _ = self.cpu.mmu.ram().read_slice(phys, page);
-        let (block, crosses_to) = match decode_block(page, key.eip, mode, MAX_BLOCK_INSNS) {
+        let known = self.cpu.model.decodable();
+        let decoded = decode_block_for(known, page, key.eip, mode, MAX_BLOCK_INSNS);
+        let (block, crosses_to) = match decoded {
             Ok(block) => (block, None),
             Err(Incomplete) => self.decode_crossing(key, linear, phys)?,
         };
@@ -301,7 +303,8 @@ impl Vm {
         let _ = ram.read_slice(phys, &mut bytes[..in_first]);
         let _ = ram.read_slice(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
         let allowed = allowed.min(in_first + MAX_INSN_BYTES);
-        match decode_block(&bytes[..allowed], key.eip, self.cpu.mode(), 1) {
+        let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
+        match decode_block_for(known, &bytes[..allowed], key.eip, mode, 1) {
             Ok(block) => Ok((block, Some(second))),
             Err(Incomplete) => Err(Exception::GeneralProtection(0)),
         }

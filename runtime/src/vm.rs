@@ -7,6 +7,7 @@ use crate::cache::Cache;
 use crate::clock::{Clock, Waker};
 use crate::config::VmConfig;
 use crate::console::stdio::QuitFlag;
+use crate::cpu_model::CpuModel;
 use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::loader::{self, Entry, EntryMode, Image};
@@ -66,7 +67,7 @@ impl Vm {
         let mut ram = GuestRam::new(config.memory_bytes()).context("cannot map guest memory")?;
         ram.add_hole(VIDEO_HOLE.0, VIDEO_HOLE.1);
         let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
-        let mut cpu = Cpu::new(mmu, host.pc);
+        let mut cpu = Cpu::new(CpuModel::new(config.cpu), mmu, host.pc);
         let routines = native::routines(config.tier)?;
         let (cache, fixed) =
             Cache::new(&[&routines.unlinked, &routines.trampoline, &routines.callout])

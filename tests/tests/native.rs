@@ -13,8 +13,6 @@ use tests::cases;
 /// Kinds of differences shown before a test gives up.
 const SHOWN: usize = 12;
 
-const VECTOR: [Family; 4] = [Family::X87, Family::Mmx, Family::Sse, Family::Sse2];
-
 /// Judges every case and fails with the first differences.
 fn judge_all(tier: Tier, cases: impl Iterator<Item = (&'static str, Case)>) {
     let Some(mut judge) = Judge::new() else {
@@ -58,7 +56,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 fn written(vector: bool) -> impl Iterator<Item = (&'static str, Case)> {
     let all = cases::all().into_iter();
-    let wanted = all.filter(move |named| VECTOR.contains(&named.case.family) == vector);
+    let wanted = all.filter(move |named| Family::VECTOR.contains(&named.case.family) == vector);
     wanted.map(|named| (named.name, named.case))
 }
 

@@ -21,6 +21,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "entry into compiled code, callout",
     ),
     ("runtime/src/run.rs", "calls compiled code"),
+    ("runtime/src/system/tsc.rs", "the RDTSC intrinsic"),
     (
         "runtime/src/selftest/silicon/arena.rs",
         "memory at fixed addresses",
@@ -29,7 +30,6 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "runtime/src/selftest/silicon/signals.rs",
         "32-bit code on the host CPU",
     ),
-    ("runtime/src/system/id.rs", "the RDTSC intrinsic"),
     (
         "runtime/src/vcpu/memory.rs",
         "guest memory through the shadow tables",

@@ -34,6 +34,13 @@ const FXSAVE_USED: usize = 288;
 /// Offset of XMM0 in an FXSAVE image.
 const FXSAVE_XMM: usize = 160;
 
+/// Offsets of the abridged tag word and ST0.
+const FTW: usize = 4;
+const ST: usize = 32;
+
+/// TOP of the status word.
+const TOP: u16 = 7 << 11;
+
 /// x87 exception flags, or masks.
 const EXCEPTIONS: u16 = 0x3f;
 
@@ -101,6 +108,16 @@ impl Fpu {
     pub fn change_x87_status(&mut self, clear: u16, set: u16) {
         let status = self.x87_status() & !clear | set;
         self.set_x87_word(2, status);
+    }
+
+    /// What the first MMX instruction does: TOP is 0 and no register is empty.
+    pub fn change_to_mmx(&mut self) {
+        let top = usize::from(self.x87_status() >> 11 & 7);
+        let area = &mut self.x87.area_mut().0;
+        // The image holds the registers from TOP on.
+        area[ST..FXSAVE_XMM].rotate_right(16 * top);
+        area[FTW] = 0xff;
+        self.change_x87_status(TOP, 0);
     }
 
     /// The x87 control word masks every exception.

@@ -1,4 +1,4 @@
-//! x87, MMX, SSE and SSE2, exactly as the silicon does them: by the silicon.
+//! x87, MMX and SSE up to SSE4.2, AES and PCLMULQDQ, exactly as the silicon does them: by the silicon.
 //!
 //! On an x86-64 host each distinct instruction (its encoding and registers, not
 //! its address) becomes a small host function that runs the same instruction on
@@ -27,11 +27,15 @@ mod image;
 #[cfg(target_arch = "x86_64")]
 mod plan;
 #[cfg(target_arch = "x86_64")]
+mod rounding;
+#[cfg(target_arch = "x86_64")]
 mod table;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod thunk;
+#[cfg(target_arch = "x86_64")]
+mod unmasked;
 
 use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;

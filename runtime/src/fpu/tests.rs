@@ -5,6 +5,7 @@ mod random;
 use super::dispatch;
 use crate::clock::FakeClock;
 use crate::console::BufferConsole;
+use crate::cpu_model::CpuModel;
 use crate::devices::pc::{Pc, PcConfig};
 use crate::vcpu::{Cpu, cr0, cr4};
 use iced_x86::code_asm::*;
@@ -28,7 +29,7 @@ fn cpu() -> Cpu {
         clock: Arc::new(FakeClock::new(0)),
     });
     let mmu = ShadowMmu::new(GuestRam::new(ram_bytes).unwrap()).unwrap();
-    let mut cpu = Cpu::new(mmu, pc);
+    let mut cpu = Cpu::new(CpuModel::default(), mmu, pc);
     cpu.sys.cr0 = cr0::PE | cr0::ET | cr0::NE | cr0::MP;
     cpu.sys.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
     for seg in SegReg::ALL {

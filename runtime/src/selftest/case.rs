@@ -29,13 +29,18 @@ pub enum Family {
     Mmx,
     Sse,
     Sse2,
+    Sse3,
+    Ssse3,
+    Sse41,
+    Sse42,
+    Crypto,
     /// One instruction whose operand meets an edge of memory.
     Faults,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 16] = [
+    pub const ALL: [Family; 21] = [
         Family::Arith,
         Family::Logic,
         Family::Shift,
@@ -51,10 +56,17 @@ impl Family {
         Family::Mmx,
         Family::Sse,
         Family::Sse2,
+        Family::Sse3,
+        Family::Ssse3,
+        Family::Sse41,
+        Family::Sse42,
+        Family::Crypto,
         Family::Faults,
     ];
     /// The families without x87 and vectors.
     pub const INTEGER: &'static [Family] = Family::ALL.split_at(11).0;
+    /// What runs on the host's own units.
+    pub const VECTOR: &'static [Family] = Family::ALL.split_at(11).1.split_at(9).0;
 
     /// The name on the command line and in reports.
     pub fn name(&self) -> String {

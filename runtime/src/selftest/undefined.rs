@@ -22,6 +22,9 @@ pub const SF: u32 = 1 << 7;
 /// OF of EFLAGS.
 pub const OF: u32 = 1 << 11;
 
+/// Mask bits of MXCSR.
+const MXCSR_MASKS: u32 = 0x1f80;
+
 /// What is undefined at one point of a sequence.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Undefined {
@@ -41,7 +44,7 @@ impl Undefined {
         if let Some(shift) = Shift::of(insn) {
             return self.shift(&shift, before);
         }
-        let undefined = eflags(insn.rflags_undefined());
+        let undefined = eflags(insn.rflags_undefined()) | undefined_besides(insn.mnemonic());
         let defined = eflags(insn.rflags_written() | insn.rflags_cleared() | insn.rflags_set());
         if !may_repeat_zero_times(insn, before) {
             self.flags &= !defined;
@@ -49,10 +52,13 @@ impl Undefined {
         self.flags |= undefined;
     }
 
-    /// Whether the instruction would read a flag that is undefined now.
+    /// Whether the instruction would read a flag that is undefined now, or is
+    /// one whose way to raise exceptions is a QUIRK of ours.
     pub fn reads_undefined(&self, insn: &Instruction, before: Option<&State>) -> bool {
         let skipped = Shift::of(insn).is_some_and(|shift| shift.count(before) == Some(0));
-        !skipped && eflags(insn.rflags_read()) & self.flags != 0
+        let unmasked = before.is_some_and(|state| state.mxcsr() & MXCSR_MASKS != MXCSR_MASKS);
+        let in_steps = matches!(insn.mnemonic(), Mnemonic::Dpps | Mnemonic::Dppd);
+        !skipped && eflags(insn.rflags_read()) & self.flags != 0 || unmasked && in_steps
     }
 
     /// SDM vol. 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR", "SHLD", "SHRD".
@@ -145,6 +151,15 @@ impl Shift {
     }
 }
 
+/// What the SDM calls undefined and iced-x86 does not.
+fn undefined_besides(mnemonic: Mnemonic) -> u32 {
+    match mnemonic {
+        // "The OF, AF, and CF flags are undefined."
+        Mnemonic::Aad => OF | AF | CF,
+        _ => 0,
+    }
+}
+
 /// REPE/REPNE with ECX = 0 compares nothing and leaves the flags alone.
 fn may_repeat_zero_times(insn: &Instruction, before: Option<&State>) -> bool {
     let repeats = insn.has_rep_prefix() || insn.has_repne_prefix();
@@ -206,6 +221,7 @@ mod tests {
         assert_eq!(after(0, &[0x37], 0).flags, OF | SF | ZF | PF, "aaa");
         assert_eq!(after(0, &[0x27], 0).flags, OF, "daa");
         assert_eq!(after(0, &[0xd4, 0x0a], 0).flags, OF | AF | CF, "aam");
+        assert_eq!(after(0, &[0xd5, 0x0a], 0).flags, OF | AF | CF, "aad");
         assert_eq!(after(ALL, &[0x01, 0xc0], 0).flags, 0, "add");
         assert_eq!(after(ALL, &[0x40], 0).flags, CF, "inc");
         assert_eq!(after(ALL, &[0xf3, 0x0f, 0xb8, 0xc0], 0).flags, 0, "popcnt");

@@ -8,7 +8,7 @@ use super::stack::Frame;
 use super::task;
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
-use translator::flags::{self, AC, ARITHMETIC, DF, ID, IF, IOPL, NT, TF};
+use translator::flags::{self, ARITHMETIC, DF, IF, IOPL, NT, TF};
 use translator::insn::{Insn, SegReg, Width};
 use translator::state::Segment;
 
@@ -76,7 +76,7 @@ fn to_outer_level(
 fn restorable(cpu: &Cpu, w: Width) -> u32 {
     let mut mask = COMMON;
     if w == Width::D {
-        mask |= AC | ID;
+        mask |= cpu.model.eflags_writable();
     }
     // IF only if CPL is at most IOPL, IOPL only at CPL 0.
     if cpu.sys.cpl <= cpu.iopl() {
@@ -126,7 +126,7 @@ fn to_v86(
     if eip > 0xffff {
         return Err(Exception::GeneralProtection(0));
     }
-    let mask = COMMON | AC | ID | IF | IOPL | flags::VM;
+    let mask = COMMON | cpu.model.eflags_writable() | IF | IOPL | flags::VM;
     set_flags(cpu, image, mask);
     cpu.state.gpr[4] = esp;
     let order = [SegReg::Ss, SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];

@@ -20,13 +20,16 @@ pub mod flagops;
 pub mod id;
 pub mod interrupt;
 pub mod iret;
+pub mod msr;
 pub mod operand;
 pub mod port;
+pub mod random;
 pub mod segment;
 pub mod stack;
 pub mod string;
 pub mod table;
 pub mod task;
+pub mod tsc;
 pub mod tss;
 pub mod verify;
 
@@ -38,7 +41,7 @@ pub use interrupt::{Event, deliver};
 
 use crate::vcpu::Cpu;
 use iced_x86::Mnemonic as M;
-use translator::decode::MAX_INSN_BYTES;
+use translator::decode::OVERLONG;
 use translator::exception::Exception;
 use translator::insn::{Insn, SegReg};
 
@@ -105,7 +108,7 @@ fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         M::Verw => verify::verw(cpu, i),
         M::Arpl => verify::arpl(cpu, i),
         // Longer than 15 bytes: #GP(0) rather than #UD.
-        M::INVALID if usize::from(i.len) >= MAX_INSN_BYTES => Err(Exception::GeneralProtection(0)),
+        M::INVALID if i.len == OVERLONG => Err(Exception::GeneralProtection(0)),
         _ => string::dispatch(cpu, i)
             .or_else(|| id::dispatch(cpu, i))
             .or_else(|| crate::fpu::dispatch(cpu, i))

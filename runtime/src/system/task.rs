@@ -21,7 +21,7 @@ use super::tss::{self, Image};
 use super::{control, debug, table};
 use crate::vcpu::{Cpu, cr0};
 use translator::exception::Exception;
-use translator::flags::{AC, ARITHMETIC, DF, ID, IF, IOPL, NT, RF, TF, VM};
+use translator::flags::{ARITHMETIC, DF, IF, IOPL, NT, RF, TF, VM};
 use translator::insn::{SegReg, Width};
 use translator::state::Segment;
 
@@ -36,8 +36,8 @@ pub enum Cause {
 }
 
 /// The flags a task switch loads: all that exist, without RF (see [`debug`]) and
-/// the virtual interrupt flags, which CPUID does not announce.
-const LOADED_FLAGS: u32 = ARITHMETIC | TF | IF | DF | IOPL | NT | VM | AC | ID;
+/// the virtual interrupt flags, which CPUID does not announce; with those of the model.
+const LOADED_FLAGS: u32 = ARITHMETIC | TF | IF | DF | IOPL | NT | VM;
 
 impl Cause {
     /// The new task is linked to the old one.
@@ -176,7 +176,8 @@ fn enter_task(cpu: &mut Cpu, image: &Image) -> Result<(), Exception> {
     cpu.sys.dr[7] &= !debug::DR7_LOCAL;
     cpu.state.gpr[..8].copy_from_slice(&image.gpr);
     cpu.state.eip = image.eip;
-    cpu.state.set_eflags_image(image.eflags & LOADED_FLAGS);
+    let loaded = LOADED_FLAGS | cpu.model.eflags_writable();
+    cpu.state.set_eflags_image(image.eflags & loaded);
     for (s, &selector) in cpu.state.seg.iter_mut().zip(&image.selectors) {
         *s = segment::null(selector);
     }

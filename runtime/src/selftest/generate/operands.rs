@@ -214,6 +214,13 @@ impl Registers {
                 let small = |v: u32| v.wrapping_add(0x8000) < 0x1_0000;
                 self.known(register).is_some_and(small) || rng.chance(10)
             }
+            Pcmpestri | Pcmpestrm => {
+                // Lengths count up to 16 bytes, in either direction.
+                for register in [0, EDX] {
+                    self.settle(register, (rng.below(40) as u32).wrapping_sub(20));
+                }
+                true
+            }
             Div | Idiv if rng.chance(70) => {
                 let high = rng.pick(&[0, 0, 1, 2, 0xffff_ffff]);
                 self.settle(EDX, high);

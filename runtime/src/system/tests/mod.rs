@@ -18,6 +18,7 @@ use super::descriptor::Descriptor;
 use super::interrupt::{Event, deliver};
 use crate::clock::FakeClock;
 use crate::console::BufferConsole;
+use crate::cpu_model::CpuModel;
 use crate::devices::pc::{Pc, PcConfig};
 use crate::vcpu::{Cpu, TableReg, cr0};
 use shadow_mmu::{GuestRam, PhysAddr, ShadowMmu};
@@ -90,7 +91,11 @@ impl Bench {
             debug_output: Box::new(std::io::sink()),
             clock: Arc::new(FakeClock::new(0)),
         });
-        let cpu = Cpu::new(ShadowMmu::new(ram).expect("shadow MMU"), pc);
+        let cpu = Cpu::new(
+            CpuModel::default(),
+            ShadowMmu::new(ram).expect("shadow MMU"),
+            pc,
+        );
         let mut bench = Self { cpu };
         bench.fill_tables();
         bench.enter_ring0();
