@@ -3,6 +3,7 @@
 //! What it says is the model's, see [`crate::cpu_model`].
 
 use super::{msr, random, tsc};
+use crate::cpu_model::feature::Feature;
 use crate::vcpu::Cpu;
 use iced_x86::Mnemonic;
 use translator::exception::Exception;
@@ -27,7 +28,11 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
 }
 
 fn cpuid(cpu: &mut Cpu) {
-    let [eax, ebx, ecx, edx] = cpu.model.cpuid(cpu.state.gpr[0], cpu.state.gpr[1]);
+    let number = cpu.state.gpr[0];
+    let [eax, ebx, ecx, mut edx] = cpu.model.cpuid(number, cpu.state.gpr[1]);
+    if number == 1 && !cpu.pc.apic_enabled() {
+        edx &= !(1 << (Feature::Apic as u32 % 32));
+    }
     cpu.state.gpr[0] = eax;
     cpu.state.gpr[3] = ebx;
     cpu.state.gpr[1] = ecx;
