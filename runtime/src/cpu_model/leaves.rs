@@ -13,6 +13,9 @@ const VENDOR: [u32; 3] = [0x756e_6547, 0x6c65_746e, 0x4965_6e69];
 
 const FIRST_EXTENDED: u32 = 0x8000_0000;
 
+/// Bytes of an XSAVE area: the legacy region and the header.
+const XSAVE_BYTES: u32 = 512 + 64;
+
 /// The brand strings of those who have one.
 const MAX_BRAND: &[u8] = b"ring1 virtual CPU";
 const PENTIUM4_BRAND: &[u8] = b"Intel(R) Pentium(R) 4 CPU";
@@ -38,6 +41,8 @@ pub fn leaf(processor: Processor, features: &FeatureSet, number: u32, sub: u32) 
             features.word(Word::Leaf7Ecx),
             0,
         ],
+        // EAX: the components XCR0 can enable, x87 and SSE; EBX, ECX: their area.
+        0xd if sub == 0 => [3, XSAVE_BYTES, XSAVE_BYTES, 0],
         // TSC = crystal × EBX / EAX; the "crystal" is 1 MHz.
         0x15 => [1, tsc_mhz(), 1_000_000, 0],
         0x16 => [tsc_mhz(), tsc_mhz(), 100, 0],

@@ -3,7 +3,8 @@
 //! What it says is the model's, see [`crate::cpu_model`].
 
 use super::{msr, random, tsc};
-use crate::vcpu::Cpu;
+use crate::cpu_model::feature::Feature;
+use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic;
 use translator::exception::Exception;
 use translator::insn::Insn;
@@ -27,7 +28,11 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
 }
 
 fn cpuid(cpu: &mut Cpu) {
-    let [eax, ebx, ecx, edx] = cpu.model.cpuid(cpu.state.gpr[0], cpu.state.gpr[1]);
+    let (leaf, sub) = (cpu.state.gpr[0], cpu.state.gpr[1]);
+    let [eax, ebx, mut ecx, edx] = cpu.model.cpuid(leaf, sub);
+    if leaf == 1 && cpu.sys.cr4 & cr4::OSXSAVE != 0 {
+        ecx |= Feature::Osxsave.bit();
+    }
     cpu.state.gpr[0] = eax;
     cpu.state.gpr[3] = ebx;
     cpu.state.gpr[1] = ecx;
