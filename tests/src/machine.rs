@@ -8,6 +8,7 @@ use runtime::clock::{Clock, HostClock, Waker};
 use runtime::config::{Tier, VmConfig};
 use runtime::console::stdio::QuitFlag;
 use runtime::console::{BufferConsole, Captured};
+use runtime::cpu_model::Processor;
 use runtime::devices::acpi;
 use runtime::devices::pc::{Pc, PcConfig};
 use runtime::exit::Exit;
@@ -40,6 +41,8 @@ pub struct Setup<'a> {
     pub append: &'a str,
     /// Set for a flat image.
     pub flat: Option<FlatOptions>,
+    /// The processor.
+    pub cpu: Processor,
     /// How guest code is run.
     pub tier: Tier,
     /// Guest memory.
@@ -74,6 +77,7 @@ impl<'a> Setup<'a> {
             initrd: None,
             append: "",
             flat: None,
+            cpu: Processor::Max,
             tier,
             memory_mib: 64,
             timeout: Duration::from_secs(30),
@@ -125,6 +129,7 @@ impl<'a> Setup<'a> {
     pub fn machine(&self) -> (Vm, Captured) {
         let config = VmConfig {
             memory_mib: self.memory_mib,
+            cpu: self.cpu,
             tier: self.tier,
             timeout: Some(self.timeout),
             limit: self.limit,

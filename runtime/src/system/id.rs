@@ -2,7 +2,7 @@
 //!
 //! What it says is the model's, see [`crate::cpu_model`].
 
-use super::{msr, random, tsc};
+use super::{msr, perf, random, tsc};
 use crate::cpu_model::feature::Feature;
 use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic;
@@ -21,8 +21,7 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
         Mnemonic::Rdrand | Mnemonic::Rdseed => random::rdrand(cpu, i),
         Mnemonic::Rdmsr => msr::rdmsr(cpu),
         Mnemonic::Wrmsr => msr::wrmsr(cpu),
-        // There are no counters.
-        Mnemonic::Rdpmc => Err(Exception::GeneralProtection(0)),
+        Mnemonic::Rdpmc => perf::rdpmc(cpu),
         _ => return None,
     })
 }
