@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
+use crate::selftest::options::{HelperArgs, SelftestArgs};
 
 /// The exit statuses of `ring1`; see also [`debug_exit_status`].
 pub mod status {
@@ -63,6 +64,15 @@ Examples:
   ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
   ring1 dump --kernel vmlinuz --at 0xc1000000";
 
+const SELFTEST_EXAMPLES: &str = "\
+Examples:
+  ring1 selftest
+  ring1 selftest --count 1000000 --family shift,x87 --tier interp,direct
+
+Exit status:
+  0  nothing differed
+  1  something did";
+
 /// Runs unmodified 32-bit x86 guests by binary translation, in an ordinary process.
 ///
 /// Without a command, runs the small guest that is built in.
@@ -83,6 +93,12 @@ pub enum Command {
     /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
+    /// Compare this build with the host CPU on random instruction sequences
+    #[command(after_help = SELFTEST_EXAMPLES)]
+    Selftest(SelftestArgs),
+    /// What `selftest` starts for the work.
+    #[command(name = crate::selftest::command::HELPER, hide = true)]
+    SelftestHelper(HelperArgs),
 }
 
 /// The guest and how to run it.

@@ -20,6 +20,7 @@ pub mod launch;
 pub mod loader;
 pub mod native;
 pub mod run;
+pub mod selftest;
 pub mod stats;
 pub mod summary;
 pub mod system;

@@ -6,7 +6,7 @@ use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status}
 use runtime::config::{Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
-use runtime::{embedded, launch, summary};
+use runtime::{embedded, launch, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         None => run_embedded(&VmConfig::default()),
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump(args),
+        Some(Command::Selftest(args)) => selftest::command::run(args),
+        Some(Command::SelftestHelper(args)) => {
+            selftest::worker::serve(args).map(|()| status::POWERED_OFF)
+        }
     };
     match status {
         Ok(status) => ExitCode::from(status),

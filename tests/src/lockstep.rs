@@ -1,7 +1,7 @@
 //! Tiers side by side: the same random code in the same random world, compared at
 //! every block boundary.
 //!
-//! The host CPU judges unprivileged flat 32-bit code ([`crate::judge`]); this is
+//! The host CPU judges unprivileged flat 32-bit code ([`runtime::selftest::judge`]); this is
 //! for all that it cannot run: 16-bit code, based and limited segments, rings,
 //! pages that are absent or read-only, code that overwrites itself. Here the
 //! interpreter is right by definition, and what is tested is that no tier can be
@@ -20,11 +20,11 @@
 pub mod code;
 pub mod world;
 
-use crate::rng::Rng;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use runtime::clock::FakeClock;
 use runtime::config::Tier;
 use runtime::exit::Exit;
+use runtime::selftest::rng::Rng;
 use runtime::vm::Vm;
 use std::fmt::Write;
 use std::sync::Arc;

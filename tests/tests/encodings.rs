@@ -9,11 +9,11 @@
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use runtime::config::Tier;
 use runtime::cpu_model::{CpuModel, Processor};
-use tests::case::{Case, Family, Subject};
-use tests::generate::templates::family;
-use tests::guest::Guest;
-use tests::silicon::Silicon;
-use tests::state::{DATA_BASE, Outcome, State};
+use runtime::selftest::case::{Case, Family, Subject};
+use runtime::selftest::generate::templates::family;
+use runtime::selftest::guest::Guest;
+use runtime::selftest::silicon::Silicon;
+use runtime::selftest::state::{DATA_BASE, Outcome, State};
 
 const PREFIXES: [&[u8]; 8] = [
     &[],
@@ -123,6 +123,7 @@ fn case(bytes: &[u8]) -> Case {
         patches: Vec::new(),
         family: Family::Arith,
         seed: 0,
+        read_only_page: None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Instructions that need no thunk: images of the whole state, MXCSR, hints and
-//! fences (SDM vol. 2, FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, WAIT).
+//! Instructions that need no thunk: images of the whole state, MXCSR
+//! (SDM vol. 2, FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, WAIT).
 
 use super::pointers::Pointers;
 use super::table::Special;
@@ -26,8 +26,6 @@ pub fn special(mnemonic: Mnemonic) -> Option<Special> {
         M::Stmxcsr => stmxcsr,
         M::Wait => wait,
         M::Movnti => movnti,
-        // Orders mean nothing to a CPU that runs in order.
-        M::Lfence | M::Mfence | M::Sfence => nop,
         M::Clflush => clflush,
         // What coprocessors before the 387 did with these is not done any more.
         M::Fneni | M::Fndisi | M::Fnsetpm => coprocessor_nop,
@@ -237,10 +235,6 @@ fn movnti(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     };
     let value = gpr(cpu, r, w);
     cpu.write_mem(i.mem.seg, effective_address(cpu, &i.mem), w, value)
-}
-
-fn nop(_cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
-    Ok(())
 }
 
 fn coprocessor_nop(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {

@@ -9,6 +9,7 @@ pub const VECTOR: &[Row] = &[
     ("movaps misaligned", "0f 28 03", "ebx=D+8", "#GP(0)"),
     ("movaps misaligned and absent", "0f 28 03", "ebx=E+8", "#GP(0)"),
     ("movaps store to read-only", "0f 29 03", "ebx=C", "#PF(7) C"),
+    ("movaps misaligned and beyond the end of SS", "0f 28 45 00", "ebp=fffffff8", "#GP(0)"),
     ("movups across pages", "0f 10 03", "ebx=P-7", ""),
     ("movups store crossing into absent", "0f 11 03", "ebx=E-8", "#PF(6) E"),
     ("addps misaligned", "0f 58 03", "ebx=D+4", "#GP(0)"),

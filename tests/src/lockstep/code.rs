@@ -6,11 +6,11 @@
 //! Displacements are replaced, since random ones would hardly ever meet memory,
 //! and branch targets are moved into the code.
 
-use crate::case::is_near_branch;
-use crate::rng::Rng;
 use iced_x86::{
     CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
 };
+use runtime::selftest::case::is_near_branch;
+use runtime::selftest::rng::Rng;
 
 /// Prefixes: operand and address size, segments, LOCK, repeats.
 const PREFIXES: [u8; 11] = [

@@ -14,9 +14,9 @@
 
 use super::code::CodeMaker;
 use crate::machine::Setup;
-use crate::rng::Rng;
 use runtime::clock::FakeClock;
 use runtime::config::Tier;
+use runtime::selftest::rng::Rng;
 use runtime::vcpu::{TableReg, cr0, cr4};
 use runtime::vm::Vm;
 use shadow_mmu::PhysAddr;
@@ -308,7 +308,7 @@ impl World {
         cpu.state.seg = self.segments;
         cpu.sys.cpl = self.cpl;
         cpu.sys.cr2 = 0;
-        let fresh = crate::state::State::new();
+        let fresh = runtime::selftest::state::State::new();
         cpu.fpu.set_image(&fresh.fxsave);
         cpu.halted = false;
         cpu.shutdown = false;

@@ -1,7 +1,8 @@
 //! A block that branches to its own start: a loop inside one function.
 //!
-//! The registers the block writes become parameters of the loop's head, those it
-//! only reads are loaded once before it, and so are the tables' addresses:
+//! The registers the block writes, the budget and the windows ([`super::window`])
+//! are parameters of the loop's head; registers it only reads are loaded once
+//! before it, and so are the tables' addresses:
 //!
 //! ```text
 //! entry: budget, loads            head(written registers): the body
@@ -19,8 +20,9 @@
 use super::Emitter;
 use super::regs::Registers;
 use super::value::Bool;
+use super::window::Window;
 use cranelift_codegen::cursor::Cursor;
-use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, types};
+use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, Value, types};
 
 /// What a first pass over a block saw that a loop needs to know.
 #[derive(Clone, Copy, Default)]
@@ -42,11 +44,13 @@ pub struct Survey {
 pub struct Loop {
     head: Block,
     survey: Survey,
+    /// What is left of the budget in this iteration.
+    pub budget: Value,
 }
 
 impl Emitter<'_> {
-    /// Begins the loop; the budget has been spent for the first iteration.
-    pub(super) fn begin_loop(&mut self, survey: Survey) {
+    /// Begins the loop; the budget has been spent for the first iteration, `rest` is left.
+    pub(super) fn begin_loop(&mut self, survey: Survey, rest: Value) {
         let head = self.cur.func.dfg.make_block();
         let mut args = Vec::with_capacity(8);
         for n in (0..8).filter(|n| (survey.read | survey.written) >> n & 1 != 0) {
@@ -61,6 +65,11 @@ impl Emitter<'_> {
         if survey.writes {
             self.table(true);
         }
+        args.push(BlockArg::Value(rest));
+        let windows = self.scratch.plan.windows();
+        for _ in 0..windows {
+            args.extend(Window::empty(self));
+        }
         self.ins().jump(head, &args);
         self.cur.insert_block(head);
         for n in (0..8).filter(|n| survey.written >> n & 1 != 0) {
@@ -68,9 +77,18 @@ impl Emitter<'_> {
             let param = self.fresh(param);
             self.regs.replace(n, param);
         }
+        let budget = self.cur.func.dfg.append_block_param(head, types::I64);
+        for _ in 0..windows {
+            let window = Window::params(self, head);
+            self.windows.push(window);
+        }
         // Keeps loads of guest memory inside the loop: another may change it.
         self.ins().sequence_point();
-        self.looping = Some(Loop { head, survey });
+        self.looping = Some(Loop {
+            head,
+            survey,
+            budget,
+        });
     }
 
     /// Goes back to the head if `c` holds, else on to `out`.
@@ -104,11 +122,15 @@ impl Emitter<'_> {
 
     fn go_back(&mut self, this: Loop) {
         let regs: Registers = self.regs;
-        self.spend_budget(regs);
+        let rest = self.spend_budget(regs);
         let mut args = Vec::with_capacity(8);
         for n in (0..8).filter(|n| this.survey.written >> n & 1 != 0) {
             let v = self.full(n);
             args.push(BlockArg::Value(self.value(v)));
+        }
+        args.push(BlockArg::Value(rest));
+        for window in std::mem::take(&mut self.windows) {
+            args.extend(window.args());
         }
         self.ins().jump(this.head, &args);
     }

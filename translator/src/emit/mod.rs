@@ -20,6 +20,7 @@ mod memory;
 mod plan;
 mod regs;
 mod value;
+mod window;
 
 use crate::block::{Block, Terminal};
 use crate::insn::Insn;
@@ -169,6 +170,8 @@ pub struct Emitter<'a> {
     survey: looping::Survey,
     /// The loop, if the block is one.
     looping: Option<looping::Loop>,
+    /// The windows of the loop.
+    windows: Vec<window::Window>,
 }
 
 /// Emits `job` into `ctx`.
@@ -232,9 +235,9 @@ fn pass(
     scratch.exits.clear();
     scratch.accesses.clear();
     let mut emitter = Emitter::new(&mut ctx.func, scratch, job);
-    emitter.spend_budget(regs::Registers::default());
+    let budget = emitter.spend_budget(regs::Registers::default());
     if let Some(survey) = looping {
-        emitter.begin_loop(survey);
+        emitter.begin_loop(survey, budget);
     }
     emitter.begin_interval(0);
     for (index, insn) in job.block.insns.iter().enumerate() {
@@ -298,6 +301,7 @@ impl<'a> Emitter<'a> {
             ended: false,
             survey: looping::Survey::default(),
             looping: None,
+            windows: Vec::new(),
         }
     }
 

@@ -22,8 +22,8 @@ pub fn lookup<M: Machine>(i: &Insn) -> Option<Exec<M>> {
         M::Lahf => lahf,
         M::Sahf => sahf,
         M::Salc => salc,
-        // Hints decode as reserved NOPs.
-        M::Nop | M::Pause | M::Reservednop => nop,
+        // Hints decode as reserved NOPs; nothing is reordered that a fence could put back.
+        M::Nop | M::Pause | M::Reservednop | M::Lfence | M::Mfence | M::Sfence => nop,
         _ => return None,
     })
 }

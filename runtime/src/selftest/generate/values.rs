@@ -4,8 +4,8 @@
 //! then costs a copy. The pool holds no addresses of the arenas, so that a jump
 //! through memory does not land in data.
 
-use crate::rng::Rng;
-use crate::state::{State, fxsave};
+use crate::selftest::rng::Rng;
+use crate::selftest::state::{State, fxsave};
 use std::sync::OnceLock;
 
 const POOL_BYTES: usize = 1 << 18;

@@ -6,7 +6,7 @@
 //! "Flags Affected" of each instruction. iced-x86 has them as tables; what
 //! depends on operand values is here: shift counts, repeat counts.
 
-use crate::state::State;
+use crate::selftest::state::State;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 /// CF of EFLAGS.
@@ -72,7 +72,11 @@ impl Undefined {
         if count == 0 {
             return;
         }
-        self.flags &= !(CF | OF);
+        self.flags &= !OF;
+        // RCL and RCR by all of the operand and CF leave CF as it was.
+        if !shift.through_carry || !count.is_multiple_of(shift.width + 1) {
+            self.flags &= !CF;
+        }
         if !shift.is_rotate {
             self.flags &= !(SF | ZF | PF);
             self.flags |= AF;
@@ -95,6 +99,7 @@ impl Undefined {
 /// What the rules ask of a shift or rotate.
 struct Shift {
     is_rotate: bool,
+    through_carry: bool,
     is_double: bool,
     loses_carry: bool,
     width: u32,
@@ -120,6 +125,7 @@ impl Shift {
             insn.op_kind(last) == OpKind::Register && insn.op_register(last) == Register::CL;
         Some(Shift {
             is_rotate,
+            through_carry: matches!(mnemonic, Rcl | Rcr),
             is_double,
             loses_carry,
             width: bytes as u32 * 8,
@@ -230,6 +236,7 @@ mod tests {
         assert_eq!(after(0, &[0xd2, 0xe0], 8).flags, AF | OF | CF, "shl al, 8");
         assert_eq!(after(0, &[0xd2, 0xf8], 8).flags, AF | OF, "sar al, 8");
         assert_eq!(after(0, &[0xd3, 0xc0], 2).flags, OF, "rol eax, 2");
+        assert_eq!(after(CF, &[0xc0, 0xd0, 18], 0).flags, CF | OF, "rcl al, 18");
         assert!(
             !after(0, &[0x66, 0x0f, 0xa5, 0xc8], 16).everything,
             "shld 16"

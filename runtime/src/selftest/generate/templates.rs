@@ -6,12 +6,12 @@
 //! redundant encodings are found too, and nothing has to be listed but what is
 //! left out.
 
-use crate::case::Family;
+use crate::cpu_model::feature::{Feature, works_here};
+use crate::selftest::case::Family;
 use iced_x86::{
     Code, ConstantOffsets, CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction,
     Mnemonic, OpKind,
 };
-use runtime::cpu_model::feature::{Feature, works_here};
 use std::collections::BTreeMap;
 
 const PREFIXES: [&[u8]; 6] = [&[], &[0x66], &[0xf2], &[0xf3], &[0x66, 0xf2], &[0x66, 0xf3]];
@@ -46,6 +46,11 @@ pub struct Entry {
 
 /// All instructions of all families, in a fixed order.
 pub fn all() -> Vec<Entry> {
+    with(&family)
+}
+
+/// All instructions that `family` puts into one, in a fixed order.
+pub fn with(family: &dyn Fn(&Instruction) -> Option<Family>) -> Vec<Entry> {
     let mut found = BTreeMap::<u32, Entry>::new();
     for (map, prefix) in MAPS.iter().flat_map(|m| PREFIXES.map(|p| (m, p))) {
         for opcode in 0..=0xff {
@@ -53,14 +58,18 @@ pub fn all() -> Vec<Entry> {
                 continue;
             }
             let start = [prefix, map, &[opcode]].concat();
-            probe(&start, &mut found);
+            probe(&start, family, &mut found);
         }
     }
     found.into_values().collect()
 }
 
 /// Adds what the opcode bytes `start` can be the start of.
-fn probe(start: &[u8], found: &mut BTreeMap<u32, Entry>) {
+fn probe(
+    start: &[u8],
+    family: &dyn Fn(&Instruction) -> Option<Family>,
+    found: &mut BTreeMap<u32, Entry>,
+) {
     let memory = (0..8).map(|reg| reg << 3);
     let registers = 0xc0..=0xff;
     for modrm in memory.chain(registers) {

@@ -6,9 +6,9 @@
 //! A register that an instruction has written is unknown from then on, and makes
 //! a poor address: the generator then takes another form of the instruction.
 
-use crate::generate::values;
-use crate::rng::Rng;
-use crate::state::{CODE_BASE, DATA_BASE, DATA_BYTES, STACK_BASE, STACK_BYTES};
+use crate::selftest::generate::values;
+use crate::selftest::rng::Rng;
+use crate::selftest::state::{CODE_BASE, DATA_BASE, DATA_BYTES, STACK_BASE, STACK_BYTES};
 use iced_x86::{
     ConstantOffsets, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
     UsedMemory,
