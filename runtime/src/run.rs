@@ -49,6 +49,12 @@ impl Vm {
     /// A block without compiled code may take a step to be compiled. Returns the
     /// reason to stop, if any.
     pub fn step_block(&mut self) -> Option<Exit> {
+        self.step_ahead(0)
+    }
+
+    /// As [`Vm::step_block`], but compiled code may go on to other blocks until it
+    /// has run `insns` instructions more.
+    pub fn step_ahead(&mut self, insns: u32) -> Option<Exit> {
         if let Some(exit) = self.settle() {
             return Some(exit);
         }
@@ -58,8 +64,8 @@ impl Vm {
         if let Some(id) = self.block_at(self.cpu.state.eip)
             && let Some(block) = self.cache.get(id)
         {
-            // Compiled code leaves before the next block.
-            self.cpu.state.budget = block.ops.len() as i64;
+            // Compiled code leaves before what the budget does not cover.
+            self.cpu.state.budget = block.ops.len() as i64 + i64::from(insns);
             self.run_next();
         }
         self.cpu.state.budget = 0;

@@ -8,6 +8,7 @@ use runtime::clock::{Clock, HostClock, Waker};
 use runtime::config::{Tier, VmConfig};
 use runtime::console::stdio::QuitFlag;
 use runtime::console::{BufferConsole, Captured};
+use runtime::cpu_model::Processor;
 use runtime::devices::acpi;
 use runtime::devices::pc::{Pc, PcConfig};
 use runtime::exit::Exit;
@@ -44,6 +45,8 @@ pub struct Setup<'a> {
     pub rom: bool,
     /// The board has the test device.
     pub test_device: bool,
+    /// The processor.
+    pub cpu: Processor,
     /// How guest code is run.
     pub tier: Tier,
     /// Guest memory.
@@ -80,6 +83,7 @@ impl<'a> Setup<'a> {
             flat: None,
             rom: false,
             test_device: false,
+            cpu: Processor::Max,
             tier,
             memory_mib: 64,
             timeout: Duration::from_secs(30),
@@ -156,6 +160,7 @@ impl<'a> Setup<'a> {
     pub fn machine(&self) -> (Vm, Captured) {
         let config = VmConfig {
             memory_mib: self.memory_mib,
+            cpu: self.cpu,
             tier: self.tier,
             timeout: Some(self.timeout),
             limit: self.limit,

@@ -3,8 +3,8 @@
 //! A register exists if the CPU model has the feature it belongs to; any other
 //! is #GP(0).
 
-use super::require_cpl0;
 use super::tsc::{guest_tsc, host_tsc};
+use super::{perf, require_cpl0};
 use crate::cpu_model::feature::Feature;
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
@@ -37,8 +37,14 @@ const EFER_NXE: u64 = 1 << 11;
 /// IA32_DEBUGCTL: LBR and BTF.
 const DEBUGCTL_BITS: u64 = 3;
 
-/// IA32_MISC_ENABLE bit 0, set at reset.
-const FAST_STRINGS: u64 = 1;
+/// IA32_MISC_ENABLE after reset: fast strings; and on NetBurst that there are
+/// performance counters, but neither branch trace nor precise event storage.
+fn misc_enable(family: u32) -> u64 {
+    match family {
+        15 => 1 << 0 | 1 << 7 | 1 << 11 | 1 << 12,
+        _ => 1 << 0,
+    }
+}
 
 /// Whether the model has the register.
 fn exists(cpu: &Cpu, number: u32) -> bool {
@@ -56,7 +62,7 @@ fn exists(cpu: &Cpu, number: u32) -> bool {
         ia32::PLATFORM_ID | ia32::BIOS_UPDT_TRIG | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
             model.family() >= 6
         }
-        _ => false,
+        _ => perf::exists(model.family(), number),
     }
 }
 
@@ -87,10 +93,16 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         ia32::EFER => cpu.sys.efer,
         ia32::APIC_BASE => cpu.pc.apic_base(),
         ia32::TSC_ADJUST => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
-        ia32::MISC_ENABLE => cpu.sys.msrs.get(&number).copied().unwrap_or(FAST_STRINGS),
+        ia32::MISC_ENABLE => cpu
+            .sys
+            .msrs
+            .get(&number)
+            .copied()
+            .unwrap_or_else(|| misc_enable(cpu.model.family())),
         ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL | ia32::TSC_AUX => {
             cpu.sys.msrs.get(&number).copied().unwrap_or(0)
         }
+        _ if perf::exists(cpu.model.family(), number) => perf::read(cpu, number),
         _ => return Err(Exception::GeneralProtection(0)),
     };
     store_pair(cpu, value);
@@ -149,6 +161,7 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         }
         // A microcode update is accepted and changes nothing.
         ia32::BIOS_UPDT_TRIG => {}
+        _ if perf::exists(cpu.model.family(), number) => perf::write(cpu, number, value),
         _ => return Err(Exception::GeneralProtection(0)),
     }
     Ok(())
