@@ -118,6 +118,13 @@ impl Vm {
         Ok(())
     }
 
+    /// Signals a non-maskable interrupt, as a board does for a parity error or a
+    /// button. It is delivered once the guest runs, unless it has masked NMIs at
+    /// port 70h or is still handling one.
+    pub fn signal_nmi(&mut self) {
+        self.cpu.signal_nmi();
+    }
+
     /// Whether somebody asked the machine to stop.
     pub fn quit_requested(&self) -> bool {
         self.quit.quit_requested()

@@ -17,7 +17,6 @@ mod frame;
 pub mod links;
 
 use crate::interp::Op;
-use crate::system::debug::suppresses_single_step;
 use arena::Arena;
 use frame::Frame;
 use links::Links;
@@ -122,14 +121,10 @@ impl CachedBlock {
         }
     }
 
-    /// Whether a single-step trap follows its one instruction.
+    /// Whether debug events surround its one instruction.
     #[inline(always)]
-    pub fn single_steps(&self) -> bool {
+    pub fn is_single(&self) -> bool {
         Mode(self.key.mode).single()
-            && self
-                .ops
-                .first()
-                .is_some_and(|op| !suppresses_single_step(op.insn().mnemonic))
     }
 
     /// The bytes of page frame number `frame` that belong to it.
@@ -284,7 +279,7 @@ impl Cache {
             len_bytes: block.len_bytes,
             heat: 0,
             side_exits: 0,
-            compiled: if block.mode.single() {
+            compiled: if block.mode.interpreted() {
                 Compiled::Never
             } else {
                 Compiled::No

@@ -6,7 +6,7 @@
 
 use super::require_cpl0;
 use super::stack::Frame;
-use crate::vcpu::Cpu;
+use crate::vcpu::{Cpu, Shadow};
 use translator::exception::Exception;
 use translator::flags::{self, AC, ARITHMETIC, DF, ID, IF, IOPL, NT, TF};
 use translator::insn::{Insn, Width};
@@ -29,7 +29,7 @@ pub fn sti(cpu: &mut Cpu) -> Result<(), Exception> {
     require_iopl(cpu)?;
     if cpu.state.eflags & IF == 0 {
         cpu.state.eflags |= IF;
-        cpu.interrupt_shadow = true;
+        cpu.shadow = Shadow::Sti;
         unmasked(cpu);
     }
     Ok(())
@@ -68,9 +68,9 @@ pub fn popf(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         mask |= IOPL;
     }
     frame.commit(cpu);
-    let traced = cpu.state.eflags & TF;
+    let was = cpu.state.eflags;
     set_flags(cpu, image, mask);
-    if cpu.state.eflags & TF != traced {
+    if (cpu.state.eflags ^ was) & (TF | AC) != 0 {
         cpu.mode_changed();
     }
     Ok(())
@@ -84,7 +84,7 @@ pub fn hlt(cpu: &mut Cpu) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.halted = true;
     // HLT is the one instruction that STI shadowed.
-    cpu.interrupt_shadow = false;
+    cpu.shadow = Shadow::None;
     cpu.request_attention();
     Ok(())
 }

@@ -12,12 +12,15 @@ use super::segment::{self, enter_code, enter_code_without_descriptor, require_in
 use super::stack::Frame;
 use super::task::{self, Cause};
 use super::tss;
-use crate::vcpu::{Cpu, cr0};
+use crate::vcpu::{Cpu, Shadow, cr0};
 use shadow_mmu::LinearAddr;
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::{Insn, SegReg, Width};
 use translator::state::Segment;
+
+/// The vector of non-maskable interrupts.
+const NMI: u8 = 2;
 
 /// What breaks into the instruction stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +83,13 @@ pub fn deliver(cpu: &mut Cpu, event: Event) {
             }
         }
     }
+}
+
+/// Delivers the NMI that is due; others wait until the next IRET.
+pub fn deliver_nmi(cpu: &mut Cpu) {
+    cpu.nmi_pending = false;
+    cpu.nmi_blocked = true;
+    deliver(cpu, Event::External(NMI));
 }
 
 /// What follows when delivering `first` raises `second`; `None` is shutdown
@@ -161,7 +171,8 @@ pub fn enter(cpu: &mut Cpu, event: Event) -> Result<(), Exception> {
         super::debug::entered_handler(cpu);
     }
     cpu.halted = false;
-    cpu.interrupt_shadow = false;
+    cpu.shadow = Shadow::None;
+    cpu.diverted = true;
     Ok(())
 }
 

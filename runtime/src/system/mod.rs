@@ -33,7 +33,6 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use debug::single_step_trap;
 pub use interrupt::{Event, deliver};
 
 use crate::vcpu::Cpu;

@@ -99,6 +99,7 @@ impl Cpu {
         w: Width,
         user: bool,
     ) -> Result<u32, Exception> {
+        self.examine(addr, w.bytes(), Access::Read, user)?;
         let in_page = 0x1000 - (addr.0 & 0xfff);
         if in_page < w.bytes() {
             let mut bytes = [0; 4];
@@ -136,6 +137,7 @@ impl Cpu {
         v: u32,
         user: bool,
     ) -> Result<(), Exception> {
+        self.examine(addr, w.bytes(), Access::Write, user)?;
         let in_page = 0x1000 - (addr.0 & 0xfff);
         if in_page < w.bytes() {
             return self.write_bytes(addr, &v.to_le_bytes()[..w.bytes() as usize], user);
@@ -155,6 +157,7 @@ impl Cpu {
         into: &mut [u8],
         user: bool,
     ) -> Result<(), Exception> {
+        self.examine(addr, into.len() as u32, Access::Read, user)?;
         let mut done = 0;
         while done < into.len() {
             let at = LinearAddr(addr.0.wrapping_add(done as u32));
@@ -181,6 +184,7 @@ impl Cpu {
         bytes: &[u8],
         user: bool,
     ) -> Result<(), Exception> {
+        self.examine(addr, bytes.len() as u32, Access::Write, user)?;
         let first = (0x1000 - (addr.0 & 0xfff) as usize).min(bytes.len());
         let (low, high) = bytes.split_at(first);
         let t = self.translate(addr, Access::Write, user)?;
@@ -207,6 +211,7 @@ impl Cpu {
         bytes: u32,
         user: bool,
     ) -> Result<(), Exception> {
+        self.require_alignment(addr, bytes, user)?;
         self.translate(addr, Access::Write, user)?;
         let last = addr.0.wrapping_add(bytes - 1);
         if last >> 12 != addr.0 >> 12 {
