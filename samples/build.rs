@@ -9,6 +9,7 @@ use toolchain::Toolchain;
 
 /// Guests entered in protected mode; `src/lib.rs` lists the same names.
 const CHECKS: &[&str] = &[
+    "alignment",
     "debug",
     "faults",
     "gates",

@@ -5,6 +5,9 @@
 //! written to port F4h, 10h if all was as it should be, else the number of the
 //! check that failed. `guests/README.md` has the details.
 
+/// Alignment checks: operands of all kinds, and what is exempt.
+pub const ALIGNMENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/alignment.elf"));
+
 /// Breakpoints, single steps, the resume flag, shadows of debug traps.
 pub const DEBUG: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/debug.elf"));
 
@@ -47,6 +50,7 @@ pub const PASSED: u8 = 0x10;
 /// Every check guest that is entered in protected mode, by name.
 pub fn all() -> &'static [(&'static str, &'static [u8])] {
     &[
+        ("alignment", ALIGNMENT),
         ("debug", DEBUG),
         ("faults", FAULTS),
         ("gates", GATES),
