@@ -19,6 +19,7 @@ const CHECKS: &[&str] = &[
     "smc",
     "sysenter",
     "tasks",
+    "v86",
 ];
 
 fn main() {

@@ -37,6 +37,9 @@ pub const SYSENTER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sysenter.e
 /// Hardware task switches: task gates, CALL, JMP and IRET between tasks.
 pub const TASKS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tasks.elf"));
 
+/// Virtual-8086 mode with and without VME, virtual interrupts, the I/O map.
+pub const V86: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/v86.elf"));
+
 /// Real mode, and the ways between it, protected and unreal mode: a flat image
 /// to be placed at [`REAL_START`] and entered there, CS being 0.
 pub const REAL: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/real.bin"));
@@ -60,5 +63,6 @@ pub fn all() -> &'static [(&'static str, &'static [u8])] {
         ("smc", SMC),
         ("sysenter", SYSENTER),
         ("tasks", TASKS),
+        ("v86", V86),
     ]
 }

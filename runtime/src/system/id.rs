@@ -41,6 +41,7 @@ const BRAND: &[u8; 48] =
 /// Leaf 1 EDX.
 mod feature {
     pub const FPU: u32 = 1 << 0;
+    pub const VME: u32 = 1 << 1;
     pub const DE: u32 = 1 << 2;
     pub const PSE: u32 = 1 << 3;
     pub const TSC: u32 = 1 << 4;
@@ -50,6 +51,7 @@ mod feature {
     pub const SEP: u32 = 1 << 11;
     pub const PGE: u32 = 1 << 13;
     pub const CMOV: u32 = 1 << 15;
+    pub const PSE36: u32 = 1 << 17;
     pub const CLFSH: u32 = 1 << 19;
     pub const MMX: u32 = 1 << 23;
     pub const FXSR: u32 = 1 << 24;
@@ -58,7 +60,8 @@ mod feature {
 }
 
 /// Everything that works without host support.
-const BASE_FEATURES: u32 = feature::DE
+const BASE_FEATURES: u32 = feature::VME
+    | feature::DE
     | feature::PSE
     | feature::TSC
     | feature::MSR
@@ -66,7 +69,8 @@ const BASE_FEATURES: u32 = feature::DE
     | feature::CX8
     | feature::SEP
     | feature::PGE
-    | feature::CMOV;
+    | feature::CMOV
+    | feature::PSE36;
 
 /// x87 and vectors run on the host's own units, on x86-64 hosts.
 const VECTOR_FEATURES: u32 = if cfg!(target_arch = "x86_64") {
@@ -91,8 +95,8 @@ fn leaf(number: u32) -> [u32; 4] {
         1 => [SIGNATURE, 8 << 8, 0, BASE_FEATURES | VECTOR_FEATURES],
         // No cache or TLB descriptors, one CPUID(2) is enough.
         2 => [1, 0, 0, 0],
-        // EBX bit 1: IA32_TSC_ADJUST.
-        7 => [0, 1 << 1, 0, 0],
+        // EBX: IA32_TSC_ADJUST, SMEP, SMAP; ECX: UMIP.
+        7 => [0, 1 << 1 | 1 << 7 | 1 << 20, 1 << 2, 0],
         // TSC = crystal × EBX / EAX; the "crystal" is 1 MHz.
         0x15 => [1, (tsc_hz() / 1_000_000) as u32, 1_000_000, 0],
         0x16 => {

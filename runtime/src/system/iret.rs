@@ -2,10 +2,10 @@
 //! outer level, to virtual-8086 mode, from a nested task (SDM vol. 2, IRET/IRETD).
 
 use super::descriptor::Selector;
-use super::flagops::set_flags;
+use super::flagops::{keeps_if_from_v86, set_flags};
 use super::segment::{self, enter_code, require_in_limit};
 use super::stack::Frame;
-use super::{debug, task};
+use super::{debug, task, vme};
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
 use translator::flags::{self, AC, ARITHMETIC, DF, ID, IF, IOPL, NT, RF, TF, VIF, VIP};
@@ -104,9 +104,10 @@ fn restorable(cpu: &Cpu, w: Width, image: u32) -> u32 {
 
 /// Real and virtual-8086 mode: no privilege can change.
 fn without_descriptors(cpu: &mut Cpu, w: Width) -> Result<(), Exception> {
-    // In virtual-8086 mode IOPL must be 3, else #GP(0).
-    if cpu.v86() && cpu.iopl() < 3 {
-        return Err(Exception::GeneralProtection(0));
+    let virtualised = keeps_if_from_v86(cpu);
+    if virtualised {
+        // An image without flags asks whether IRET is allowed at all.
+        vme::require_loadable(cpu, w, 0)?;
     }
     let mut frame = Frame::current(cpu);
     let eip = frame.pop(cpu, w)?;
@@ -114,11 +115,18 @@ fn without_descriptors(cpu: &mut Cpu, w: Width) -> Result<(), Exception> {
     let image = frame.pop(cpu, w)?;
     let code = segment::without_descriptor(cpu, SegReg::Cs, selector);
     require_in_limit(&code, eip)?;
-    let mask = restorable(cpu, w, image);
+    if virtualised {
+        vme::require_loadable(cpu, w, image)?;
+    }
     frame.commit(cpu);
     cpu.state.eip = eip;
     cpu.state.seg[SegReg::Cs as usize] = code;
-    set_flags(cpu, image, mask);
+    if virtualised {
+        vme::load_image(cpu, image);
+    } else {
+        let mask = restorable(cpu, w, image);
+        set_flags(cpu, image, mask);
+    }
     cpu.mode_changed();
     Ok(())
 }

@@ -29,13 +29,14 @@ pub mod table;
 pub mod task;
 pub mod tss;
 pub mod verify;
+pub mod vme;
 
 #[cfg(test)]
 mod tests;
 
 pub use interrupt::{Event, deliver};
 
-use crate::vcpu::Cpu;
+use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic as M;
 use translator::decode::MAX_INSN_BYTES;
 use translator::exception::Exception;
@@ -86,6 +87,8 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     match i.mnemonic {
         M::Clts => control::clts(cpu),
+        M::Clac => flagops::set_ac(cpu, false),
+        M::Stac => flagops::set_ac(cpu, true),
         M::Lmsw => control::lmsw(cpu, i),
         M::Smsw => control::smsw(cpu, i),
         M::Invlpg => control::invlpg(cpu, i),
@@ -117,6 +120,14 @@ fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
     if cpu.sys.cpl != 0 {
         return Err(Exception::GeneralProtection(0));
+    }
+    Ok(())
+}
+
+/// With CR4.UMIP, system registers are only for CPL 0 to see, else #GP(0).
+fn require_umip(cpu: &Cpu) -> Result<(), Exception> {
+    if cpu.sys.cr4 & cr4::UMIP != 0 {
+        require_cpl0(cpu)?;
     }
     Ok(())
 }

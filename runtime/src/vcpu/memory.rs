@@ -201,6 +201,58 @@ impl Cpu {
         Ok(())
     }
 
+    /// Reads what the processor reads by itself, whatever CPL is: a descriptor, a
+    /// TSS. EFLAGS.AC does not lift SMAP for it.
+    ///
+    /// # Errors
+    /// #PF.
+    #[inline]
+    pub fn read_system(&mut self, addr: LinearAddr, w: Width) -> Result<u32, Exception> {
+        self.require_implicit(addr, w.bytes(), Access::Read)?;
+        self.read_linear(addr, w, false)
+    }
+
+    /// Writes what the processor writes by itself.
+    ///
+    /// # Errors
+    /// #PF.
+    #[inline]
+    pub fn write_system(&mut self, addr: LinearAddr, w: Width, v: u32) -> Result<(), Exception> {
+        self.require_implicit(addr, w.bytes(), Access::Write)?;
+        self.write_linear(addr, w, v, false)
+    }
+
+    /// Checks that the processor could write `bytes` bytes by itself.
+    ///
+    /// # Errors
+    /// #PF.
+    pub fn probe_system_write(&mut self, addr: LinearAddr, bytes: u32) -> Result<(), Exception> {
+        self.require_implicit(addr, bytes, Access::Write)?;
+        self.probe_write(addr, bytes, false)
+    }
+
+    /// While AC lifts SMAP for other accesses: an implicit one must do without.
+    #[inline]
+    fn require_implicit(
+        &mut self,
+        addr: LinearAddr,
+        bytes: u32,
+        access: Access,
+    ) -> Result<(), Exception> {
+        if !self.smap_lifted {
+            return Ok(());
+        }
+        let last = LinearAddr(addr.0.wrapping_add(bytes - 1));
+        for at in [addr, last] {
+            let allowed = self.mmu.permits_implicit(at, access);
+            allowed.map_err(|f| Exception::PageFault {
+                addr: f.addr.0,
+                error: f.error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Checks that `bytes` bytes could be written, without writing.
     ///
     /// # Errors
