@@ -15,6 +15,7 @@ const CHECKS: &[&str] = &[
     "gates",
     "interrupts",
     "paging",
+    "protection",
     "segments",
     "smc",
     "sysenter",

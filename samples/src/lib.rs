@@ -18,6 +18,9 @@ pub const FAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.elf")
 /// error codes and CR2, and instructions that fault half-way.
 pub const PAGING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/paging.elf"));
 
+/// SMEP, SMAP, UMIP, PSE-36, registers' combinations that do not exist.
+pub const PROTECTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/protection.elf"));
+
 /// Segmentation: bases, limits, rights, descriptors, 16-bit code and stacks.
 pub const SEGMENTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/segments.elf"));
 
@@ -59,6 +62,7 @@ pub fn all() -> &'static [(&'static str, &'static [u8])] {
         ("gates", GATES),
         ("interrupts", INTERRUPTS),
         ("paging", PAGING),
+        ("protection", PROTECTION),
         ("segments", SEGMENTS),
         ("smc", SMC),
         ("sysenter", SYSENTER),
