@@ -14,6 +14,7 @@ const CHECKS: &[&str] = &[
     "faults",
     "gates",
     "interrupts",
+    "msr",
     "paging",
     "protection",
     "segments",

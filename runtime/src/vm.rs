@@ -12,6 +12,7 @@ use crate::devices::pc::Pc;
 use crate::loader::{self, Entry, EntryMode, Image};
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
+use crate::system::mtrr;
 use crate::tags::{Context, Tags};
 use crate::tier::Tiers;
 use crate::vcpu::{Cpu, TableReg, cr0};
@@ -113,6 +114,7 @@ impl Vm {
                 .ram()
                 .write_slice(PhysAddr(u64::from(address)), &table);
         }
+        mtrr::set_as_firmware(&mut self.cpu);
         let entry = loader::load(image, &mut LoaderMemory(self.cpu.mmu.ram()))?;
         self.enter_at(&entry);
         Ok(())

@@ -18,6 +18,9 @@ pub const FAULTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/faults.elf")
 /// error codes and CR2, and instructions that fault half-way.
 pub const PAGING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/paging.elf"));
 
+/// Model-specific registers: MTRRs, PAT, machine check, and those that are not there.
+pub const MSR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/msr.elf"));
+
 /// SMEP, SMAP, UMIP, PSE-36, registers' combinations that do not exist.
 pub const PROTECTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/protection.elf"));
 
@@ -61,6 +64,7 @@ pub fn all() -> &'static [(&'static str, &'static [u8])] {
         ("faults", FAULTS),
         ("gates", GATES),
         ("interrupts", INTERRUPTS),
+        ("msr", MSR),
         ("paging", PAGING),
         ("protection", PROTECTION),
         ("segments", SEGMENTS),

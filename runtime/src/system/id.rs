@@ -7,6 +7,7 @@
 //! that out-of-order cores need. The TSC is the host's, invariant, and its rate
 //! is announced in leaf 0x15, so that guests need not calibrate it.
 
+use super::{mca, mtrr};
 use crate::clock::{Clock, HostClock};
 use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic;
@@ -47,10 +48,14 @@ mod feature {
     pub const TSC: u32 = 1 << 4;
     pub const MSR: u32 = 1 << 5;
     pub const PAE: u32 = 1 << 6;
+    pub const MCE: u32 = 1 << 7;
     pub const CX8: u32 = 1 << 8;
     pub const SEP: u32 = 1 << 11;
+    pub const MTRR: u32 = 1 << 12;
     pub const PGE: u32 = 1 << 13;
+    pub const MCA: u32 = 1 << 14;
     pub const CMOV: u32 = 1 << 15;
+    pub const PAT: u32 = 1 << 16;
     pub const PSE36: u32 = 1 << 17;
     pub const CLFSH: u32 = 1 << 19;
     pub const MMX: u32 = 1 << 23;
@@ -70,7 +75,11 @@ const BASE_FEATURES: u32 = feature::VME
     | feature::SEP
     | feature::PGE
     | feature::CMOV
-    | feature::PSE36;
+    | feature::PSE36
+    | feature::MCE
+    | feature::MCA
+    | feature::MTRR
+    | feature::PAT;
 
 /// x87 and vectors run on the host's own units, on x86-64 hosts.
 const VECTOR_FEATURES: u32 = if cfg!(target_arch = "x86_64") {
@@ -176,6 +185,7 @@ mod msr {
     pub const TSC_ADJUST: u32 = 0x3b;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8b;
+    pub const PLATFORM_INFO: u32 = 0xce;
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_EIP: u32 = 0x176;
     pub const MISC_ENABLE: u32 = 0x1a0;
@@ -208,6 +218,9 @@ fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         msr::PLATFORM_ID | msr::BIOS_SIGN_ID | msr::DEBUGCTL => {
             cpu.sys.msrs.get(&number).copied().unwrap_or(0)
         }
+        msr::PLATFORM_INFO => (tsc_hz() / 100_000_000) << 8,
+        _ if mtrr::is_memory_type(number) => mtrr::read(cpu, number),
+        _ if mca::is_machine_check(number) => mca::read(),
         _ => return Err(Exception::GeneralProtection(0)),
     };
     store_pair(cpu, value);
@@ -257,6 +270,8 @@ fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         }
         // A microcode update is accepted and changes nothing.
         msr::BIOS_UPDT_TRIG => {}
+        _ if mtrr::is_memory_type(number) => mtrr::write(cpu, number, value)?,
+        _ if mca::is_machine_check(number) => mca::write(number, value)?,
         _ => return Err(Exception::GeneralProtection(0)),
     }
     Ok(())

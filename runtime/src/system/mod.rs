@@ -20,6 +20,8 @@ pub mod flagops;
 pub mod id;
 pub mod interrupt;
 pub mod iret;
+pub mod mca;
+pub mod mtrr;
 pub mod operand;
 pub mod port;
 pub mod segment;
