@@ -32,6 +32,9 @@ use translator::insn::SegReg;
 /// Guest instructions between two looks at the devices.
 const SLICE: i64 = 20_000;
 
+/// Bytes that a block is first decoded from.
+const FIRST_LOOK_BYTES: usize = 128;
+
 /// Longest sleep of a halted CPU, so that a quit request is noticed.
 const MAX_SLEEP_NS: u64 = 100_000_000;
 
@@ -296,13 +299,7 @@ impl Vm {
         if self.cache.is_full() {
             self.flush_cache();
         }
-        let mode = self.cpu.mode();
-        let mut bytes = [0xff; 0x1000];
-        let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
-        let page = &mut bytes[..room];
-        // Fetches from outside RAM read all ones.
-        let _ = self.cpu.mmu.ram().read_slice(phys, page);
-        let (block, crosses_to) = match decode_block(page, key.eip, mode, MAX_BLOCK_INSNS) {
+        let (block, crosses_to) = match self.decode_in_page(key, linear, phys) {
             Ok(block) => (block, None),
             Err(Incomplete) => self.decode_crossing(key, linear, phys)?,
         };
@@ -312,6 +309,43 @@ impl Vm {
         }
         self.counters.decoded_insns += block.insns.len() as u64;
         Ok(self.cache.insert(key, crosses_to, &block))
+    }
+
+    /// Decodes a block that stays in its page.
+    fn decode_in_page(
+        &self,
+        key: Key,
+        linear: LinearAddr,
+        phys: PhysAddr,
+    ) -> Result<Block, Incomplete> {
+        let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
+        // Code that is overwritten often is kept apart from other code.
+        let limit = self.cache.room_at(phys.0).min(room);
+        // Most blocks are short; a page takes longer to copy than they to decode.
+        let first = limit.min(FIRST_LOOK_BYTES);
+        let mut bytes = [0xff; FIRST_LOOK_BYTES];
+        match self.decode_bytes(key, phys, &mut bytes[..first], MAX_BLOCK_INSNS) {
+            Ok(block) if first < limit && block.len_bytes as usize + MAX_INSN_BYTES > first => {
+                self.decode_bytes(key, phys, &mut [0xff; 0x1000][..limit], MAX_BLOCK_INSNS)
+            }
+            // An instruction across the border of volatile code, alone.
+            Err(Incomplete) if limit < room => {
+                self.decode_bytes(key, phys, &mut bytes[..room.min(MAX_INSN_BYTES)], 1)
+            }
+            decoded => decoded,
+        }
+    }
+
+    fn decode_bytes(
+        &self,
+        key: Key,
+        phys: PhysAddr,
+        bytes: &mut [u8],
+        max_insns: usize,
+    ) -> Result<Block, Incomplete> {
+        // Fetches from outside RAM read all ones.
+        let _ = self.cpu.mmu.ram().read_slice(phys, bytes);
+        decode_block(bytes, key.eip, self.cpu.mode(), max_insns)
     }
 
     /// Decodes the single instruction that crosses into the next page.
