@@ -1,8 +1,8 @@
 //! The judge itself: known sequences with results from the manual.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-use tests::silicon::Silicon;
-use tests::state::{
+use runtime::selftest::silicon::Silicon;
+use runtime::selftest::state::{
     CODE_BASE, CODE_BYTES, DATA_BASE, DATA_BYTES, Outcome, STACK_BASE, STACK_BYTES, State,
 };
 

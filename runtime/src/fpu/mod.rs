@@ -1,4 +1,4 @@
-//! x87, MMX, SSE and SSE2, exactly as the silicon does them: by the silicon.
+//! x87, MMX and SSE up to SSE4.2, AES and PCLMULQDQ, exactly as the silicon does them: by the silicon.
 //!
 //! On an x86-64 host each distinct instruction (its encoding and registers, not
 //! its address) becomes a small host function that runs the same instruction on
@@ -11,8 +11,6 @@
 //! On other hosts there is no FPU: every instruction raises #UD and CPUID says
 //! so.
 //!
-//! QUIRK: the addresses and the opcode of the last x87 instruction (FIP, FDP,
-//! FOP) read as zero; newer CPUs have given up their selectors likewise.
 //! QUIRK: with CR0.NE clear a pending x87 exception is ignored, as with IGNNE#
 //! asserted; IRQ 13 is not raised.
 
@@ -27,11 +25,19 @@ mod image;
 #[cfg(target_arch = "x86_64")]
 mod plan;
 #[cfg(target_arch = "x86_64")]
+mod pointers;
+#[cfg(target_arch = "x86_64")]
+mod rounding;
+#[cfg(target_arch = "x86_64")]
 mod table;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod thunk;
+#[cfg(target_arch = "x86_64")]
+mod unmasked;
+#[cfg(target_arch = "x86_64")]
+mod xsave;
 
 use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;
@@ -44,6 +50,7 @@ use translator::semantics::Exec;
 pub struct Fpu {
     state: host::State,
     x87: host::X87,
+    last: pointers::Pointers,
     thunks: table::Thunks,
 }
 

@@ -1,10 +1,12 @@
 //! Sequences on a CPU with flat segments and no paging, against known values.
 
 mod random;
+mod xsave;
 
 use super::dispatch;
 use crate::clock::FakeClock;
 use crate::console::BufferConsole;
+use crate::cpu_model::CpuModel;
 use crate::devices::pc::{Pc, PcConfig};
 use crate::vcpu::{Cpu, cr0, cr4};
 use iced_x86::code_asm::*;
@@ -28,7 +30,7 @@ fn cpu() -> Cpu {
         clock: Arc::new(FakeClock::new(0)),
     });
     let mmu = ShadowMmu::new(GuestRam::new(ram_bytes).unwrap()).unwrap();
-    let mut cpu = Cpu::new(mmu, pc);
+    let mut cpu = Cpu::new(CpuModel::default(), mmu, pc);
     cpu.sys.cr0 = cr0::PE | cr0::ET | cr0::NE | cr0::MP;
     cpu.sys.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
     for seg in SegReg::ALL {
@@ -127,7 +129,9 @@ fn fxsave_shows_and_fxrstor_restores_everything() {
     assert_eq!(image[..2], 0x37fu16.to_le_bytes());
     assert_eq!(image[3] >> 3 & 7, 7, "TOP");
     assert_eq!(image[4], 0x80, "one tag");
-    assert_eq!(image[6..24], [0; 18], "no pointers");
+    assert_eq!(image[6..8], [0x05, 0x05], "FOP: FLD m64");
+    assert_eq!(image[8..16], [0x02, 0x10, 0, 0, 8, 0, 0, 0], "FIP, FCS");
+    assert_eq!(image[16..24], [0, 0x20, 0, 0, 8, 0, 0, 0], "FDP, FDS");
     assert_eq!(image[24..28], 0x1f80u32.to_le_bytes());
     assert_eq!(image[32..42], [0, 0, 0, 0, 0, 0, 0, 0xa0, 0x00, 0x40]);
     assert_eq!(image[208..216], 2.5f64.to_le_bytes());
@@ -176,7 +180,8 @@ fn fnsave_and_frstor_move_the_stack() {
     assert_eq!(image[..2], 0x37fu16.to_le_bytes());
     assert_eq!(image[5] >> 3 & 7, 6, "TOP");
     assert_eq!(image[8..10], 0x0fffu16.to_le_bytes(), "tags");
-    assert_eq!(image[12..26], [0; 14], "no pointers");
+    assert_eq!(image[12..20], [4, 0x10, 0, 0, 8, 0, 5, 5], "FIP, FCS, FOP");
+    assert_eq!(image[20..26], [0, 0x20, 0, 0, 8, 0], "FDP, FDS");
     run(&mut cpu, |a| {
         a.frstor(ptr(DATA + 0x80))?;
         a.fstp(dword_ptr(DATA))?;

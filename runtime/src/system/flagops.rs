@@ -9,7 +9,7 @@ use super::stack::Frame;
 use super::vme;
 use crate::vcpu::{Cpu, Shadow};
 use translator::exception::Exception;
-use translator::flags::{self, AC, ARITHMETIC, DF, ID, IF, IOPL, NT, TF};
+use translator::flags::{self, AC, ARITHMETIC, DF, IF, IOPL, NT, TF};
 use translator::insn::{Insn, Width};
 
 /// CLI.
@@ -74,7 +74,7 @@ pub fn popf(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let image = frame.pop(cpu, i.width)?;
     let mut mask = ARITHMETIC | TF | DF | NT;
     if i.width == Width::D {
-        mask |= AC | ID;
+        mask |= cpu.model.eflags_writable();
     }
     // IF changes only if CPL is at most IOPL, IOPL only at CPL 0; silently.
     if cpu.sys.cpl <= cpu.iopl() {

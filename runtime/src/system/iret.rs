@@ -8,7 +8,7 @@ use super::stack::Frame;
 use super::{debug, task, vme};
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
-use translator::flags::{self, AC, ARITHMETIC, DF, ID, IF, IOPL, NT, RF, TF, VIF, VIP};
+use translator::flags::{self, ARITHMETIC, DF, IF, IOPL, NT, RF, TF};
 use translator::insn::{Insn, SegReg, Width};
 use translator::state::Segment;
 
@@ -87,7 +87,7 @@ pub fn resume_flag(cpu: &Cpu, image: u32) -> u32 {
 fn restorable(cpu: &Cpu, w: Width, image: u32) -> u32 {
     let mut mask = COMMON;
     if w == Width::D {
-        mask |= AC | ID | resume_flag(cpu, image);
+        mask |= cpu.model.eflags_writable() | resume_flag(cpu, image);
     }
     // IF only if CPL is at most IOPL, IOPL only at CPL 0.
     if cpu.sys.cpl <= cpu.iopl() {
@@ -96,7 +96,7 @@ fn restorable(cpu: &Cpu, w: Width, image: u32) -> u32 {
     if cpu.sys.cpl == 0 {
         mask |= IOPL;
         if w == Width::D && cpu.protected() {
-            mask |= VIF | VIP;
+            mask |= cpu.model.virtual_flags();
         }
     }
     mask
@@ -148,7 +148,13 @@ fn to_v86(
     if eip > 0xffff {
         return Err(Exception::GeneralProtection(0));
     }
-    let mask = COMMON | AC | ID | IF | IOPL | VIF | VIP | flags::VM | resume_flag(cpu, image);
+    let mask = COMMON
+        | cpu.model.eflags_writable()
+        | cpu.model.virtual_flags()
+        | IF
+        | IOPL
+        | flags::VM
+        | resume_flag(cpu, image);
     set_flags(cpu, image, mask);
     cpu.state.gpr[4] = esp;
     let order = [SegReg::Ss, SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];

@@ -3,6 +3,8 @@
 //!
 //! IA32_MCG_CAP announces no banks, so nothing is left to enable.
 
+use crate::cpu_model::CpuModel;
+use crate::cpu_model::feature::Feature;
 use translator::exception::Exception;
 
 /// MSR numbers: IA32_P5_MC_ADDR and IA32_P5_MC_TYPE, IA32_MCG_CAP, IA32_MCG_STATUS.
@@ -14,6 +16,14 @@ const MCG_STATUS: u32 = 0x17a;
 /// Whether `number` is one of the registers of this file.
 pub fn is_machine_check(number: u32) -> bool {
     matches!(number, P5_MC_ADDR | P5_MC_TYPE | MCG_CAP | MCG_STATUS)
+}
+
+/// Whether the model has the register of this file.
+pub fn exists(model: &CpuModel, number: u32) -> bool {
+    model.has(match number {
+        P5_MC_ADDR | P5_MC_TYPE => Feature::Mce,
+        _ => Feature::Mca,
+    })
 }
 
 /// The value of a register of this file.

@@ -21,14 +21,18 @@ pub mod id;
 pub mod interrupt;
 pub mod iret;
 pub mod mca;
+pub mod msr;
 pub mod mtrr;
 pub mod operand;
+pub mod perf;
 pub mod port;
+pub mod random;
 pub mod segment;
 pub mod stack;
 pub mod string;
 pub mod table;
 pub mod task;
+pub mod tsc;
 pub mod tss;
 pub mod verify;
 pub mod vme;
@@ -40,7 +44,7 @@ pub use interrupt::{Event, deliver};
 
 use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic as M;
-use translator::decode::MAX_INSN_BYTES;
+use translator::decode::OVERLONG;
 use translator::exception::Exception;
 use translator::insn::{Insn, SegReg};
 
@@ -109,7 +113,7 @@ fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         M::Verw => verify::verw(cpu, i),
         M::Arpl => verify::arpl(cpu, i),
         // Longer than 15 bytes: #GP(0) rather than #UD.
-        M::INVALID if usize::from(i.len) >= MAX_INSN_BYTES => Err(Exception::GeneralProtection(0)),
+        M::INVALID if i.len == OVERLONG => Err(Exception::GeneralProtection(0)),
         _ => string::dispatch(cpu, i)
             .or_else(|| id::dispatch(cpu, i))
             .or_else(|| crate::fpu::dispatch(cpu, i))

@@ -5,6 +5,8 @@
 //! rewrite these registers, so they hold what is written, and refuse what real
 //! ones refuse. The loaders, being the firmware, leave them as firmware does.
 
+use crate::cpu_model::CpuModel;
+use crate::cpu_model::feature::Feature;
 use crate::vcpu::Cpu;
 use shadow_mmu::MAXPHYADDR;
 use translator::exception::Exception;
@@ -59,6 +61,15 @@ fn is_fixed(number: u32) -> bool {
 /// Whether `number` is one of the registers of this file.
 pub fn is_memory_type(number: u32) -> bool {
     matches!(number, CAP | PAT | DEF_TYPE) || is_variable(number) || is_fixed(number)
+}
+
+/// Whether the model has the register of this file.
+pub fn exists(model: &CpuModel, number: u32) -> bool {
+    model.has(if number == PAT {
+        Feature::Pat
+    } else {
+        Feature::Mtrr
+    })
 }
 
 /// The value of a register of this file.

@@ -21,7 +21,7 @@ use super::tss::{self, Image};
 use super::{control, debug, table};
 use crate::vcpu::{Cpu, cr0};
 use translator::exception::Exception;
-use translator::flags::{AC, ARITHMETIC, DF, ID, IF, IOPL, NT, RF, TF, VIF, VIP, VM};
+use translator::flags::{ARITHMETIC, DF, IF, IOPL, NT, RF, TF, VM};
 use translator::insn::{SegReg, Width};
 use translator::state::Segment;
 
@@ -35,8 +35,8 @@ pub enum Cause {
     Iret,
 }
 
-/// The flags a task switch loads: all that exist.
-const LOADED_FLAGS: u32 = ARITHMETIC | TF | IF | DF | IOPL | NT | RF | VM | AC | VIF | VIP | ID;
+/// The flags a task switch loads, besides those of the model and RF.
+const LOADED_FLAGS: u32 = ARITHMETIC | TF | IF | DF | IOPL | NT | VM;
 
 impl Cause {
     /// The new task is linked to the old one.
@@ -175,9 +175,11 @@ fn enter_task(cpu: &mut Cpu, image: &Image) -> Result<(), Exception> {
     cpu.sys.dr[7] &= !debug::DR7_LOCAL;
     cpu.state.gpr[..8].copy_from_slice(&image.gpr);
     cpu.state.eip = image.eip;
-    let rf = resume_flag(cpu, image.eflags);
-    cpu.state
-        .set_eflags_image(image.eflags & LOADED_FLAGS & !RF | rf);
+    let loaded = LOADED_FLAGS
+        | cpu.model.eflags_writable()
+        | cpu.model.virtual_flags()
+        | resume_flag(cpu, image.eflags);
+    cpu.state.set_eflags_image(image.eflags & loaded);
     for (s, &selector) in cpu.state.seg.iter_mut().zip(&image.selectors) {
         *s = segment::null(selector);
     }

@@ -14,13 +14,16 @@ mod watch;
 
 pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
+use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::interp::Op;
 use crate::system::debug;
+use crate::system::random::Entropy;
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
+use std::sync::Arc;
 use translator::exception::Exception;
 use translator::flags;
-use translator::insn::SegReg;
+use translator::insn::{Gpr, SegReg};
 use translator::mode::Mode;
 use translator::state::{CpuState, Segment};
 
@@ -49,6 +52,8 @@ pub enum Shadow {
 pub struct Cpu {
     /// State that generated code sees. First, so that both share one address.
     pub state: CpuState,
+    /// What the processor is and can do.
+    pub model: Arc<CpuModel>,
     /// The other registers.
     pub sys: SystemRegs,
     /// The exception behind a [`Raised`].
@@ -95,15 +100,18 @@ pub struct Cpu {
     pub mmu: ShadowMmu,
     /// The devices.
     pub pc: Pc,
+    /// Where RDRAND has its numbers from.
+    pub entropy: Entropy,
     /// x87, MMX and SSE state.
     pub fpu: Box<crate::fpu::Fpu>,
 }
 
 impl Cpu {
     /// A CPU in its reset state (SDM vol. 3A, "Processor State After Reset").
-    pub fn new(mmu: ShadowMmu, pc: Pc) -> Self {
+    pub fn new(model: CpuModel, mmu: ShadowMmu, pc: Pc) -> Self {
         let mut cpu = Self {
             state: CpuState::default(),
+            model: Arc::new(model),
             sys: SystemRegs {
                 cr0: cr0::ET | cr0::CD | cr0::NW,
                 cr2: 0,
@@ -111,6 +119,7 @@ impl Cpu {
                 cr4: 0,
                 dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
                 efer: 0,
+                xcr0: 1,
                 gdtr: TableReg {
                     base: 0,
                     limit: 0xffff,
@@ -157,6 +166,7 @@ impl Cpu {
             code_writes: Vec::new(),
             mmu,
             pc,
+            entropy: Entropy::default(),
             fpu: Box::default(),
         };
         cpu.state.seg = [Segment::real(0); 6];
@@ -165,6 +175,7 @@ impl Cpu {
             ..Segment::real(0xf000)
         };
         cpu.state.eip = 0xfff0;
+        cpu.state.gpr[Gpr::EDX.0 as usize] = cpu.model.signature();
         cpu.paging_changed();
         cpu.mode_changed();
         cpu

@@ -6,6 +6,8 @@
 //! Code has two views of one memory file: the fixed one is not writable, so that
 //! stores into it fault, the other serves to place sequences.
 
+#![allow(unsafe_code)] // Memory at fixed addresses.
+
 use std::ffi::c_void;
 use std::ptr;
 
@@ -15,6 +17,7 @@ const PAGE: usize = 4096;
 pub struct Arena {
     base: *mut u8,
     bytes: usize,
+    read_only_page: Option<usize>,
 }
 
 impl Arena {
@@ -24,7 +27,34 @@ impl Arena {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_POPULATE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let base = map(base as usize, bytes, protection, flags, -1)?;
-        Some(Arena { base, bytes })
+        Some(Arena {
+            base,
+            bytes,
+            read_only_page: None,
+        })
+    }
+
+    /// Makes one page, by its number in the arena, read-only, and all others
+    /// writable. Nothing may write to it through [`bytes`](Arena::bytes) then.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn protect(&mut self, page: Option<usize>) {
+        if page == self.read_only_page {
+            return;
+        }
+        let writable = libc::PROT_READ | libc::PROT_WRITE;
+        let changes = [(self.read_only_page, writable), (page, libc::PROT_READ)];
+        for (page, protection) in changes {
+            let Some(offset) = page.map(|page| page * PAGE) else {
+                continue;
+            };
+            assert!(offset < self.bytes, "a page of the arena");
+            // SAFETY: the page lies in the mapping that `new` made.
+            let done = unsafe { libc::mprotect(self.base.add(offset).cast(), PAGE, protection) };
+            assert_eq!(done, 0, "mprotect of a page of ours");
+        }
+        self.read_only_page = page;
     }
 
     /// The pages.

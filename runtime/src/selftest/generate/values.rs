@@ -4,8 +4,8 @@
 //! then costs a copy. The pool holds no addresses of the arenas, so that a jump
 //! through memory does not land in data.
 
-use crate::rng::Rng;
-use crate::state::{State, fxsave};
+use crate::selftest::rng::Rng;
+use crate::selftest::state::{State, fxsave};
 use std::sync::OnceLock;
 
 const POOL_BYTES: usize = 1 << 18;
@@ -95,7 +95,7 @@ pub fn fill_memory(seed: u64, memory: &mut [u8]) {
     memory.copy_from_slice(&pool[start..start + memory.len()]);
 }
 
-/// The x87, MMX and SSE part of an entry state: all exceptions masked, rounding,
+/// The x87, MMX and SSE part of an entry state: masks (mostly all), rounding,
 /// precision, stack and sticky flags at random.
 pub fn fill_fxsave(rng: &mut Rng, state: &mut State) {
     let image = &mut state.fxsave;
@@ -105,17 +105,33 @@ pub fn fill_fxsave(rng: &mut Rng, state: &mut State) {
     } else {
         rng.below(4) as u16
     };
-    let fcw = 0x7f | precision | (rounding << 10);
+    let masks = if rng.chance(80) {
+        0x3f
+    } else {
+        rng.u32() & 0x3f
+    };
+    let fcw = 0x40 | masks as u16 | precision | (rounding << 10);
     image[fxsave::FCW..][..2].copy_from_slice(&fcw.to_le_bytes());
-    // Sticky exception flags 0–6, C0–C2, TOP, C3; ES and B stay clear.
-    let fsw = rng.u32() as u16 & 0x7f7f;
+    // Sticky exception flags 0–6, C0–C2, TOP, C3; ES and B stay clear, and
+    // seldom is an exception pending.
+    let quiet = if rng.chance(90) {
+        !masks as u16 & 0x3f
+    } else {
+        0
+    };
+    let fsw = rng.u32() as u16 & 0x7f7f & !quiet;
     image[fxsave::FSW..][..2].copy_from_slice(&fsw.to_le_bytes());
     let full = rng.u32() as u8 | rng.u32() as u8;
     image[fxsave::FTW] = full;
     let daz_ftz = rng.pick(&[0u32, 0, 0, 0x40, 0x8000, 0x8040]);
     let sticky = if rng.chance(50) { 0 } else { rng.u32() & 0x3f };
     let rounding = u32::from(rounding) << 13;
-    let mxcsr = 0x1f80 | daz_ftz | rounding | sticky;
+    let masks = if rng.chance(80) {
+        0x3f
+    } else {
+        rng.u32() & 0x3f
+    };
+    let mxcsr = masks << 7 | daz_ftz | rounding | sticky;
     image[fxsave::MXCSR..][..4].copy_from_slice(&mxcsr.to_le_bytes());
     for i in 0..8 {
         image[fxsave::ST + 16 * i..][..10].copy_from_slice(&extended(rng));

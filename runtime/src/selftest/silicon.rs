@@ -19,7 +19,8 @@
 mod arena;
 mod signals;
 
-use crate::state::{
+use crate::selftest::case::{Case, Oracle, Subject};
+use crate::selftest::state::{
     CODE_BASE, CODE_BYTES, CODE_FILL, DATA_BASE, DATA_BYTES, Outcome, Run, SENTINEL, STACK_BASE,
     STACK_BYTES, State,
 };
@@ -126,5 +127,29 @@ impl Silicon {
             *after = SENTINEL;
         }
         self.dirty = start..CODE_BYTES.min(end + 1);
+    }
+}
+
+impl Silicon {
+    /// Fills the arenas for `case` and protects what it wants protected.
+    fn load(&mut self, case: &Case) {
+        self.data.protect(None);
+        let (data, stack) = self.arenas();
+        case.fill(data, stack);
+        self.data.protect(case.read_only_page);
+    }
+}
+
+impl Subject for Silicon {
+    fn run(&mut self, case: &Case) -> Run {
+        self.load(case);
+        self.run_all(&case.code, &case.entry)
+    }
+}
+
+impl Oracle for Silicon {
+    fn trace(&mut self, case: &Case, limit: usize) -> Vec<State> {
+        self.load(case);
+        Silicon::trace(self, &case.code, &case.entry, limit)
     }
 }

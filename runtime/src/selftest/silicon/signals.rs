@@ -6,7 +6,9 @@
 //! A timer on the thread's CPU time ends code that raises nothing: the run that
 //! two ticks in a row find running is hung.
 
-use crate::state::{Outcome, State};
+#![allow(unsafe_code)] // 32-bit code on the host CPU.
+
+use crate::selftest::state::{Outcome, State};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::mem::{self, MaybeUninit};

@@ -9,14 +9,16 @@
 //! Sequences never set TF, AC or segment registers, and never enter the kernel;
 //! see [`templates`] for what is left out.
 
+pub mod faults;
 pub mod operands;
 pub mod templates;
 pub mod values;
 
-use crate::case::{Case, Family, Piece, is_near_branch, lay_out};
-use crate::rng::Rng;
-use crate::state::{CODE_BASE, State};
-use crate::undefined::Undefined;
+use crate::selftest::case::{Case, Family, Piece, is_near_branch, lay_out};
+use crate::selftest::rng::Rng;
+use crate::selftest::state::{CODE_BASE, State};
+use crate::selftest::undefined::Undefined;
+use faults::Faults;
 use iced_x86::{Code, ConstantOffsets, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 use operands::Registers;
 use templates::{Entry, Template};
@@ -32,6 +34,9 @@ const POPF_FLAGS: u32 = 0x0020_0cd5;
 pub struct Generator {
     entries: Vec<Entry>,
     families: Vec<Family>,
+    /// For each family, the numbers of its entries.
+    own: Vec<Vec<usize>>,
+    faults: Faults,
 }
 
 /// A sequence in the making.
@@ -56,9 +61,16 @@ impl Generator {
     pub fn new(families: &[Family]) -> Generator {
         let entries = templates::all();
         let wanted = |entry: &Entry| families.contains(&entry.family);
+        let entries: Vec<Entry> = entries.into_iter().filter(wanted).collect();
+        let mut own = vec![Vec::new(); Family::ALL.len()];
+        for (number, entry) in entries.iter().enumerate() {
+            own[entry.family as usize].push(number);
+        }
         Generator {
-            entries: entries.into_iter().filter(wanted).collect(),
+            entries,
             families: families.to_vec(),
+            own,
+            faults: Faults::new(),
         }
     }
 
@@ -67,21 +79,48 @@ impl Generator {
         self.entries.iter().map(|entry| entry.code)
     }
 
-    /// The case of `seed`.
+    /// The case of `seed`, from all instructions alike.
     pub fn case(&self, seed: u64) -> Case {
         let mut rng = Rng::new(seed);
-        let mut draft = Draft::new(&mut rng);
+        let any = |rng: &mut Rng| &self.entries[rng.below(self.entries.len())];
+        self.make(seed, &mut rng, None, &any)
+    }
+
+    /// The case of `seed` around one of the generator's families: its instructions
+    /// alone, or others between them.
+    pub fn case_of(&self, family: Family, seed: u64) -> Case {
+        if family == Family::Faults {
+            return self.faults.case_of(seed);
+        }
+        let mut rng = Rng::new(seed ^ (family as u64) << 56);
+        let own = &self.own[family as usize];
+        let others = rng.pick(&[0, 0, 30, 60]);
+        let any = |rng: &mut Rng| match own.is_empty() || rng.chance(others) {
+            true => &self.entries[rng.below(self.entries.len())],
+            false => &self.entries[own[rng.below(own.len())]],
+        };
+        self.make(seed, &mut rng, Some(family), &any)
+    }
+
+    fn make<'a>(
+        &'a self,
+        seed: u64,
+        rng: &mut Rng,
+        family: Option<Family>,
+        draw: &dyn Fn(&mut Rng) -> &'a Entry,
+    ) -> Case {
+        let mut draft = Draft::new(rng);
         let length = 1 + rng.below(MAX_INSTRUCTIONS);
-        let mut family = self.families[0];
+        let mut last = self.families[0];
         while draft.pieces.len() < length {
-            let entry = &self.entries[rng.below(self.entries.len())];
+            let entry = draw(rng);
             if draft.add(entry) {
-                family = entry.family;
+                last = entry.family;
             }
         }
         let mut entry = State::new();
         if self.families.iter().any(|f| !Family::INTEGER.contains(f)) || rng.chance(5) {
-            values::fill_fxsave(&mut rng, &mut entry);
+            values::fill_fxsave(rng, &mut entry);
         }
         let flags = if rng.chance(70) { 0x08d5 } else { 0x0cd5 };
         entry.eflags |= rng.u32() & flags;
@@ -89,7 +128,7 @@ impl Generator {
             true => CODE_BASE + 0x1000 - rng.below(24) as u32,
             false => CODE_BASE + 0x100 + rng.below(64) as u32,
         };
-        draft.finish(seed, family, entry)
+        draft.finish(seed, family.unwrap_or(last), entry)
     }
 }
 
@@ -294,6 +333,7 @@ impl Draft {
             entry,
             data_seed: self.rng.u64(),
             patches: self.patches,
+            read_only_page: None,
             family,
             seed,
         }

@@ -6,7 +6,7 @@
 //! "Flags Affected" of each instruction. iced-x86 has them as tables; what
 //! depends on operand values is here: shift counts, repeat counts.
 
-use crate::state::State;
+use crate::selftest::state::State;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 /// CF of EFLAGS.
@@ -21,6 +21,9 @@ pub const ZF: u32 = 1 << 6;
 pub const SF: u32 = 1 << 7;
 /// OF of EFLAGS.
 pub const OF: u32 = 1 << 11;
+
+/// Mask bits of MXCSR.
+const MXCSR_MASKS: u32 = 0x1f80;
 
 /// What is undefined at one point of a sequence.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ impl Undefined {
         if let Some(shift) = Shift::of(insn) {
             return self.shift(&shift, before);
         }
-        let undefined = eflags(insn.rflags_undefined());
+        let undefined = eflags(insn.rflags_undefined()) | undefined_besides(insn.mnemonic());
         let defined = eflags(insn.rflags_written() | insn.rflags_cleared() | insn.rflags_set());
         if !may_repeat_zero_times(insn, before) {
             self.flags &= !defined;
@@ -49,10 +52,13 @@ impl Undefined {
         self.flags |= undefined;
     }
 
-    /// Whether the instruction would read a flag that is undefined now.
+    /// Whether the instruction would read a flag that is undefined now, or is
+    /// one whose way to raise exceptions is a QUIRK of ours.
     pub fn reads_undefined(&self, insn: &Instruction, before: Option<&State>) -> bool {
         let skipped = Shift::of(insn).is_some_and(|shift| shift.count(before) == Some(0));
-        !skipped && eflags(insn.rflags_read()) & self.flags != 0
+        let unmasked = before.is_some_and(|state| state.mxcsr() & MXCSR_MASKS != MXCSR_MASKS);
+        let in_steps = matches!(insn.mnemonic(), Mnemonic::Dpps | Mnemonic::Dppd);
+        !skipped && eflags(insn.rflags_read()) & self.flags != 0 || unmasked && in_steps
     }
 
     /// SDM vol. 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR", "SHLD", "SHRD".
@@ -66,7 +72,11 @@ impl Undefined {
         if count == 0 {
             return;
         }
-        self.flags &= !(CF | OF);
+        self.flags &= !OF;
+        // RCL and RCR by all of the operand and CF leave CF as it was.
+        if !shift.through_carry || !count.is_multiple_of(shift.width + 1) {
+            self.flags &= !CF;
+        }
         if !shift.is_rotate {
             self.flags &= !(SF | ZF | PF);
             self.flags |= AF;
@@ -89,6 +99,7 @@ impl Undefined {
 /// What the rules ask of a shift or rotate.
 struct Shift {
     is_rotate: bool,
+    through_carry: bool,
     is_double: bool,
     loses_carry: bool,
     width: u32,
@@ -114,6 +125,7 @@ impl Shift {
             insn.op_kind(last) == OpKind::Register && insn.op_register(last) == Register::CL;
         Some(Shift {
             is_rotate,
+            through_carry: matches!(mnemonic, Rcl | Rcr),
             is_double,
             loses_carry,
             width: bytes as u32 * 8,
@@ -136,6 +148,15 @@ impl Shift {
             flags |= CF;
         }
         flags
+    }
+}
+
+/// What the SDM calls undefined and iced-x86 does not.
+fn undefined_besides(mnemonic: Mnemonic) -> u32 {
+    match mnemonic {
+        // "The OF, AF, and CF flags are undefined."
+        Mnemonic::Aad => OF | AF | CF,
+        _ => 0,
     }
 }
 
@@ -200,6 +221,7 @@ mod tests {
         assert_eq!(after(0, &[0x37], 0).flags, OF | SF | ZF | PF, "aaa");
         assert_eq!(after(0, &[0x27], 0).flags, OF, "daa");
         assert_eq!(after(0, &[0xd4, 0x0a], 0).flags, OF | AF | CF, "aam");
+        assert_eq!(after(0, &[0xd5, 0x0a], 0).flags, OF | AF | CF, "aad");
         assert_eq!(after(ALL, &[0x01, 0xc0], 0).flags, 0, "add");
         assert_eq!(after(ALL, &[0x40], 0).flags, CF, "inc");
         assert_eq!(after(ALL, &[0xf3, 0x0f, 0xb8, 0xc0], 0).flags, 0, "popcnt");
@@ -214,6 +236,7 @@ mod tests {
         assert_eq!(after(0, &[0xd2, 0xe0], 8).flags, AF | OF | CF, "shl al, 8");
         assert_eq!(after(0, &[0xd2, 0xf8], 8).flags, AF | OF, "sar al, 8");
         assert_eq!(after(0, &[0xd3, 0xc0], 2).flags, OF, "rol eax, 2");
+        assert_eq!(after(CF, &[0xc0, 0xd0, 18], 0).flags, CF | OF, "rcl al, 18");
         assert!(
             !after(0, &[0x66, 0x0f, 0xa5, 0xc8], 16).everything,
             "shld 16"

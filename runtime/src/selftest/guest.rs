@@ -11,19 +11,19 @@
 //! The kernel's pages lie high, where no case goes, so that every address a case
 //! may touch by mistake is as absent as on the host.
 
-use crate::case::{Case, Subject};
-use crate::state::{
+use crate::config::{Tier, VmConfig};
+use crate::exit::Exit;
+use crate::launch::{machine, silent_console};
+use crate::selftest::case::{Case, Oracle, Subject};
+use crate::selftest::state::{
     CODE_BASE, CODE_BYTES, CODE_FILL, CODE_SELECTOR, DATA_BASE, DATA_BYTES, DATA_SELECTOR, Outcome,
     Run, SENTINEL, STACK_BASE, STACK_BYTES, State,
 };
-use runtime::config::{Tier, VmConfig};
-use runtime::exit::Exit;
-use runtime::launch::{machine, silent_console};
-use runtime::vcpu::{TableReg, cr0, cr4};
-use runtime::vm::Vm;
-use shadow_mmu::PhysAddr;
-use std::error::Error;
+use crate::vcpu::{TableReg, cr0, cr4};
+use crate::vm::Vm;
+use shadow_mmu::{LinearAddr, PhysAddr};
 use std::ops::Range;
+use translator::flags;
 use translator::insn::SegReg;
 use translator::state::Segment;
 
@@ -62,6 +62,7 @@ const NXE: u64 = 1 << 11;
 pub struct Guest {
     vm: Vm,
     dirty: Range<usize>,
+    read_only_page: Option<usize>,
     /// Instructions interpreted, and run in compiled code, in all cases.
     retired: [u64; 2],
 }
@@ -71,7 +72,7 @@ impl Guest {
     ///
     /// # Errors
     /// What the host refuses.
-    pub fn new(tier: Tier) -> Result<Guest, Box<dyn Error>> {
+    pub fn new(tier: Tier) -> anyhow::Result<Guest> {
         let config = VmConfig {
             memory_mib: 4,
             tier,
@@ -82,6 +83,7 @@ impl Guest {
         let mut guest = Guest {
             vm,
             dirty: 0..0,
+            read_only_page: None,
             retired: [0; 2],
         };
         guest.write_tables();
@@ -201,7 +203,21 @@ impl Guest {
         cpu.paging_changed();
     }
 
-    /// Puts code, memory and registers of `case` in place.
+    /// Makes one page of the data arena read-only, all others writable.
+    fn protect(&mut self, page: Option<usize>) {
+        let changes = [(self.read_only_page, WRITABLE), (page, 0)];
+        for (page, writable) in changes {
+            let Some(page) = page else { continue };
+            let linear = DATA_BASE + 0x1000 * page as u32;
+            let entry = (DATA_PHYS + 0x1000 * page as u64) | PRESENT | USER | EXECUTE_DISABLE;
+            let at = LOW_TABLE + 8 * u64::from(linear >> 12 & 0x1ff);
+            self.write(at, &(entry | writable).to_le_bytes());
+            self.vm.cpu.mmu.invlpg(LinearAddr(linear));
+        }
+        self.read_only_page = page;
+    }
+
+    /// Puts code and memory of `case` in place.
     fn load(&mut self, case: &Case) {
         let entry = &case.entry;
         let old = self.dirty.clone();
@@ -218,6 +234,13 @@ impl Guest {
         let ram = self.vm.cpu.mmu.ram();
         let _ = ram.write_slice(PhysAddr(DATA_PHYS), &data);
         let _ = ram.write_slice(PhysAddr(STACK_PHYS), &stack);
+        if case.read_only_page != self.read_only_page {
+            self.protect(case.read_only_page);
+        }
+    }
+
+    /// Puts registers in place, for ring 3.
+    fn enter(&mut self, entry: &State) {
         let cpu = &mut self.vm.cpu;
         cpu.state.gpr[..8].copy_from_slice(&entry.gpr);
         cpu.state.eip = entry.eip;
@@ -281,9 +304,10 @@ fn task_descriptor(base: u32) -> u64 {
     0x8b00_0000_0067 | (base & 0xff_ffff) << 16 | base >> 24 << 56
 }
 
-impl Subject for Guest {
-    fn run(&mut self, case: &Case) -> Run {
-        self.load(case);
+impl Guest {
+    /// Runs from `entry` to the next exception.
+    fn run_from(&mut self, entry: &State) -> (State, Outcome) {
+        self.enter(entry);
         let exit = self.vm.run();
         self.retired[0] += self.vm.counters.interpreted_insns;
         self.retired[1] += self.vm.counters.compiled_insns;
@@ -291,13 +315,20 @@ impl Subject for Guest {
             Exit::Halted => self.caught(),
             _ => None,
         };
-        let (state, outcome) = caught.unwrap_or_else(|| {
+        caught.unwrap_or_else(|| {
             let outcome = match exit {
                 Exit::Limit => Outcome::Hung,
                 _ => Outcome::Stopped,
             };
             (State::new(), outcome)
-        });
+        })
+    }
+}
+
+impl Subject for Guest {
+    fn run(&mut self, case: &Case) -> Run {
+        self.load(case);
+        let (state, outcome) = self.run_from(&case.entry);
         let (mut data, mut stack) = (vec![0; DATA_BYTES], vec![0; STACK_BYTES]);
         let ram = self.vm.cpu.mmu.ram();
         let _ = ram.read_slice(PhysAddr(DATA_PHYS), &mut data);
@@ -308,5 +339,26 @@ impl Subject for Guest {
             data,
             stack,
         }
+    }
+}
+
+impl Oracle for Guest {
+    fn trace(&mut self, case: &Case, limit: usize) -> Vec<State> {
+        self.load(case);
+        let mut states = vec![case.entry];
+        let mut stepping = case.entry;
+        for _ in 0..=limit {
+            stepping.eflags |= flags::TF;
+            let (state, outcome) = self.run_from(&stepping);
+            stepping = state;
+            states.push(State {
+                eflags: state.eflags & !flags::TF,
+                ..state
+            });
+            if !matches!(outcome, Outcome::Trap { vector: 1, .. }) {
+                break;
+            }
+        }
+        states
     }
 }

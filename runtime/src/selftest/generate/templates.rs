@@ -1,12 +1,13 @@
 //! Every instruction of the families, found by asking the decoder.
 //!
-//! All opcodes of the three maps are decoded under every mandatory prefix and
+//! All opcodes of the four maps are decoded under every mandatory prefix and
 //! every ModRM byte of the register form, and one memory form for each `reg`
 //! field. What comes back valid and belongs to a family becomes a template. So
 //! redundant encodings are found too, and nothing has to be listed but what is
 //! left out.
 
-use crate::case::Family;
+use crate::cpu_model::feature::{Feature, works_here};
+use crate::selftest::case::Family;
 use iced_x86::{
     Code, ConstantOffsets, CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction,
     Mnemonic, OpKind,
@@ -14,7 +15,7 @@ use iced_x86::{
 use std::collections::BTreeMap;
 
 const PREFIXES: [&[u8]; 6] = [&[], &[0x66], &[0xf2], &[0xf3], &[0x66, 0xf2], &[0x66, 0xf3]];
-const MAPS: [&[u8]; 3] = [&[], &[0x0f], &[0x0f, 0x38]];
+const MAPS: [&[u8]; 4] = [&[], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]];
 /// Bytes that are prefixes or escapes, not opcodes.
 const NOT_OPCODES: [u8; 12] = [
     0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x0f,
@@ -45,6 +46,11 @@ pub struct Entry {
 
 /// All instructions of all families, in a fixed order.
 pub fn all() -> Vec<Entry> {
+    with(&family)
+}
+
+/// All instructions that `family` puts into one, in a fixed order.
+pub fn with(family: &dyn Fn(&Instruction) -> Option<Family>) -> Vec<Entry> {
     let mut found = BTreeMap::<u32, Entry>::new();
     for (map, prefix) in MAPS.iter().flat_map(|m| PREFIXES.map(|p| (m, p))) {
         for opcode in 0..=0xff {
@@ -52,14 +58,18 @@ pub fn all() -> Vec<Entry> {
                 continue;
             }
             let start = [prefix, map, &[opcode]].concat();
-            probe(&start, &mut found);
+            probe(&start, family, &mut found);
         }
     }
     found.into_values().collect()
 }
 
 /// Adds what the opcode bytes `start` can be the start of.
-fn probe(start: &[u8], found: &mut BTreeMap<u32, Entry>) {
+fn probe(
+    start: &[u8],
+    family: &dyn Fn(&Instruction) -> Option<Family>,
+    found: &mut BTreeMap<u32, Entry>,
+) {
     let memory = (0..8).map(|reg| reg << 3);
     let registers = 0xc0..=0xff;
     for modrm in memory.chain(registers) {
@@ -115,7 +125,7 @@ fn cuts_eip(insn: &Instruction) -> bool {
     by_operand || insn.op0_kind() == OpKind::NearBranch16
 }
 
-/// The family of an unprivileged instruction up to SSE2, `None` for what random
+/// The family of an unprivileged instruction, `None` for what random
 /// sequences leave out.
 pub fn family(insn: &Instruction) -> Option<Family> {
     if insn.is_privileged() || left_out(insn) {
@@ -139,11 +149,28 @@ pub fn family(insn: &Instruction) -> Option<Family> {
             CpuidFeature::MMX => Some(Family::Mmx),
             CpuidFeature::SSE => Some(Family::Sse),
             CpuidFeature::SSE2 => Some(Family::Sse2),
-            _ => return None,
+            other => Some(
+                newer_family(other)
+                    .filter(|(feature, _)| works_here(feature))?
+                    .1,
+            ),
         };
         by_feature = family;
     }
     Some(by_feature.unwrap_or_else(|| integer_family(insn)))
+}
+
+/// The families that not every x86-64 CPU has.
+fn newer_family(feature: CpuidFeature) -> Option<(Feature, Family)> {
+    Some(match feature {
+        CpuidFeature::SSE3 => (Feature::Sse3, Family::Sse3),
+        CpuidFeature::SSSE3 => (Feature::Ssse3, Family::Ssse3),
+        CpuidFeature::SSE4_1 => (Feature::Sse41, Family::Sse41),
+        CpuidFeature::SSE4_2 => (Feature::Sse42, Family::Sse42),
+        CpuidFeature::AES => (Feature::Aes, Family::Crypto),
+        CpuidFeature::PCLMULQDQ => (Feature::Pclmulqdq, Family::Crypto),
+        _ => return None,
+    })
 }
 
 /// Instructions whose result depends on the machine around them, or which would
@@ -172,21 +199,11 @@ fn left_out(insn: &Instruction) -> bool {
         Sldt | Str | Smsw | Sgdt | Sidt | Lar | Lsl | Verr | Verw | Lds | Les | Lfs | Lgs | Lss
     );
     let changing = matches!(insn.mnemonic(), Cpuid | Rdtsc | Rdpmc | Clflush);
-    // They load control registers with random bits, or store the x87 pointers,
-    // which compatibility mode and the CPU's maker decide about.
+    // They load MXCSR with bits that only some CPUs have, or store the x87
+    // pointers only now and then, as the CPU's maker decided.
     let control = matches!(
         insn.mnemonic(),
-        Fldcw
-            | Fldenv
-            | Fnstenv
-            | Fnsave
-            | Frstor
-            | Fxsave
-            | Fxrstor
-            | Ldmxcsr
-            | Fneni
-            | Fndisi
-            | Fnsetpm
+        Fxsave | Fxrstor | Ldmxcsr | Fneni | Fndisi | Fnsetpm
     );
     // Hints of later CPUs: only 0F 1F is a no-operation on all of them.
     let hint = is_reserved_nop(insn.code());

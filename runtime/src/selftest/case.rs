@@ -5,8 +5,8 @@
 //! are found by decoding, and a shorter version of it is laid out again with the
 //! branches between the remaining instructions kept.
 
-use crate::generate::values;
-use crate::state::{DATA_BASE, DATA_BYTES, Run, STACK_BASE, STACK_BYTES, State};
+use crate::selftest::generate::values;
+use crate::selftest::state::{DATA_BASE, DATA_BYTES, Run, STACK_BASE, STACK_BYTES, State};
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, OpKind};
 use std::fmt;
 
@@ -29,11 +29,18 @@ pub enum Family {
     Mmx,
     Sse,
     Sse2,
+    Sse3,
+    Ssse3,
+    Sse41,
+    Sse42,
+    Crypto,
+    /// One instruction whose operand meets an edge of memory.
+    Faults,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 15] = [
+    pub const ALL: [Family; 21] = [
         Family::Arith,
         Family::Logic,
         Family::Shift,
@@ -49,13 +56,26 @@ impl Family {
         Family::Mmx,
         Family::Sse,
         Family::Sse2,
+        Family::Sse3,
+        Family::Ssse3,
+        Family::Sse41,
+        Family::Sse42,
+        Family::Crypto,
+        Family::Faults,
     ];
     /// The families without x87 and vectors.
     pub const INTEGER: &'static [Family] = Family::ALL.split_at(11).0;
+    /// What runs on the host's own units.
+    pub const VECTOR: &'static [Family] = Family::ALL.split_at(11).1.split_at(9).0;
 
-    /// The family called `name`, in lower case.
+    /// The name on the command line and in reports.
+    pub fn name(&self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// The family called `name`.
     pub fn named(name: &str) -> Option<Family> {
-        let same = |f: &&Family| format!("{f:?}").eq_ignore_ascii_case(name);
+        let same = |f: &&Family| f.name() == name;
         Family::ALL.iter().find(same).copied()
     }
 }
@@ -71,6 +91,8 @@ pub struct Case {
     pub data_seed: u64,
     /// Bytes at linear addresses in the arenas that differ from `data_seed`'s.
     pub patches: Vec<(u32, Vec<u8>)>,
+    /// The page of the data arena that may not be written.
+    pub read_only_page: Option<usize>,
     /// The family asked for.
     pub family: Family,
     /// The seed that generated the case, for the report.
@@ -81,6 +103,13 @@ pub struct Case {
 pub trait Subject {
     /// Runs `case` from its start to its first exception.
     fn run(&mut self, case: &Case) -> Run;
+}
+
+/// A subject whose word counts, and which can show its way.
+pub trait Oracle: Subject {
+    /// Single-steps `case`: the states before each executed instruction (at most
+    /// `limit`), then the final one.
+    fn trace(&mut self, case: &Case, limit: usize) -> Vec<State>;
 }
 
 /// One instruction of a sequence that is yet to be laid out.

@@ -6,9 +6,9 @@
 //! A register that an instruction has written is unknown from then on, and makes
 //! a poor address: the generator then takes another form of the instruction.
 
-use crate::generate::values;
-use crate::rng::Rng;
-use crate::state::{CODE_BASE, DATA_BASE, DATA_BYTES, STACK_BASE, STACK_BYTES};
+use crate::selftest::generate::values;
+use crate::selftest::rng::Rng;
+use crate::selftest::state::{CODE_BASE, DATA_BASE, DATA_BYTES, STACK_BASE, STACK_BYTES};
 use iced_x86::{
     ConstantOffsets, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
     UsedMemory,
@@ -213,6 +213,13 @@ impl Registers {
                 self.settle(register, wanted);
                 let small = |v: u32| v.wrapping_add(0x8000) < 0x1_0000;
                 self.known(register).is_some_and(small) || rng.chance(10)
+            }
+            Pcmpestri | Pcmpestrm => {
+                // Lengths count up to 16 bytes, in either direction.
+                for register in [0, EDX] {
+                    self.settle(register, (rng.below(40) as u32).wrapping_sub(20));
+                }
+                true
             }
             Div | Idiv if rng.chance(70) => {
                 let high = rng.pick(&[0, 0, 1, 2, 0xffff_ffff]);
