@@ -168,6 +168,8 @@ pub fn mxcsr_mask() -> u32 {
 /// The linear address of an FXSAVE image: 16-byte aligned, else #GP(0).
 fn image_address(cpu: &Cpu, i: &Insn, access: Access) -> Result<LinearAddr, Exception> {
     let addr = cpu.linear(i.mem.seg, effective_address(cpu, &i.mem), 512, access)?;
+    // Where both apply, silicon prefers #AC.
+    cpu.require_alignment(addr, 512, cpu.sys.cpl == 3)?;
     if addr.0 & 15 != 0 {
         return Err(Exception::GeneralProtection(0));
     }

@@ -29,7 +29,7 @@ fn cr0_rules() {
 #[test]
 fn cr4_takes_only_announced_features() {
     let mut b = Bench::new();
-    for bit in [cr4::VME, cr4::PVI, cr4::UMIP, cr4::SMEP, cr4::SMAP, 1 << 31] {
+    for bit in [1 << 13, 1 << 17, 1 << 22, 1 << 31] {
         assert_eq!(set_cr(&mut b, 4, bit), GP0, "{bit:#x}");
     }
     assert_eq!(set_cr(&mut b, 4, cr4::PSE | cr4::PGE | cr4::OSFXSR), Ok(()));
