@@ -59,7 +59,11 @@ pub const TESTS: &[(&str, &str, Verdict)] = &[
     ),
     ("kvmclock_test", "", Skipped("KVM's clock")),
     ("la57", "", Passes),
-    ("msr", "", Passes),
+    (
+        "msr",
+        "",
+        Skipped("sets EFER.SCE, which takes a 64-bit CPU; fails under QEMU too"),
+    ),
     (
         "pmu",
         "",
