@@ -10,3 +10,4 @@ pub mod fuzz;
 pub mod images;
 pub mod lockstep;
 pub mod machine;
+pub mod suites;

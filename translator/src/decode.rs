@@ -76,6 +76,9 @@ pub fn decode_block_for(
             raw.set_code(Code::INVALID);
         }
         let mut insn = lower(&raw, mode);
+        if let Some(opcode) = x87_opcode(&bytes[start..start + raw.len()]) {
+            insn.imm = opcode;
+        }
         if overlong {
             insn.len = OVERLONG;
         }
@@ -95,6 +98,20 @@ pub fn decode_block_for(
         len_bytes,
         terminal,
     })
+}
+
+/// The opcode that the FPU remembers, if the instruction is one of its: the low
+/// three bits of the first byte and the second (SDM vol. 1, "x87 FPU Opcode").
+fn x87_opcode(bytes: &[u8]) -> Option<u32> {
+    let prefix = |b: &&u8| {
+        matches!(
+            **b,
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+        )
+    };
+    let mut rest = bytes.iter().skip_while(prefix);
+    let first = rest.next().filter(|&&b| b & 0xf8 == 0xd8)?;
+    Some(u32::from(first & 7) << 8 | u32::from(*rest.next()?))
 }
 
 /// What is invalid in 15 bytes is so because there are more, unless it is just

@@ -34,6 +34,7 @@ pub enum Feature {
     Pae = EDX1 + 6,
     Mce = EDX1 + 7,
     Cx8 = EDX1 + 8,
+    Apic = EDX1 + 9,
     Sep = EDX1 + 11,
     Pge = EDX1 + 13,
     Cmov = EDX1 + 15,
@@ -51,6 +52,7 @@ pub enum Feature {
     Popcnt = ECX1 + 23,
     Aes = ECX1 + 25,
     Xsave = ECX1 + 26,
+    Osxsave = ECX1 + 27,
     Rdrand = ECX1 + 30,
     TscAdjust = EBX7 + 1,
     Rdseed = EBX7 + 18,
@@ -58,10 +60,17 @@ pub enum Feature {
     Rdtscp = EDXE + 27,
 }
 
+impl Feature {
+    /// Its bit in its word.
+    pub fn bit(self) -> u32 {
+        1 << (self as u32 % 32)
+    }
+}
+
 use Feature as F;
 
 /// What a Pentium announces.
-const PENTIUM: &[F] = &[F::Fpu, F::De, F::Pse, F::Tsc, F::Msr, F::Cx8];
+const PENTIUM: &[F] = &[F::Fpu, F::De, F::Pse, F::Tsc, F::Msr, F::Cx8, F::Apic];
 
 /// What a Pentium III has more.
 const PENTIUM3: &[F] = &[F::Pae, F::Sep, F::Pge, F::Cmov, F::Mmx, F::Fxsr, F::Sse];
@@ -77,6 +86,7 @@ const MAX: &[F] = &[
     F::Sse42,
     F::Aes,
     F::Pclmulqdq,
+    F::Xsave,
     F::Movbe,
     F::Popcnt,
     F::Rdrand,
@@ -93,8 +103,7 @@ pub struct FeatureSet([u32; WORDS]);
 impl FeatureSet {
     /// Whether the feature is in the set.
     pub fn has(&self, feature: Feature) -> bool {
-        let n = feature as usize;
-        self.0[n / 32] >> (n % 32) & 1 != 0
+        self.0[feature as usize / 32] & feature.bit() != 0
     }
 
     /// A register of CPUID.
@@ -103,8 +112,7 @@ impl FeatureSet {
     }
 
     fn insert(&mut self, feature: Feature) {
-        let n = feature as usize;
-        self.0[n / 32] |= 1 << (n % 32);
+        self.0[feature as usize / 32] |= feature.bit();
     }
 }
 

@@ -6,12 +6,16 @@
 
 use super::feature::{FeatureSet, Word};
 use super::{Processor, signature};
+use crate::devices::lapic::timer::CRYSTAL_HZ;
 use crate::system::tsc::tsc_hz;
 
 /// EBX, ECX, EDX of leaf 0: GenuineIntel.
 const VENDOR: [u32; 3] = [0x756e_6547, 0x6c65_746e, 0x4965_6e69];
 
 const FIRST_EXTENDED: u32 = 0x8000_0000;
+
+/// Bytes of an XSAVE area: the legacy region and the header.
+const XSAVE_BYTES: u32 = 512 + 64;
 
 /// The brand strings of those who have one.
 const MAX_BRAND: &[u8] = b"ring1 virtual CPU";
@@ -38,8 +42,15 @@ pub fn leaf(processor: Processor, features: &FeatureSet, number: u32, sub: u32) 
             features.word(Word::Leaf7Ecx),
             0,
         ],
-        // TSC = crystal × EBX / EAX; the "crystal" is 1 MHz.
-        0x15 => [1, tsc_mhz(), 1_000_000, 0],
+        // EAX: the components XCR0 can enable, x87 and SSE; EBX, ECX: their area.
+        0xd if sub == 0 => [3, XSAVE_BYTES, XSAVE_BYTES, 0],
+        // TSC = crystal × EBX / EAX. The local APIC's timer counts the crystal too.
+        0x15 => [
+            (CRYSTAL_HZ / 1_000_000) as u32,
+            tsc_mhz(),
+            CRYSTAL_HZ as u32,
+            0,
+        ],
         0x16 => [tsc_mhz(), tsc_mhz(), 100, 0],
         FIRST_EXTENDED => [highest_extended, 0, 0, 0],
         0x8000_0001 => [0, 0, 0, features.word(Word::ExtendedEdx)],

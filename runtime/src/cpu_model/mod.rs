@@ -121,13 +121,14 @@ impl Default for CpuModel {
 }
 
 /// CR4 bits and what they enable (SDM vol. 3A, "Control Registers").
-const CR4_BITS: [(Feature, u32); 7] = [
+const CR4_BITS: [(Feature, u32); 8] = [
     (Feature::Tsc, cr4::TSD),
     (Feature::De, cr4::DE),
     (Feature::Pse, cr4::PSE),
     (Feature::Pae, cr4::PAE),
     (Feature::Mce, cr4::MCE),
     (Feature::Pge, cr4::PGE),
+    (Feature::Xsave, cr4::OSXSAVE),
     (Feature::Fxsr, cr4::OSFXSR | cr4::OSXMMEXCPT),
 ];
 

@@ -14,10 +14,13 @@ pub mod acpi;
 pub mod cmos;
 pub mod debug;
 pub mod i8042;
+pub mod lapic;
 pub mod pc;
 pub mod pic;
 pub mod pit;
+pub mod rom;
 pub mod serial;
+pub mod testdev;
 
 /// The devices of the board, in the order of the access ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +41,13 @@ pub enum DeviceId {
     ResetControl,
     /// POST code, debug console and debug exit.
     Debug,
+    /// The test device.
+    Test,
 }
 
 impl DeviceId {
     /// All devices; `DeviceId as usize` is the index.
-    pub const ALL: [DeviceId; 8] = [
+    pub const ALL: [DeviceId; 9] = [
         DeviceId::Pic,
         DeviceId::Pit,
         DeviceId::Cmos,
@@ -51,6 +56,7 @@ impl DeviceId {
         DeviceId::Power,
         DeviceId::ResetControl,
         DeviceId::Debug,
+        DeviceId::Test,
     ];
 
     /// The name in statistics.
@@ -64,6 +70,7 @@ impl DeviceId {
             DeviceId::Power => "ACPI power management",
             DeviceId::ResetControl => "reset control",
             DeviceId::Debug => "debug ports",
+            DeviceId::Test => "test device",
         }
     }
 }

@@ -8,6 +8,7 @@
 use super::check;
 use super::host::{Place, SCRATCH_BYTES};
 use super::plan::{Memory, Plan, Transfer, Unit};
+use super::pointers::{Layout, Pointers};
 use super::unmasked;
 use crate::system::operand::{effective_address, gpr, set_gpr};
 use crate::vcpu::Cpu;
@@ -26,6 +27,8 @@ const EXCEPTIONS: u16 = 0x3f;
 #[derive(Clone, Copy)]
 struct Target {
     place: Place,
+    /// Its offset in the segment.
+    offset: u32,
     write_back: Option<LinearAddr>,
 }
 
@@ -52,7 +55,11 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
     let (output, stored) = match p.unit {
         Unit::Sse => (sse(cpu, i, p, target.place, input)?, true),
         Unit::SseMmx => (sse_mmx(cpu, i, p, target.place, input)?, true),
-        Unit::Mmx | Unit::X87 => x87(cpu, i, p, target.place, input),
+        Unit::Mmx => x87(cpu, i, p, target.place, input),
+        Unit::X87 => {
+            record(cpu, i, p, target.offset);
+            x87(cpu, i, p, target.place, input)
+        }
     };
     if let (Some(addr), true) = (target.write_back, stored) {
         let scratch = cpu.fpu.state.scratch;
@@ -97,6 +104,7 @@ fn target(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<Target, Exception> {
         let place = Place::scratch(&mut cpu.fpu.state);
         return Ok(Target {
             place,
+            offset: 0,
             write_back: None,
         });
     }
@@ -121,10 +129,16 @@ fn target(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<Target, Exception> {
     {
         return Ok(Target {
             place,
+            offset,
             write_back: None,
         });
     }
-    through_scratch(cpu, p, addr)
+    let write_back = through_scratch(cpu, p, addr)?;
+    Ok(Target {
+        place: Place::scratch(&mut cpu.fpu.state),
+        offset,
+        write_back,
+    })
 }
 
 /// The memory operand once more, after the instruction has run; it is not a
@@ -139,7 +153,12 @@ pub fn memory_operand(cpu: &mut Cpu, i: &Insn, p: &Plan) -> [u8; 16] {
     bytes
 }
 
-fn through_scratch(cpu: &mut Cpu, p: &Plan, addr: LinearAddr) -> Result<Target, Exception> {
+/// Loads the operand into the scratch; says where the scratch goes afterwards.
+fn through_scratch(
+    cpu: &mut Cpu,
+    p: &Plan,
+    addr: LinearAddr,
+) -> Result<Option<LinearAddr>, Exception> {
     let user = cpu.sys.cpl == 3;
     let bytes = usize::from(p.bytes).min(SCRATCH_BYTES);
     if p.memory != Memory::Read {
@@ -153,24 +172,19 @@ fn through_scratch(cpu: &mut Cpu, p: &Plan, addr: LinearAddr) -> Result<Target, 
         let mut buffer = [0; SCRATCH_BYTES];
         cpu.read_bytes(addr, &mut buffer[..bytes], user)?;
         cpu.fpu.state.scratch = buffer;
-        if p.control {
-            clear_pointers(&mut cpu.fpu.state.scratch, p.bytes);
-        }
     }
-    Ok(Target {
-        place: Place::scratch(&mut cpu.fpu.state),
-        write_back: (p.memory != Memory::Read).then_some(addr),
-    })
+    Ok((p.memory != Memory::Read).then_some(addr))
 }
 
-/// Clears the addresses and the opcode in an environment or state image of
-/// `bytes` bytes.
-fn clear_pointers(image: &mut [u8; SCRATCH_BYTES], bytes: u16) {
-    match bytes {
-        14 | 94 => image[6..14].fill(0),
-        28 | 108 => image[12..26].fill(0),
-        _ => {}
-    }
+/// The form of the environment that the instruction moves, if it does.
+fn environment(cpu: &Cpu, p: &Plan) -> Option<Layout> {
+    let wide = match p.bytes {
+        28 | 108 => true,
+        14 | 94 => false,
+        _ => return None,
+    };
+    let real = !cpu.protected();
+    Some(Layout { wide, real })
 }
 
 /// Runs an instruction of the XMM registers.
@@ -204,6 +218,19 @@ fn sse_mmx(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> Resul
     result
 }
 
+/// Remembers the instruction as the last one.
+#[inline(always)]
+fn record(cpu: &mut Cpu, i: &Insn, p: &Plan, offset: u32) {
+    if p.control || !p.waiting {
+        return;
+    }
+    let (last, segments) = (&mut cpu.fpu.last, &cpu.state.seg);
+    last.record(i, segments);
+    if p.memory != Memory::None {
+        last.record_operand(&i.mem, offset, segments);
+    }
+}
+
 /// Runs an x87 or MMX instruction; also says whether its memory operand is to
 /// be written.
 #[inline(always)]
@@ -225,6 +252,11 @@ fn x87_careful(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> (
         cpu.fpu.x87.enter();
         return (p.entry.call(place, &mut cpu.fpu.state, input), true);
     }
+    let layout = environment(cpu, p);
+    if let (Some(layout), Memory::Read) = (layout, p.memory) {
+        let scratch = &mut cpu.fpu.state.scratch;
+        cpu.fpu.last = Pointers::take_from_environment(scratch, layout);
+    }
     // Only with CR0.NE clear does a waiting instruction get here with an
     // exception pending: then the host must not see it.
     let ignored = p.waiting && cpu.fpu.x87_pending();
@@ -236,8 +268,12 @@ fn x87_careful(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> (
         unmask_x87(cpu, !ignored, control);
     }
     cpu.fpu.summarise();
-    if p.control && p.memory == Memory::Write {
-        clear_pointers(&mut cpu.fpu.state.scratch, p.bytes);
+    if let (Some(layout), Memory::Write) = (layout, p.memory) {
+        let last = cpu.fpu.last;
+        last.to_environment(&mut cpu.fpu.state.scratch, layout);
+    }
+    if matches!(i.mnemonic, Mnemonic::Fninit | Mnemonic::Fnsave) {
+        cpu.fpu.last = Pointers::default();
     }
     let raised = cpu.fpu.x87_status() & !cpu.fpu.x87_control() & STORE_FAULTS;
     let suppressed = p.memory == Memory::Write && p.waiting && raised != 0;

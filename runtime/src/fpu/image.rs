@@ -1,8 +1,9 @@
 //! Instructions that need no thunk: images of the whole state, MXCSR
 //! (SDM vol. 2, FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, WAIT).
 
+use super::pointers::Pointers;
 use super::table::Special;
-use super::{Fpu, check, host};
+use super::{Fpu, check, host, xsave};
 use crate::system::operand::{effective_address, gpr};
 use crate::vcpu::{Cpu, cr0};
 use iced_x86::Mnemonic;
@@ -17,6 +18,10 @@ pub fn special(mnemonic: Mnemonic) -> Option<Special> {
     Some(match mnemonic {
         M::Fxsave => fxsave,
         M::Fxrstor => fxrstor,
+        M::Xsave => xsave::xsave,
+        M::Xrstor => xsave::xrstor,
+        M::Xgetbv => xsave::xgetbv,
+        M::Xsetbv => xsave::xsetbv,
         M::Ldmxcsr => ldmxcsr,
         M::Stmxcsr => stmxcsr,
         M::Wait => wait,
@@ -29,10 +34,10 @@ pub fn special(mnemonic: Mnemonic) -> Option<Special> {
 }
 
 /// Bytes of an FXSAVE image that 32-bit code reads and writes.
-const FXSAVE_USED: usize = 288;
+pub const FXSAVE_USED: usize = 288;
 
 /// Offset of XMM0 in an FXSAVE image.
-const FXSAVE_XMM: usize = 160;
+pub const FXSAVE_XMM: usize = 160;
 
 /// Offsets of the abridged tag word and ST0.
 const FTW: usize = 4;
@@ -58,13 +63,19 @@ impl Fpu {
         let xmm = image[FXSAVE_XMM..FXSAVE_USED].chunks_exact_mut(16);
         xmm.zip(&self.state.xmm)
             .for_each(|(to, from)| to.copy_from_slice(from));
+        self.last.to_fxsave(&mut image);
         image
     }
 
     /// Loads such an image; bits of MXCSR that do not exist are dropped.
     pub fn set_image(&mut self, image: &[u8; 512]) {
-        let mxcsr = [image[24], image[25], image[26], image[27]];
-        self.state.mxcsr = u32::from_le_bytes(mxcsr) & mxcsr_mask();
+        self.set_mxcsr(mxcsr_of(image));
+        self.set_x87(image);
+        self.set_xmm(image);
+    }
+
+    /// Loads the x87 and MMX part of such an image.
+    pub fn set_x87(&mut self, image: &[u8; 512]) {
         let area = &mut self.x87.area_mut().0;
         area[..5].copy_from_slice(&image[..5]);
         area[32..FXSAVE_XMM].copy_from_slice(&image[32..FXSAVE_XMM]);
@@ -75,9 +86,19 @@ impl Fpu {
         let control = (self.x87_control() & 0x1f7f) | 0x40;
         self.set_x87_control(control);
         self.summarise();
+        self.last = Pointers::from_fxsave(image);
+    }
+
+    /// Loads the XMM registers of such an image.
+    pub fn set_xmm(&mut self, image: &[u8; 512]) {
         let xmm = image[FXSAVE_XMM..FXSAVE_USED].chunks_exact(16);
         xmm.zip(&mut self.state.xmm)
             .for_each(|(from, to)| to.copy_from_slice(from));
+    }
+
+    /// Sets MXCSR; bits that do not exist are dropped.
+    pub fn set_mxcsr(&mut self, value: u32) {
+        self.state.mxcsr = value & mxcsr_mask();
     }
 
     fn x87_word(&mut self, at: usize) -> u16 {
@@ -167,15 +188,18 @@ fn fxrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let addr = image_address(cpu, i, Access::Read)?;
     let mut image = [0; 512];
     cpu.read_bytes(addr, &mut image, cpu.sys.cpl == 3)?;
-    check_mxcsr(u32::from_le_bytes([
-        image[24], image[25], image[26], image[27],
-    ]))?;
+    check_mxcsr(mxcsr_of(&image))?;
     cpu.fpu.set_image(&image);
     Ok(())
 }
 
+/// MXCSR in an FXSAVE image.
+pub fn mxcsr_of(image: &[u8; 512]) -> u32 {
+    u32::from_le_bytes([image[24], image[25], image[26], image[27]])
+}
+
 /// Reserved bits: #GP(0).
-fn check_mxcsr(value: u32) -> Result<(), Exception> {
+pub fn check_mxcsr(value: u32) -> Result<(), Exception> {
     if value & !mxcsr_mask() != 0 {
         return Err(Exception::GeneralProtection(0));
     }

@@ -11,8 +11,6 @@
 //! On other hosts there is no FPU: every instruction raises #UD and CPUID says
 //! so.
 //!
-//! QUIRK: the addresses and the opcode of the last x87 instruction (FIP, FDP,
-//! FOP) read as zero; newer CPUs have given up their selectors likewise.
 //! QUIRK: with CR0.NE clear a pending x87 exception is ignored, as with IGNNE#
 //! asserted; IRQ 13 is not raised.
 
@@ -27,6 +25,8 @@ mod image;
 #[cfg(target_arch = "x86_64")]
 mod plan;
 #[cfg(target_arch = "x86_64")]
+mod pointers;
+#[cfg(target_arch = "x86_64")]
 mod rounding;
 #[cfg(target_arch = "x86_64")]
 mod table;
@@ -36,6 +36,8 @@ mod tests;
 mod thunk;
 #[cfg(target_arch = "x86_64")]
 mod unmasked;
+#[cfg(target_arch = "x86_64")]
+mod xsave;
 
 use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;
@@ -48,6 +50,7 @@ use translator::semantics::Exec;
 pub struct Fpu {
     state: host::State,
     x87: host::X87,
+    last: pointers::Pointers,
     thunks: table::Thunks,
 }
 

@@ -1,6 +1,7 @@
 //! Sequences on a CPU with flat segments and no paging, against known values.
 
 mod random;
+mod xsave;
 
 use super::dispatch;
 use crate::clock::FakeClock;
@@ -128,7 +129,9 @@ fn fxsave_shows_and_fxrstor_restores_everything() {
     assert_eq!(image[..2], 0x37fu16.to_le_bytes());
     assert_eq!(image[3] >> 3 & 7, 7, "TOP");
     assert_eq!(image[4], 0x80, "one tag");
-    assert_eq!(image[6..24], [0; 18], "no pointers");
+    assert_eq!(image[6..8], [0x05, 0x05], "FOP: FLD m64");
+    assert_eq!(image[8..16], [0x02, 0x10, 0, 0, 8, 0, 0, 0], "FIP, FCS");
+    assert_eq!(image[16..24], [0, 0x20, 0, 0, 8, 0, 0, 0], "FDP, FDS");
     assert_eq!(image[24..28], 0x1f80u32.to_le_bytes());
     assert_eq!(image[32..42], [0, 0, 0, 0, 0, 0, 0, 0xa0, 0x00, 0x40]);
     assert_eq!(image[208..216], 2.5f64.to_le_bytes());
@@ -177,7 +180,8 @@ fn fnsave_and_frstor_move_the_stack() {
     assert_eq!(image[..2], 0x37fu16.to_le_bytes());
     assert_eq!(image[5] >> 3 & 7, 6, "TOP");
     assert_eq!(image[8..10], 0x0fffu16.to_le_bytes(), "tags");
-    assert_eq!(image[12..26], [0; 14], "no pointers");
+    assert_eq!(image[12..20], [4, 0x10, 0, 0, 8, 0, 5, 5], "FIP, FCS, FOP");
+    assert_eq!(image[20..26], [0, 0x20, 0, 0, 8, 0], "FDP, FDS");
     run(&mut cpu, |a| {
         a.frstor(ptr(DATA + 0x80))?;
         a.fstp(dword_ptr(DATA))?;

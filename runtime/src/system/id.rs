@@ -2,8 +2,9 @@
 //!
 //! What it says is the model's, see [`crate::cpu_model`].
 
-use super::{msr, random, tsc};
-use crate::vcpu::Cpu;
+use super::{msr, perf, random, tsc};
+use crate::cpu_model::feature::Feature;
+use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic;
 use translator::exception::Exception;
 use translator::insn::Insn;
@@ -20,14 +21,20 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
         Mnemonic::Rdrand | Mnemonic::Rdseed => random::rdrand(cpu, i),
         Mnemonic::Rdmsr => msr::rdmsr(cpu),
         Mnemonic::Wrmsr => msr::wrmsr(cpu),
-        // There are no counters.
-        Mnemonic::Rdpmc => Err(Exception::GeneralProtection(0)),
+        Mnemonic::Rdpmc => perf::rdpmc(cpu),
         _ => return None,
     })
 }
 
 fn cpuid(cpu: &mut Cpu) {
-    let [eax, ebx, ecx, edx] = cpu.model.cpuid(cpu.state.gpr[0], cpu.state.gpr[1]);
+    let (leaf, sub) = (cpu.state.gpr[0], cpu.state.gpr[1]);
+    let [eax, ebx, mut ecx, mut edx] = cpu.model.cpuid(leaf, sub);
+    if leaf == 1 && cpu.sys.cr4 & cr4::OSXSAVE != 0 {
+        ecx |= Feature::Osxsave.bit();
+    }
+    if leaf == 1 && !cpu.pc.apic_enabled() {
+        edx &= !Feature::Apic.bit();
+    }
     cpu.state.gpr[0] = eax;
     cpu.state.gpr[3] = ebx;
     cpu.state.gpr[1] = ecx;

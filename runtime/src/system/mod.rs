@@ -22,6 +22,7 @@ pub mod interrupt;
 pub mod iret;
 pub mod msr;
 pub mod operand;
+pub mod perf;
 pub mod port;
 pub mod random;
 pub mod segment;

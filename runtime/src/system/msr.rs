@@ -3,8 +3,8 @@
 //! A register exists if the CPU model has the feature it belongs to; any other
 //! is #GP(0).
 
-use super::require_cpl0;
 use super::tsc::{guest_tsc, host_tsc};
+use super::{perf, require_cpl0};
 use crate::cpu_model::feature::Feature;
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
@@ -19,6 +19,7 @@ pub fn store_pair(cpu: &mut Cpu, value: u64) {
 mod ia32 {
     pub const TSC: u32 = 0x10;
     pub const PLATFORM_ID: u32 = 0x17;
+    pub const APIC_BASE: u32 = 0x1b;
     pub const TSC_ADJUST: u32 = 0x3b;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8b;
@@ -36,8 +37,14 @@ const EFER_NXE: u64 = 1 << 11;
 /// IA32_DEBUGCTL: LBR and BTF.
 const DEBUGCTL_BITS: u64 = 3;
 
-/// IA32_MISC_ENABLE bit 0, set at reset.
-const FAST_STRINGS: u64 = 1;
+/// IA32_MISC_ENABLE after reset: fast strings; and on NetBurst that there are
+/// performance counters, but neither branch trace nor precise event storage.
+fn misc_enable(family: u32) -> u64 {
+    match family {
+        15 => 1 << 0 | 1 << 7 | 1 << 11 | 1 << 12,
+        _ => 1 << 0,
+    }
+}
 
 /// Whether the model has the register.
 fn exists(cpu: &Cpu, number: u32) -> bool {
@@ -50,10 +57,12 @@ fn exists(cpu: &Cpu, number: u32) -> bool {
         ia32::TSC_AUX => model.has(Feature::Rdtscp),
         // The Pentium 4 brought it, with SSE2.
         ia32::MISC_ENABLE => model.has(Feature::Sse2),
+        // The Pentium has an APIC, but not the register.
+        ia32::APIC_BASE => model.has(Feature::Apic) && model.family() >= 6,
         ia32::PLATFORM_ID | ia32::BIOS_UPDT_TRIG | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
             model.family() >= 6
         }
-        _ => false,
+        _ => perf::exists(model.family(), number),
     }
 }
 
@@ -82,11 +91,18 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             u64::from(cpu.sys.sysenter[(number - ia32::SYSENTER_CS) as usize])
         }
         ia32::EFER => cpu.sys.efer,
+        ia32::APIC_BASE => cpu.pc.apic_base(),
         ia32::TSC_ADJUST => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
-        ia32::MISC_ENABLE => cpu.sys.msrs.get(&number).copied().unwrap_or(FAST_STRINGS),
+        ia32::MISC_ENABLE => cpu
+            .sys
+            .msrs
+            .get(&number)
+            .copied()
+            .unwrap_or_else(|| misc_enable(cpu.model.family())),
         ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL | ia32::TSC_AUX => {
             cpu.sys.msrs.get(&number).copied().unwrap_or(0)
         }
+        _ if perf::exists(cpu.model.family(), number) => perf::read(cpu, number),
         _ => return Err(Exception::GeneralProtection(0)),
     };
     store_pair(cpu, value);
@@ -128,6 +144,10 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             cpu.sys.efer = value;
             cpu.paging_changed();
         }
+        ia32::APIC_BASE if !cpu.pc.set_apic_base(value) => {
+            return Err(Exception::GeneralProtection(0));
+        }
+        ia32::APIC_BASE => cpu.request_attention(),
         // QUIRK: branches are neither recorded nor stepped; the bits are kept.
         ia32::DEBUGCTL if value & !DEBUGCTL_BITS != 0 => {
             return Err(Exception::GeneralProtection(0));
@@ -141,6 +161,7 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         }
         // A microcode update is accepted and changes nothing.
         ia32::BIOS_UPDT_TRIG => {}
+        _ if perf::exists(cpu.model.family(), number) => perf::write(cpu, number, value),
         _ => return Err(Exception::GeneralProtection(0)),
     }
     Ok(())

@@ -87,6 +87,7 @@ impl Cpu {
                 cr4: 0,
                 dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
                 efer: 0,
+                xcr0: 1,
                 gdtr: TableReg {
                     base: 0,
                     limit: 0xffff,

@@ -199,21 +199,11 @@ fn left_out(insn: &Instruction) -> bool {
         Sldt | Str | Smsw | Sgdt | Sidt | Lar | Lsl | Verr | Verw | Lds | Les | Lfs | Lgs | Lss
     );
     let changing = matches!(insn.mnemonic(), Cpuid | Rdtsc | Rdpmc | Clflush);
-    // They load control registers with random bits, or store the x87 pointers,
-    // which compatibility mode and the CPU's maker decide about.
+    // They load MXCSR with bits that only some CPUs have, or store the x87
+    // pointers only now and then, as the CPU's maker decided.
     let control = matches!(
         insn.mnemonic(),
-        Fldcw
-            | Fldenv
-            | Fnstenv
-            | Fnsave
-            | Frstor
-            | Fxsave
-            | Fxrstor
-            | Ldmxcsr
-            | Fneni
-            | Fndisi
-            | Fnsetpm
+        Fxsave | Fxrstor | Ldmxcsr | Fneni | Fndisi | Fnsetpm
     );
     // Hints of later CPUs: only 0F 1F is a no-operation on all of them.
     let hint = is_reserved_nop(insn.code());
