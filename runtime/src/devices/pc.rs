@@ -22,6 +22,7 @@ use crate::console::Console;
 use crate::devices::DeviceId;
 use crate::devices::acpi::{PowerManagement, ResetControl};
 use crate::devices::cmos::Cmos;
+use crate::devices::coprocessor::Coprocessor;
 use crate::devices::debug::DebugPorts;
 use crate::devices::i8042::I8042;
 use crate::devices::pic::{Acknowledge, Pic};
@@ -36,6 +37,8 @@ pub const IRQ_COM1: u8 = 4;
 pub const IRQ_CLOCK: u8 = 8;
 /// ACPI's system control interrupt.
 pub const IRQ_SCI: u8 = 9;
+/// The coprocessor's errors.
+pub const IRQ_COPROCESSOR: u8 = 13;
 
 /// First port of COM1.
 pub const COM1_PORT: u16 = 0x3F8;
@@ -56,7 +59,7 @@ const fn ports(first: u16, count: u16, device: DeviceId, offset: u16, lanes: Lan
 
 /// The port map. Absent: the DMA controllers, COM2–4, LPT, disks, display.
 #[rustfmt::skip]
-pub static PORTS: [PortRange; 17] = {
+pub static PORTS: [PortRange; 18] = {
     use DeviceId::*;
     use Lanes::*;
     [
@@ -70,6 +73,7 @@ pub static PORTS: [PortRange; 17] = {
         ports(0x092, 1, I8042, 5, Narrow),          // system control port A
         ports(0x0A0, 2, Pic, 2, Narrow),            // slave 8259A
         ports(0x0E9, 1, Debug, 4, Narrow),          // debug console
+        ports(0x0F0, 2, Coprocessor, 0, Narrow),    // coprocessor error and reset
         ports(0x0F4, 1, Debug, 0, Wide),            // debug exit
         ports(0x0F5, 1, Debug, 6, Wide),            // reports
         ports(COM1_PORT, 8, Serial, 0, Narrow),     // COM1
@@ -131,6 +135,7 @@ pub struct Pc {
     cmos: Cmos,
     serial: Serial,
     i8042: I8042,
+    coprocessor: Coprocessor,
     power: PowerManagement,
     reset: ResetControl,
     debug: DebugPorts,
@@ -151,6 +156,7 @@ impl Pc {
             cmos: Cmos::new(clock.clone(), config.ram_bytes),
             serial: Serial::new(config.console),
             i8042: I8042::new(),
+            coprocessor: Coprocessor::default(),
             power: PowerManagement::new(clock.clone()),
             reset: ResetControl::default(),
             debug: DebugPorts::new(config.debug_output),
@@ -254,6 +260,19 @@ impl Pc {
         vector
     }
 
+    /// The processor drives FERR#: an x87 exception is pending, and CR0.NE clear.
+    pub fn set_ferr(&mut self, asserted: bool) {
+        if self.coprocessor.ferr() != asserted {
+            self.coprocessor.set_ferr(asserted);
+            self.settle(DeviceId::Coprocessor);
+        }
+    }
+
+    /// IGNNE#: the processor is to ignore pending x87 exceptions.
+    pub fn ignne(&self) -> bool {
+        self.coprocessor.ignne()
+    }
+
     /// Whether [`Pc::take_event`] would return one.
     #[inline]
     pub fn has_event(&self) -> bool {
@@ -300,6 +319,7 @@ impl Pc {
             DeviceId::Cmos => &mut self.cmos,
             DeviceId::Serial => &mut self.serial,
             DeviceId::I8042 => &mut self.i8042,
+            DeviceId::Coprocessor => &mut self.coprocessor,
             DeviceId::Power => &mut self.power,
             DeviceId::ResetControl => &mut self.reset,
             DeviceId::Debug => &mut self.debug,
@@ -316,6 +336,10 @@ impl Pc {
             DeviceId::Power => {
                 self.pic.drive(IRQ_SCI, self.power.pin().take());
                 self.wish(|pc| pc.power.take_event());
+            }
+            DeviceId::Coprocessor => {
+                let drive = self.coprocessor.pin().take();
+                self.pic.drive(IRQ_COPROCESSOR, drive);
             }
             DeviceId::I8042 => self.wish(|pc| pc.i8042.take_event()),
             DeviceId::ResetControl => self.wish(|pc| pc.reset.take_event()),

@@ -190,6 +190,7 @@ fn fxrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.read_bytes(addr, &mut image, cpu.sys.cpl == 3)?;
     check_mxcsr(mxcsr_of(&image))?;
     cpu.fpu.set_image(&image);
+    check::drive_ferr(cpu);
     Ok(())
 }
 
@@ -221,12 +222,12 @@ fn stmxcsr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 }
 
 /// #NM if MP and TS are both set; then pending exceptions.
-fn wait(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
+fn wait(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let both = cr0::MP | cr0::TS;
     if cpu.sys.cr0 & both == both {
         return Err(Exception::DeviceNotAvailable);
     }
-    check::pending(cpu)
+    check::pending(cpu, i).map(|_| ())
 }
 
 fn movnti(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {

@@ -10,9 +10,6 @@
 //!
 //! On other hosts there is no FPU: every instruction raises #UD and CPUID says
 //! so.
-//!
-//! QUIRK: with CR0.NE clear a pending x87 exception is ignored, as with IGNNE#
-//! asserted; IRQ 13 is not raised.
 
 #[cfg(target_arch = "x86_64")]
 mod check;

@@ -108,6 +108,7 @@ pub fn xrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
             image[..2].copy_from_slice(&0x037f_u16.to_le_bytes());
         }
         cpu.fpu.set_x87(&image);
+        super::check::drive_ferr(cpu);
     }
     Ok(())
 }
