@@ -6,7 +6,7 @@ mod xsave;
 use super::dispatch;
 use crate::clock::FakeClock;
 use crate::console::BufferConsole;
-use crate::cpu_model::CpuModel;
+use crate::cpu_model::{CpuModel, Processor};
 use crate::devices::pc::{Pc, PcConfig};
 use crate::vcpu::{Cpu, cr0, cr4};
 use iced_x86::code_asm::*;
@@ -22,6 +22,10 @@ use translator::state::Segment;
 const DATA: u32 = 0x2000;
 
 fn cpu() -> Cpu {
+    cpu_of(Processor::Max)
+}
+
+fn cpu_of(processor: Processor) -> Cpu {
     let ram_bytes = 1 << 20;
     let pc = Pc::new(PcConfig {
         ram_bytes,
@@ -30,7 +34,7 @@ fn cpu() -> Cpu {
         clock: Arc::new(FakeClock::new(0)),
     });
     let mmu = ShadowMmu::new(GuestRam::new(ram_bytes).unwrap()).unwrap();
-    let mut cpu = Cpu::new(CpuModel::default(), mmu, pc);
+    let mut cpu = Cpu::new(CpuModel::new(processor), mmu, pc);
     cpu.sys.cr0 = cr0::PE | cr0::ET | cr0::NE | cr0::MP;
     cpu.sys.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
     for seg in SegReg::ALL {
@@ -161,6 +165,16 @@ fn fxsave_images_are_aligned_and_mxcsr_has_reserved_bits() {
     );
     poke(&cpu, 0, &0x1_1f80u32.to_le_bytes());
     assert_eq!(run(&mut cpu, |a| a.ldmxcsr(dword_ptr(DATA))), gp);
+}
+
+#[test]
+fn a_pentium_iii_has_no_denormals_are_zeros() {
+    let mut cpu = cpu_of(Processor::Pentium3);
+    poke(&cpu, 0, &0x1fc0u32.to_le_bytes());
+    let load = run(&mut cpu, |a| a.ldmxcsr(dword_ptr(DATA)));
+    assert_eq!(load, Err(Exception::GeneralProtection(0)));
+    run(&mut cpu, |a| a.fxsave(xmmword_ptr(DATA + 0x80))).unwrap();
+    assert_eq!(peek::<4>(&cpu, 0x80 + 28), [0; 4], "MXCSR_MASK");
 }
 
 #[test]
