@@ -139,6 +139,12 @@ pub struct GuestArgs {
     /// Load the kernel as a flat binary at this physical address and start it at its first byte
     #[arg(long, value_name = "ADDRESS", requires = "kernel", value_parser = number)]
     pub flat: Option<u32>,
+    /// Start the processor from reset in this firmware ROM instead of a kernel
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub rom: Option<PathBuf>,
+    /// Add the device that CPU test suites use, QEMU's pc-testdev
+    #[arg(long)]
+    pub test_device: bool,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
@@ -193,6 +199,8 @@ impl GuestArgs {
             initrd: self.initrd.clone(),
             append: self.append.clone().unwrap_or_default(),
             flat: self.flat.map(|address| FlatOptions { address, mode }),
+            rom: self.rom.clone(),
+            test_device: self.test_device,
         };
         config.validate()?;
         Ok(config)
@@ -255,7 +263,7 @@ mod tests {
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --flat 0x8000 --flat-bits 32",
+             --limit 1000 --stats --test-device --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -271,6 +279,8 @@ mod tests {
                 address: 0x8000,
                 mode: FlatMode::Protected32,
             }),
+            rom: None,
+            test_device: true,
         };
         assert_eq!(given, Ok(expected));
     }

@@ -51,6 +51,10 @@ pub struct VmConfig {
     pub append: String,
     /// Take the kernel as a flat binary, whatever it looks like.
     pub flat: Option<FlatOptions>,
+    /// A firmware ROM's file, to start in instead of a kernel.
+    pub rom: Option<PathBuf>,
+    /// Whether the board has the device that CPU test suites use.
+    pub test_device: bool,
 }
 
 impl Default for VmConfig {
@@ -66,6 +70,8 @@ impl Default for VmConfig {
             initrd: None,
             append: String::new(),
             flat: None,
+            rom: None,
+            test_device: false,
         }
     }
 }
@@ -92,6 +98,9 @@ pub enum ConfigError {
         /// Guest RAM in MiB.
         memory_mib: u32,
     },
+    /// A ROM starts instead of a kernel, not before it.
+    #[error("a ROM and a kernel cannot both be started")]
+    RomAndKernel,
     /// A zero byte would end the command line early.
     #[error("the kernel command line holds a zero byte")]
     ZeroByteInAppend,
@@ -114,6 +123,9 @@ impl VmConfig {
         }
         if self.append.contains('\0') {
             return Err(ConfigError::ZeroByteInAppend);
+        }
+        if self.rom.is_some() && self.kernel.is_some() {
+            return Err(ConfigError::RomAndKernel);
         }
         self.validate_guest()
     }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn boot(args: &GuestArgs) -> anyhow::Result<u8> {
     let config = args.to_config()?;
-    if config.kernel.is_none() {
+    if config.kernel.is_none() && config.rom.is_none() {
         return run_embedded(&config);
     }
     let (exit, mut vm) = run(&config)?;
@@ -62,7 +62,7 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         let quit = console.quit_flag();
         Ok((Box::new(console), quit))
     })?;
-    vm.load(&files.image(config))?;
+    files.load(config, &mut vm)?;
     let exit = vm.run();
     terminal::restore();
     Ok((exit, vm))
@@ -114,7 +114,7 @@ fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
     config.tier = Tier::Interp;
     let files = launch::Files::read(&config)?;
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
-    vm.load(&files.image(&config))?;
+    files.load(&config, &mut vm)?;
     vm.run();
     print!(
         "{}",

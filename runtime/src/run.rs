@@ -49,6 +49,12 @@ impl Vm {
     /// A block without compiled code may take a step to be compiled. Returns the
     /// reason to stop, if any.
     pub fn step_block(&mut self) -> Option<Exit> {
+        self.step_ahead(0)
+    }
+
+    /// As [`Vm::step_block`], but compiled code may go on to other blocks until it
+    /// has run `insns` instructions more.
+    pub fn step_ahead(&mut self, insns: u32) -> Option<Exit> {
         if let Some(exit) = self.settle() {
             return Some(exit);
         }
@@ -58,8 +64,8 @@ impl Vm {
         if let Some(id) = self.block_at(self.cpu.state.eip)
             && let Some(block) = self.cache.get(id)
         {
-            // Compiled code leaves before the next block.
-            self.cpu.state.budget = block.ops.len() as i64;
+            // Compiled code leaves before what the budget does not cover.
+            self.cpu.state.budget = block.ops.len() as i64 + i64::from(insns);
             self.run_next();
         }
         self.cpu.state.budget = 0;
@@ -268,8 +274,7 @@ impl Vm {
         let mut bytes = [0xff; 0x1000];
         let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
         let page = &mut bytes[..room];
-        // Fetches from outside RAM read all ones.
-        let _ = self.cpu.mmu.ram().read_slice(phys, page);
+        self.fetch(phys, page);
         let known = self.cpu.model.decodable();
         let decoded = decode_block_for(known, page, key.eip, mode, MAX_BLOCK_INSNS);
         let (block, crosses_to) = match decoded {
@@ -298,15 +303,20 @@ impl Vm {
         }
         let second = self.second_page(linear)?;
         let mut bytes = [0xff; 2 * MAX_INSN_BYTES];
-        let ram = self.cpu.mmu.ram();
-        // Fetches from outside RAM read all ones.
-        let _ = ram.read_slice(phys, &mut bytes[..in_first]);
-        let _ = ram.read_slice(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
+        self.fetch(phys, &mut bytes[..in_first]);
+        self.fetch(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
         let allowed = allowed.min(in_first + MAX_INSN_BYTES);
         let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
         match decode_block_for(known, &bytes[..allowed], key.eip, mode, 1) {
             Ok(block) => Ok((block, Some(second))),
             Err(Incomplete) => Err(Exception::GeneralProtection(0)),
+        }
+    }
+
+    /// Reads code from one page; `into` keeps its bytes where nothing answers.
+    fn fetch(&self, phys: PhysAddr, into: &mut [u8]) {
+        if self.cpu.mmu.ram().read_slice(phys, into).is_none() {
+            self.cpu.pc.mmio_fetch(phys.0, into);
         }
     }
 

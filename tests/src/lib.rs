@@ -2,10 +2,12 @@
 //!
 //! What compares a tier with the host CPU is [`runtime::selftest`], because users
 //! have it too; [`cases`] adds hand-written sequences. [`images`] makes broken
-//! guest images. [`machine`] runs whole guests, [`lockstep`] two tiers side by
+//! guest images, [`fuzz`] code without sense. [`machine`] runs whole guests, [`lockstep`] two tiers side by
 //! side.
 
 pub mod cases;
+pub mod fuzz;
 pub mod images;
 pub mod lockstep;
 pub mod machine;
+pub mod suites;

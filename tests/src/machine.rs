@@ -41,6 +41,10 @@ pub struct Setup<'a> {
     pub append: &'a str,
     /// Set for a flat image.
     pub flat: Option<FlatOptions>,
+    /// The kernel's bytes are a firmware ROM.
+    pub rom: bool,
+    /// The board has the test device.
+    pub test_device: bool,
     /// The processor.
     pub cpu: Processor,
     /// How guest code is run.
@@ -77,6 +81,8 @@ impl<'a> Setup<'a> {
             initrd: None,
             append: "",
             flat: None,
+            rom: false,
+            test_device: false,
             cpu: Processor::Max,
             tier,
             memory_mib: 64,
@@ -95,12 +101,28 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// A firmware ROM, started from reset.
+    pub fn rom(bytes: &'a [u8], tier: Tier) -> Setup<'a> {
+        Setup {
+            rom: true,
+            ..Setup::new(bytes, tier)
+        }
+    }
+
     /// Builds the machine, loads the image, and runs it to its end.
     ///
     /// # Panics
     /// When the host refuses the machine or the loader the image.
     pub fn run(&self) -> Ended {
         self.try_run().expect("the image loads")
+    }
+
+    /// The same for a machine that `prepare` changes between loading and running.
+    ///
+    /// # Panics
+    /// When the host refuses the machine or the loader the image.
+    pub fn run_after(&self, prepare: impl FnOnce(&mut Vm)) -> Ended {
+        self.load_and_run(prepare).expect("the image loads")
     }
 
     /// The same for an image that may be no guest at all.
@@ -111,8 +133,17 @@ impl<'a> Setup<'a> {
     /// # Panics
     /// When the host refuses the machine.
     pub fn try_run(&self) -> Result<Ended, LoadError> {
+        self.load_and_run(|_| {})
+    }
+
+    fn load_and_run(&self, prepare: impl FnOnce(&mut Vm)) -> Result<Ended, LoadError> {
         let (mut vm, captured) = self.machine();
-        vm.load(&self.image())?;
+        let image = self.image();
+        match self.rom {
+            true => vm.load_rom(&image.kernel)?,
+            false => vm.load(&image)?,
+        }
+        prepare(&mut vm);
         let exit = vm.run();
         Ok(Ended {
             exit,
@@ -133,6 +164,8 @@ impl<'a> Setup<'a> {
             tier: self.tier,
             timeout: Some(self.timeout),
             limit: self.limit,
+            rom: self.rom.then(|| "rom".into()),
+            test_device: self.test_device,
             ..VmConfig::default()
         };
         let clock = match &self.clock {

@@ -117,7 +117,7 @@ fn machine() -> Vm {
     };
     let files = Files::read(&config).expect("nothing to read");
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console())).expect("a machine");
-    vm.load(&files.image(&config)).expect("the default guest");
+    files.load(&config, &mut vm).expect("the default guest");
     vm
 }
 

@@ -34,6 +34,7 @@ pub enum Feature {
     Pae = EDX1 + 6,
     Mce = EDX1 + 7,
     Cx8 = EDX1 + 8,
+    Apic = EDX1 + 9,
     Sep = EDX1 + 11,
     Pge = EDX1 + 13,
     Cmov = EDX1 + 15,
@@ -69,7 +70,7 @@ impl Feature {
 use Feature as F;
 
 /// What a Pentium announces.
-const PENTIUM: &[F] = &[F::Fpu, F::De, F::Pse, F::Tsc, F::Msr, F::Cx8];
+const PENTIUM: &[F] = &[F::Fpu, F::De, F::Pse, F::Tsc, F::Msr, F::Cx8, F::Apic];
 
 /// What a Pentium III has more.
 const PENTIUM3: &[F] = &[F::Pae, F::Sep, F::Pge, F::Cmov, F::Mmx, F::Fxsr, F::Sse];

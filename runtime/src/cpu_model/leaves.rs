@@ -6,6 +6,7 @@
 
 use super::feature::{FeatureSet, Word};
 use super::{Processor, signature};
+use crate::devices::lapic::timer::CRYSTAL_HZ;
 use crate::system::tsc::tsc_hz;
 
 /// EBX, ECX, EDX of leaf 0: GenuineIntel.
@@ -43,8 +44,13 @@ pub fn leaf(processor: Processor, features: &FeatureSet, number: u32, sub: u32) 
         ],
         // EAX: the components XCR0 can enable, x87 and SSE; EBX, ECX: their area.
         0xd if sub == 0 => [3, XSAVE_BYTES, XSAVE_BYTES, 0],
-        // TSC = crystal × EBX / EAX; the "crystal" is 1 MHz.
-        0x15 => [1, tsc_mhz(), 1_000_000, 0],
+        // TSC = crystal × EBX / EAX. The local APIC's timer counts the crystal too.
+        0x15 => [
+            (CRYSTAL_HZ / 1_000_000) as u32,
+            tsc_mhz(),
+            CRYSTAL_HZ as u32,
+            0,
+        ],
         0x16 => [tsc_mhz(), tsc_mhz(), 100, 0],
         FIRST_EXTENDED => [highest_extended, 0, 0, 0],
         0x8000_0001 => [0, 0, 0, features.word(Word::ExtendedEdx)],

@@ -15,10 +15,13 @@ pub mod cmos;
 pub mod coprocessor;
 pub mod debug;
 pub mod i8042;
+pub mod lapic;
 pub mod pc;
 pub mod pic;
 pub mod pit;
+pub mod rom;
 pub mod serial;
+pub mod testdev;
 
 /// The devices of the board, in the order of the access ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +44,13 @@ pub enum DeviceId {
     ResetControl,
     /// POST code, debug console and debug exit.
     Debug,
+    /// The test device.
+    Test,
 }
 
 impl DeviceId {
     /// All devices; `DeviceId as usize` is the index.
-    pub const ALL: [DeviceId; 9] = [
+    pub const ALL: [DeviceId; 10] = [
         DeviceId::Pic,
         DeviceId::Pit,
         DeviceId::Cmos,
@@ -55,6 +60,7 @@ impl DeviceId {
         DeviceId::Power,
         DeviceId::ResetControl,
         DeviceId::Debug,
+        DeviceId::Test,
     ];
 
     /// The name in statistics.
@@ -69,6 +75,7 @@ impl DeviceId {
             DeviceId::Power => "ACPI power management",
             DeviceId::ResetControl => "reset control",
             DeviceId::Debug => "debug ports",
+            DeviceId::Test => "test device",
         }
     }
 }

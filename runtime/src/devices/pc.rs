@@ -3,7 +3,7 @@
 //! [`PORTS`] and the `IRQ_` constants below are the whole wiring. [`Pc`] owns
 //! the chips, finds the one a port belongs to, and after each access copies
 //! what it drives (its interrupt pin, a wish to power off or reset) to where it
-//! belongs. The vCPU thread owns the `Pc`; nothing here is shared.
+//! belongs. Physical addresses that are not RAM are in `pc::mmio`. The vCPU thread owns the `Pc`; nothing here is shared.
 //!
 //! Time passes in [`Pc::poll`], which the run loop calls every few ten
 //! microseconds and around HLT. It reads the clock once and returns unless the
@@ -12,6 +12,8 @@
 //! Invariants: the output of the interrupt controller, `interrupt_pending`, is
 //! current when any public function returns; `next_due_ns` is not later than
 //! the earliest deadline of any chip.
+
+mod mmio;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -25,9 +27,12 @@ use crate::devices::cmos::Cmos;
 use crate::devices::coprocessor::Coprocessor;
 use crate::devices::debug::DebugPorts;
 use crate::devices::i8042::I8042;
+use crate::devices::lapic::LocalApic;
 use crate::devices::pic::{Acknowledge, Pic};
 use crate::devices::pit::Pit;
+use crate::devices::rom::Rom;
 use crate::devices::serial::Serial;
+use crate::devices::testdev::TestDevice;
 
 /// Counter 0 of the timer.
 pub const IRQ_TIMER: u8 = 0;
@@ -59,7 +64,7 @@ const fn ports(first: u16, count: u16, device: DeviceId, offset: u16, lanes: Lan
 
 /// The port map. Absent: the DMA controllers, COM2–4, LPT, disks, display.
 #[rustfmt::skip]
-pub static PORTS: [PortRange; 18] = {
+pub static PORTS: [PortRange; 20] = {
     use DeviceId::*;
     use Lanes::*;
     [
@@ -72,6 +77,7 @@ pub static PORTS: [PortRange; 18] = {
         ports(0x080, 1, Debug, 5, Narrow),          // progress code
         ports(0x092, 1, I8042, 5, Narrow),          // system control port A
         ports(0x0A0, 2, Pic, 2, Narrow),            // slave 8259A
+        ports(0x0E0, 4, Test, 0, Wide),             // test device's register
         ports(0x0E9, 1, Debug, 4, Narrow),          // debug console
         ports(0x0F0, 2, Coprocessor, 0, Narrow),    // coprocessor error and reset
         ports(0x0F4, 1, Debug, 0, Wide),            // debug exit
@@ -81,6 +87,7 @@ pub static PORTS: [PortRange; 18] = {
         ports(POWER_PORT, 6, Power, 0, Wide),       // PM1a event and control
         ports(POWER_PORT + 8, 4, Power, 8, Wide),   // power management timer
         ports(RESET_PORT - 1, 2, ResetControl, 0, Wide),
+        ports(0x2000, 16, Test, 16, Wide),          // test device's interrupt lines
     ]
 };
 
@@ -130,6 +137,7 @@ pub struct Accesses {
 pub struct Pc {
     bus: Bus,
     clock: Arc<dyn Clock>,
+    lapic: LocalApic,
     pic: Pic,
     pit: Pit,
     cmos: Cmos,
@@ -139,6 +147,8 @@ pub struct Pc {
     power: PowerManagement,
     reset: ResetControl,
     debug: DebugPorts,
+    rom: Option<Rom>,
+    test: TestDevice,
     interrupt: bool,
     event: Option<PcEvent>,
     next_due_ns: u64,
@@ -151,6 +161,7 @@ impl Pc {
         let clock = config.clock;
         Self {
             bus: Bus::new(&PORTS),
+            lapic: LocalApic::new(clock.clone()),
             pic: Pic::new(),
             pit: Pit::new(clock.clone()),
             cmos: Cmos::new(clock.clone(), config.ram_bytes),
@@ -160,6 +171,8 @@ impl Pc {
             power: PowerManagement::new(clock.clone()),
             reset: ResetControl::default(),
             debug: DebugPorts::new(config.debug_output),
+            rom: None,
+            test: TestDevice::default(),
             clock,
             interrupt: false,
             event: None,
@@ -217,15 +230,6 @@ impl Pc {
         }
     }
 
-    /// A read of physical memory that is not RAM: all ones, for no device of
-    /// this board is mapped there.
-    pub fn mmio_read(&mut self, _phys: u64, size: u8) -> u32 {
-        undriven(size)
-    }
-
-    /// A write to physical memory that is not RAM: ignored.
-    pub fn mmio_write(&mut self, _phys: u64, _size: u8, _value: u32) {}
-
     /// Brings timers, input and output up to now; cheap when nothing is due.
     pub fn poll(&mut self) {
         let now_ns = self.clock.now_ns();
@@ -251,12 +255,16 @@ impl Pc {
 
     /// The interrupt acknowledge cycle: returns the vector.
     pub fn acknowledge(&mut self) -> u8 {
+        if let Some(vector) = self.lapic.acknowledge() {
+            self.interrupt = self.lapic.output();
+            return vector;
+        }
         let Acknowledge { vector, irq } = self.pic.acknowledge();
         if irq == Some(IRQ_TIMER) {
             self.pit.acknowledged();
             self.pic.drive(IRQ_TIMER, self.pit.pin().take());
         }
-        self.interrupt = self.pic.output();
+        self.drive_lint0();
         vector
     }
 
@@ -323,6 +331,7 @@ impl Pc {
             DeviceId::Power => &mut self.power,
             DeviceId::ResetControl => &mut self.reset,
             DeviceId::Debug => &mut self.debug,
+            DeviceId::Test => &mut self.test,
         }
     }
 
@@ -344,11 +353,12 @@ impl Pc {
             DeviceId::I8042 => self.wish(|pc| pc.i8042.take_event()),
             DeviceId::ResetControl => self.wish(|pc| pc.reset.take_event()),
             DeviceId::Debug => self.wish(|pc| pc.debug.take_event()),
+            DeviceId::Test => self.settle_test(),
         }
         if matches!(device, DeviceId::Pit | DeviceId::Cmos | DeviceId::Power) {
             self.schedule();
         }
-        self.interrupt = self.pic.output();
+        self.drive_lint0();
     }
 
     fn wish(&mut self, take: impl FnOnce(&mut Self) -> Option<PcEvent>) {
@@ -365,6 +375,7 @@ impl Pc {
         self.pit.poll(now_ns);
         self.cmos.poll();
         self.power.poll(now_ns);
+        self.lapic.poll(now_ns);
         self.settle(DeviceId::Pit);
         self.settle(DeviceId::Cmos);
         self.settle(DeviceId::Power);
@@ -375,6 +386,7 @@ impl Pc {
             self.pit.next_deadline_ns(),
             self.cmos.next_deadline_ns(),
             self.power.next_deadline_ns(),
+            self.lapic.next_deadline_ns(),
         ];
         self.next_due_ns = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
     }

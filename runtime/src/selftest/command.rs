@@ -58,13 +58,11 @@ pub fn run(args: &SelftestArgs) -> anyhow::Result<u8> {
     };
     let tiers: Vec<_> = options.tier.iter().map(|&tier| tier_name(tier)).collect();
     let oracle = match options.without_host {
-        true => "the tiers with each other, as asked".into(),
-        false => match Judge::new() {
-            Some(_) => "the host CPU with its tiers".to_string(),
-            None => "the tiers with each other: this host cannot run i386 code".into(),
-        },
+        true => "by each other, as asked",
+        false if Judge::new().is_some() => "by the host CPU",
+        false => "by each other, as this host cannot run i386 code",
     };
-    println!("comparing {oracle}: {}", tiers.join(", "));
+    println!("judged {oracle}: {}", tiers.join(", "));
     println!("seed {:#x}", options.seed.unwrap_or(0));
     let mut selftest = Selftest {
         options: options.clone(),

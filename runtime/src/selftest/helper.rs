@@ -30,10 +30,12 @@ use std::time::{Duration, Instant};
 
 /// Time between two tallies.
 const TALLY_EVERY: Duration = Duration::from_millis(200);
-/// Cases between two looks at the time.
-const CASES_PER_LOOK: u64 = 16;
-/// Silence after which a helper is taken to be hung.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Silence after which a helper is taken to be hung: processor time, which a busy
+/// host does not stretch, and time by the clock, for one that sleeps.
+const SILENCE_AT_WORK: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(600);
+/// Units of processor time in `/proc` (proc(5); Linux has 100 in a second).
+const TICK: Duration = Duration::from_millis(10);
 
 /// What a helper does.
 pub trait Work {
@@ -115,7 +117,7 @@ pub fn serve(work: &mut dyn Work, range: Range<u64>) -> io::Result<()> {
                 tell(&mut out, index + 1, &mut tallies)?;
             }
         }
-        if index % CASES_PER_LOOK == 0 && told.elapsed() >= TALLY_EVERY {
+        if told.elapsed() >= TALLY_EVERY {
             tell(&mut out, index + 1, &mut tallies)?;
             told = Instant::now();
         }
@@ -187,10 +189,19 @@ fn cause(status: ExitStatus) -> String {
 enum Silence {
     /// Its output ended.
     Ended,
-    /// Nothing came for [`SILENCE`].
+    /// Nothing came for too long.
     TooLong,
     /// Nobody listens.
     Unwanted,
+}
+
+/// Processor time that a process has used so far.
+fn processor_time(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in parentheses, is the second field; times are the 14th and 15th.
+    let words: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let ticks = |n: usize| words.get(n)?.parse::<u32>().ok();
+    Some(TICK * (ticks(11)? + ticks(12)?))
 }
 
 /// A running helper.
@@ -224,12 +235,21 @@ impl Helper {
     /// Passes reports on until there are no more, with the number after the last
     /// case done where one says it.
     fn listen(&mut self, on: &mut dyn FnMut(Option<u64>, Report) -> bool) -> Silence {
+        let (mut heard, mut worked) = (Instant::now(), Duration::ZERO);
         loop {
-            let line = match self.lines.recv_timeout(SILENCE) {
+            let line = match self.lines.recv_timeout(Duration::from_secs(1)) {
                 Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => return Silence::TooLong,
                 Err(RecvTimeoutError::Disconnected) => return Silence::Ended,
+                Err(RecvTimeoutError::Timeout) => {
+                    let works = processor_time(self.child.id()).unwrap_or(worked);
+                    if works >= worked + SILENCE_AT_WORK || heard.elapsed() >= SILENCE {
+                        return Silence::TooLong;
+                    }
+                    continue;
+                }
             };
+            heard = Instant::now();
+            worked = processor_time(self.child.id()).unwrap_or(worked);
             let Some((next, report)) = self.report(&line) else {
                 continue;
             };

@@ -28,9 +28,12 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
 
 fn cpuid(cpu: &mut Cpu) {
     let (leaf, sub) = (cpu.state.gpr[0], cpu.state.gpr[1]);
-    let [eax, ebx, mut ecx, edx] = cpu.model.cpuid(leaf, sub);
+    let [eax, ebx, mut ecx, mut edx] = cpu.model.cpuid(leaf, sub);
     if leaf == 1 && cpu.sys.cr4 & cr4::OSXSAVE != 0 {
         ecx |= Feature::Osxsave.bit();
+    }
+    if leaf == 1 && !cpu.pc.apic_enabled() {
+        edx &= !Feature::Apic.bit();
     }
     cpu.state.gpr[0] = eax;
     cpu.state.gpr[3] = ebx;

@@ -19,6 +19,7 @@ pub fn store_pair(cpu: &mut Cpu, value: u64) {
 mod ia32 {
     pub const TSC: u32 = 0x10;
     pub const PLATFORM_ID: u32 = 0x17;
+    pub const APIC_BASE: u32 = 0x1b;
     pub const TSC_ADJUST: u32 = 0x3b;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8b;
@@ -56,6 +57,8 @@ fn exists(cpu: &Cpu, number: u32) -> bool {
         ia32::TSC_AUX => model.has(Feature::Rdtscp),
         // The Pentium 4 brought it, with SSE2.
         ia32::MISC_ENABLE => model.has(Feature::Sse2),
+        // The Pentium has an APIC, but not the register.
+        ia32::APIC_BASE => model.has(Feature::Apic) && model.family() >= 6,
         ia32::PLATFORM_ID | ia32::BIOS_UPDT_TRIG | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
             model.family() >= 6
         }
@@ -88,6 +91,7 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             u64::from(cpu.sys.sysenter[(number - ia32::SYSENTER_CS) as usize])
         }
         ia32::EFER => cpu.sys.efer,
+        ia32::APIC_BASE => cpu.pc.apic_base(),
         ia32::TSC_ADJUST => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
         ia32::MISC_ENABLE => cpu
             .sys
@@ -140,6 +144,10 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             cpu.sys.efer = value;
             cpu.paging_changed();
         }
+        ia32::APIC_BASE if !cpu.pc.set_apic_base(value) => {
+            return Err(Exception::GeneralProtection(0));
+        }
+        ia32::APIC_BASE => cpu.request_attention(),
         // QUIRK: branches are neither recorded nor stepped; the bits are kept.
         ia32::DEBUGCTL if value & !DEBUGCTL_BITS != 0 => {
             return Err(Exception::GeneralProtection(0));

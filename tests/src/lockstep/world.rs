@@ -166,6 +166,23 @@ impl World {
         world
     }
 
+    /// Bytes of code.
+    pub const CODE_BYTES: usize = CODE_BYTES;
+
+    /// The world with other code, of at most [`World::CODE_BYTES`].
+    pub fn with_code(mut self, mut code: Vec<u8>) -> World {
+        code.resize(CODE_BYTES, 0x90);
+        self.code = code;
+        self
+    }
+
+    /// The EIP of any byte of the code.
+    pub fn any_eip(&self, rng: &mut Rng) -> u32 {
+        let base = self.segments[SegReg::Cs as usize].base;
+        CODE.wrapping_sub(base)
+            .wrapping_add(rng.below(CODE_BYTES) as u32)
+    }
+
     /// 16 or 32: the size of code.
     pub fn bits(&self) -> u32 {
         let cs = &self.segments[SegReg::Cs as usize];

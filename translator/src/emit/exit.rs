@@ -65,7 +65,7 @@ impl Emitter<'_> {
         if self.stored_in_insn {
             self.unredoable.get_or_insert(self.index);
         }
-        self.survey.flags_seen |= !self.interval.state.flags_dirty();
+        self.survey.flags_shown |= !self.interval.state.flags_dirty();
         let exit = match self.interval.exit {
             Some(block) => block,
             None => {
@@ -86,7 +86,7 @@ impl Emitter<'_> {
         self.cur.insert_block(next);
     }
 
-    fn cold_block(&mut self) -> Block {
+    pub(super) fn cold_block(&mut self) -> Block {
         let block = self.cur.func.dfg.make_block();
         self.cur.func.layout.append_block(block);
         self.cur.func.layout.set_cold(block);
@@ -98,7 +98,7 @@ impl Emitter<'_> {
         for exit in std::mem::take(&mut self.scratch.exits) {
             self.enter_leaf(exit.block);
             self.cur.set_srcloc(loc::exit(exit.kind, exit.resume));
-            self.restore(&exit.state);
+            self.restore(&exit.state, exit.budget);
             if exit.kind == ExitKind::Budget {
                 self.store_eip(self.block.eip);
                 self.give_back(exit.budget, 0);
@@ -220,6 +220,7 @@ impl Emitter<'_> {
     /// Continues at a fixed EIP.
     pub(super) fn go_to(&mut self, eip: u32) {
         self.ended = true;
+        self.survey.flags_after = self.regs.flags_to_store();
         match self.looping {
             Some(this) if eip == self.block.eip => self.repeat_always(this),
             _ => {
@@ -235,6 +236,7 @@ impl Emitter<'_> {
             return self.go_to(if c { taken } else { fallthrough });
         }
         self.ended = true;
+        self.survey.flags_after = self.regs.flags_to_store();
         if let Some(this) = self.looping
             && taken == self.block.eip
         {

@@ -21,7 +21,9 @@ impl Emitter<'_> {
             LazyFlags::Sub { a, b, r, w } => self.condition_of_sub(c, a, b, r, w),
             LazyFlags::Logic { r, w } => self.condition_of_logic(c, r, w),
             LazyFlags::Result { r, w, cf, of } => self.condition_of_result(c, r, w, cf, of),
-            LazyFlags::Add { .. } | LazyFlags::Sbb { .. } if matches!(c, C::b | C::ae) => {
+            LazyFlags::Add { .. } | LazyFlags::Sbb { .. } | LazyFlags::Step { .. }
+                if matches!(c, C::b | C::ae) =>
+            {
                 let carry = self.fused_carry()?;
                 let cc = if c == C::b {
                     IntCC::NotEqual
@@ -30,9 +32,9 @@ impl Emitter<'_> {
                 };
                 Some(self.compare(cc, carry, Val::Imm(0)))
             }
-            LazyFlags::Add { r, w, .. } | LazyFlags::Sbb { r, w, .. } => {
-                self.condition_of_number(c, r, w)
-            }
+            LazyFlags::Add { r, w, .. }
+            | LazyFlags::Sbb { r, w, .. }
+            | LazyFlags::Step { r, w, .. } => self.condition_of_number(c, r, w),
             LazyFlags::Raw { .. } => None,
         }
     }
@@ -150,7 +152,7 @@ impl Emitter<'_> {
                 Some(self.bit_value(borrow))
             }
             LazyFlags::Logic { .. } => Some(Val::Imm(0)),
-            LazyFlags::Result { cf, .. } => Some(cf),
+            LazyFlags::Result { cf, .. } | LazyFlags::Step { cf, .. } => Some(cf),
             // Of a full width, the two words are as cheap and may be wanted anyway.
             LazyFlags::Add { w: Width::D, .. } | LazyFlags::Sbb { w: Width::D, .. } => None,
             LazyFlags::Add { a, b, r, w } => Some(self.carry_out(a, b, r, w, false)),

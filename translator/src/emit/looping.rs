@@ -11,16 +11,16 @@
 //!                    └────────────────────────────────────┘
 //! ```
 //!
-//! The flags are not parameters: their definition at the end of the body is not
-//! the one at the entry. They are stored on the way back, unless the body defines
-//! them before anything could see the old ones, which makes that free.
+//! How the flags go around is in [`super::carry`].
 //!
 //! Only blocks without callouts loop: a callout leaves nothing in registers.
 
 use super::Emitter;
+use super::carry::Carried;
 use super::regs::Registers;
-use super::value::Bool;
+use super::value::{Bool, Val};
 use super::window::Window;
+use crate::flags::LazyFlags;
 use cranelift_codegen::cursor::Cursor;
 use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, Value, types};
 
@@ -35,8 +35,12 @@ pub struct Survey {
     pub reads: bool,
     /// The write table is used.
     pub writes: bool,
-    /// The flags at the block's start are read, or stored by a side exit.
-    pub flags_seen: bool,
+    /// The flags at the block's start are read.
+    pub flags_read: bool,
+    /// A side exit shows them.
+    pub flags_shown: bool,
+    /// Their definition at the block's end, if it is not in memory.
+    pub flags_after: Option<LazyFlags<Val>>,
 }
 
 /// The loop being emitted.
@@ -44,6 +48,10 @@ pub struct Survey {
 pub struct Loop {
     head: Block,
     survey: Survey,
+    /// How the flags go around.
+    pub carried: Carried,
+    /// What was left of the budget in the first iteration.
+    pub first_budget: Value,
     /// What is left of the budget in this iteration.
     pub budget: Value,
 }
@@ -66,6 +74,8 @@ impl Emitter<'_> {
             self.table(true);
         }
         args.push(BlockArg::Value(rest));
+        let carried = Carried::of(&survey);
+        self.enter_with_flags(carried, &mut args);
         let windows = self.scratch.plan.windows();
         for _ in 0..windows {
             args.extend(Window::empty(self));
@@ -78,6 +88,7 @@ impl Emitter<'_> {
             self.regs.replace(n, param);
         }
         let budget = self.cur.func.dfg.append_block_param(head, types::I64);
+        self.take_flags(carried, head);
         for _ in 0..windows {
             let window = Window::params(self, head);
             self.windows.push(window);
@@ -87,15 +98,14 @@ impl Emitter<'_> {
         self.looping = Some(Loop {
             head,
             survey,
+            carried,
+            first_budget: rest,
             budget,
         });
     }
 
     /// Goes back to the head if `c` holds, else on to `out`.
     pub(super) fn repeat(&mut self, this: Loop, c: Bool, out: u32) {
-        if this.survey.flags_seen {
-            self.flush_flags();
-        }
         let (back, leave) = (
             self.cur.func.dfg.make_block(),
             self.cur.func.dfg.make_block(),
@@ -114,9 +124,6 @@ impl Emitter<'_> {
 
     /// Goes back to the head.
     pub(super) fn repeat_always(&mut self, this: Loop) {
-        if this.survey.flags_seen {
-            self.flush_flags();
-        }
         self.go_back(this);
     }
 
@@ -129,6 +136,7 @@ impl Emitter<'_> {
             args.push(BlockArg::Value(self.value(v)));
         }
         args.push(BlockArg::Value(rest));
+        self.pass_flags(this.carried, &mut args);
         for window in std::mem::take(&mut self.windows) {
             args.extend(window.args());
         }

@@ -11,6 +11,7 @@
 //! state of an instruction boundary, and every effect before it has happened
 //! once, every effect after it not at all.
 
+mod carry;
 mod divide;
 mod exit;
 mod flags;
@@ -170,6 +171,8 @@ pub struct Emitter<'a> {
     survey: looping::Survey,
     /// The loop, if the block is one.
     looping: Option<looping::Loop>,
+    /// The flags did not go around the loop as the survey had it.
+    failed_loop: bool,
     /// The windows of the loop.
     windows: Vec<window::Window>,
 }
@@ -191,7 +194,7 @@ pub fn emit(ctx: &mut Context, scratch: &mut Scratch, job: &Job) -> Emitted {
         let survey = looping.then_some(attempt.survey);
         // … and again if that helps.
         let attempt = match looping || fewer_checks {
-            true => pass(ctx, scratch, job, &force_callout, survey),
+            true => second_pass(ctx, scratch, job, &force_callout, survey),
             false => attempt,
         };
         match attempt.unredoable {
@@ -217,9 +220,30 @@ struct Attempt {
     /// Number of table checks.
     checks: usize,
     survey: looping::Survey,
+    /// The flags did not go around the loop as the survey had it.
+    failed_loop: bool,
     /// An instruction that stores and may then have to leave, so that it could
     /// not be redone: it must be a callout.
     unredoable: Option<usize>,
+}
+
+/// Emits the block by its plan and survey, flags the plain way if they must.
+fn second_pass(
+    ctx: &mut Context,
+    scratch: &mut Scratch,
+    job: &Job,
+    force_callout: &[usize],
+    survey: Option<looping::Survey>,
+) -> Attempt {
+    let attempt = pass(ctx, scratch, job, force_callout, survey);
+    if !attempt.failed_loop {
+        return attempt;
+    }
+    let survey = survey.map(|seen| looping::Survey {
+        flags_read: true,
+        ..seen
+    });
+    pass(ctx, scratch, job, force_callout, survey)
 }
 
 /// Emits the block by the plan in `scratch`, as a loop if `looping` tells how.
@@ -259,6 +283,7 @@ fn pass(
         },
         checks: emitter.checks,
         survey: emitter.survey,
+        failed_loop: emitter.failed_loop,
         unredoable: emitter.unredoable,
     }
 }
@@ -301,6 +326,7 @@ impl<'a> Emitter<'a> {
             ended: false,
             survey: looping::Survey::default(),
             looping: None,
+            failed_loop: false,
             windows: Vec::new(),
         }
     }

@@ -13,7 +13,7 @@ use crate::flags::LazyFlags;
 use crate::insn::{Gpr, Width};
 use crate::machine::Machine;
 use crate::state::CpuState;
-use cranelift_codegen::ir::types;
+use cranelift_codegen::ir::{Value, types};
 use std::mem::offset_of;
 
 /// Parts of a register that have been written and not yet merged into it.
@@ -53,6 +53,8 @@ pub struct Registers {
     raw: Option<(Val, Val)>,
     /// The flags differ from memory.
     flags_dirty: bool,
+    /// `flags` came around a loop: in its first iteration they are in memory only.
+    carried: bool,
 }
 
 impl Registers {
@@ -66,6 +68,19 @@ impl Registers {
     /// The flags differ from memory.
     pub fn flags_dirty(&self) -> bool {
         self.flags_dirty
+    }
+
+    /// The flags are `flags`, which came around a loop.
+    pub fn carry_flags(&mut self, flags: LazyFlags<Val>) {
+        self.flags = Some(flags);
+        self.raw = None;
+        self.flags_dirty = true;
+        self.carried = true;
+    }
+
+    /// The definition of the flags in force, if they differ from memory.
+    pub fn flags_to_store(&self) -> Option<LazyFlags<Val>> {
+        self.flags.filter(|_| self.flags_dirty)
     }
 
     /// The definition of the flags in force, if it is not in memory only.
@@ -208,6 +223,7 @@ impl Emitter<'_> {
     pub(super) fn define(&mut self, flags: LazyFlags<Val>) {
         self.regs.flags = Some(flags);
         self.regs.flags_dirty = true;
+        self.regs.carried = false;
         self.regs.raw = match flags {
             LazyFlags::Raw { result, carries } => Some((result, carries)),
             _ => None,
@@ -222,7 +238,7 @@ impl Emitter<'_> {
         let raw = match self.regs.flags {
             Some(definition) => self.lower_flags(definition),
             None => {
-                self.survey.flags_seen = true;
+                self.survey.flags_read = true;
                 let result = self.load_state(types::I32, offset_of!(CpuState, flag_result));
                 let carries = self.load_state(types::I32, offset_of!(CpuState, flag_carries));
                 let (result, carries) = (self.fresh(result), self.fresh(carries));
@@ -259,7 +275,7 @@ impl Emitter<'_> {
     }
 
     /// Stores, in a cold block, what differed from memory at an earlier point.
-    pub(super) fn restore(&mut self, then: &Registers) {
+    pub(super) fn restore(&mut self, then: &Registers, budget: Option<Value>) {
         for n in (0..8).filter(|n| then.dirty >> n & 1 != 0) {
             let base = match then.gpr[n] {
                 Some(v) => v,
@@ -270,14 +286,22 @@ impl Emitter<'_> {
             let v = self.value_here(v);
             self.store_state(v, offset_of!(CpuState, gpr) + 4 * n);
         }
-        let Some(definition) = then.flags.filter(|_| then.flags_dirty) else {
+        let Some(definition) = then.flags_to_store() else {
             return;
         };
+        if then.carried {
+            return self.restore_carried(definition, budget);
+        }
         // Sums remembered here do not dominate the other cold blocks.
         let (result, carries) = match then.raw {
             Some(raw) => raw,
             None => self.lower_flags(definition),
         };
+        self.store_flags_here(result, carries);
+    }
+
+    /// Stores the two words of the flags, in a cold block.
+    pub(super) fn store_flags_here(&mut self, result: Val, carries: Val) {
         let result = self.value_here(result);
         self.store_state(result, offset_of!(CpuState, flag_result));
         let carries = self.value_here(carries);

@@ -6,7 +6,7 @@
 //! ([`Edge`]): the arena's ends, with absent pages beyond, and the boundary in its
 //! middle, of which one side may be read-only. A case is one instruction; what is
 //! left open (addressing form, registers, how often a string instruction repeats)
-//! follows from the seed.
+//! follows from the seed; now and then the code itself ends at the edge.
 //!
 //! Some instructions are run only where they fault, since what they do otherwise
 //! is not for the oracle: they load segment registers, which it needs, or control
@@ -17,7 +17,7 @@ use super::templates::{self, Template};
 use super::{POPF_FLAGS, decode, values};
 use crate::selftest::case::{Case, Family};
 use crate::selftest::rng::Rng;
-use crate::selftest::state::{CODE_BASE, DATA_BASE, DATA_BYTES, State};
+use crate::selftest::state::{CODE_BASE, CODE_BYTES, DATA_BASE, DATA_BYTES, State};
 use iced_x86::{
     Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
     Register, UsedMemory,
@@ -273,6 +273,11 @@ fn place(rng: &mut Rng, shape: &Shape, edge: Edge, before: Share, seed: u64) -> 
     }
     entry.gpr = registers.map(|value| value.unwrap_or_else(|| values::word(rng)));
     entry.eip = CODE_BASE + 0x100 + rng.below(64) as u32;
+    if rng.chance(3) {
+        // The rest of the instruction is in a page that is absent, too.
+        code.truncate(1 + rng.below(code.len()));
+        entry.eip = CODE_BASE + (CODE_BYTES - code.len()) as u32;
+    }
     Some(Case {
         code,
         entry,
