@@ -142,6 +142,10 @@ pub struct GuestArgs {
     /// Start the processor from reset in this firmware ROM instead of a kernel
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
     pub rom: Option<PathBuf>,
+    /// Let the processor have its local APIC. No table tells a system how it is wired, and
+    /// there is no I/O APIC
+    #[arg(long)]
+    pub local_apic: bool,
     /// Add the device that CPU test suites use, QEMU's pc-testdev
     #[arg(long)]
     pub test_device: bool,
@@ -200,6 +204,7 @@ impl GuestArgs {
             append: self.append.clone().unwrap_or_default(),
             flat: self.flat.map(|address| FlatOptions { address, mode }),
             rom: self.rom.clone(),
+            local_apic: self.local_apic,
             test_device: self.test_device,
         };
         config.validate()?;
@@ -263,7 +268,7 @@ mod tests {
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --test-device --flat 0x8000 --flat-bits 32",
+             --limit 1000 --stats --local-apic --test-device --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -280,6 +285,7 @@ mod tests {
                 mode: FlatMode::Protected32,
             }),
             rom: None,
+            local_apic: true,
             test_device: true,
         };
         assert_eq!(given, Ok(expected));

@@ -53,6 +53,8 @@ pub struct VmConfig {
     pub flat: Option<FlatOptions>,
     /// A firmware ROM's file, to start in instead of a kernel.
     pub rom: Option<PathBuf>,
+    /// Whether a processor that has a local APIC may use it.
+    pub local_apic: bool,
     /// Whether the board has the device that CPU test suites use.
     pub test_device: bool,
 }
@@ -71,6 +73,7 @@ impl Default for VmConfig {
             append: String::new(),
             flat: None,
             rom: None,
+            local_apic: false,
             test_device: false,
         }
     }

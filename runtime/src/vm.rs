@@ -74,7 +74,11 @@ impl Vm {
             ram.add_hole(PhysAddr(window.start), PhysAddr(window.end));
         }
         let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
-        let mut cpu = Cpu::new(CpuModel::new(config.cpu), mmu, host.pc);
+        let model = match CpuModel::new(config.cpu) {
+            model if config.local_apic => model,
+            model => model.without_apic(),
+        };
+        let mut cpu = Cpu::new(model, mmu, host.pc);
         if !cpu.model.has(Feature::Apic) {
             cpu.pc.set_apic_base(0);
         }

@@ -43,6 +43,8 @@ pub struct Setup<'a> {
     pub flat: Option<FlatOptions>,
     /// The kernel's bytes are a firmware ROM.
     pub rom: bool,
+    /// The processor has its local APIC.
+    pub local_apic: bool,
     /// The board has the test device.
     pub test_device: bool,
     /// The processor.
@@ -82,6 +84,7 @@ impl<'a> Setup<'a> {
             append: "",
             flat: None,
             rom: false,
+            local_apic: false,
             test_device: false,
             cpu: Processor::Max,
             tier,
@@ -165,6 +168,7 @@ impl<'a> Setup<'a> {
             timeout: Some(self.timeout),
             limit: self.limit,
             rom: self.rom.then(|| "rom".into()),
+            local_apic: self.local_apic,
             test_device: self.test_device,
             ..VmConfig::default()
         };

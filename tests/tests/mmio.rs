@@ -33,6 +33,7 @@ fn assemble(body: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>, at: u32)
 fn passes(image: &[u8]) {
     for (name, tier) in TIERS {
         let setup = Setup {
+            local_apic: true,
             test_device: true,
             ..Setup::flat(image, START, FlatMode::Protected32, tier)
         };

@@ -124,6 +124,11 @@ impl FeatureSet {
         self.0[feature as usize / 32] & feature.bit() != 0
     }
 
+    /// Takes the feature out.
+    pub fn remove(&mut self, feature: Feature) {
+        self.0[feature as usize / 32] &= !feature.bit();
+    }
+
     /// A register of CPUID.
     pub fn word(&self, word: Word) -> u32 {
         self.0[word as usize]

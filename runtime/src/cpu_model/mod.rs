@@ -64,6 +64,12 @@ impl CpuModel {
         }
     }
 
+    /// The same processor without its local APIC.
+    pub fn without_apic(mut self) -> Self {
+        self.features.remove(Feature::Apic);
+        self
+    }
+
     /// Whether the feature is there.
     pub fn has(&self, feature: Feature) -> bool {
         self.features.has(feature)

@@ -110,6 +110,7 @@ pub fn run(folder: &Path, test: &(&str, &str, Verdict), tier: Tier) -> Result<St
         append: append.trim_end(),
         memory_mib: MEMORY_MIB,
         timeout: Duration::from_secs(300),
+        local_apic: true,
         test_device: true,
         ..Setup::new(&image, tier)
     };
