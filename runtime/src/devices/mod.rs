@@ -12,6 +12,7 @@
 
 pub mod acpi;
 pub mod cmos;
+pub mod coprocessor;
 pub mod debug;
 pub mod i8042;
 pub mod lapic;
@@ -35,6 +36,8 @@ pub enum DeviceId {
     Serial,
     /// The keyboard controller and system control port A.
     I8042,
+    /// The coprocessor's error logic.
+    Coprocessor,
     /// ACPI power management registers.
     Power,
     /// The reset control register at 0xCF9.
@@ -47,12 +50,13 @@ pub enum DeviceId {
 
 impl DeviceId {
     /// All devices; `DeviceId as usize` is the index.
-    pub const ALL: [DeviceId; 9] = [
+    pub const ALL: [DeviceId; 10] = [
         DeviceId::Pic,
         DeviceId::Pit,
         DeviceId::Cmos,
         DeviceId::Serial,
         DeviceId::I8042,
+        DeviceId::Coprocessor,
         DeviceId::Power,
         DeviceId::ResetControl,
         DeviceId::Debug,
@@ -67,6 +71,7 @@ impl DeviceId {
             DeviceId::Cmos => "MC146818 clock",
             DeviceId::Serial => "16550A serial port",
             DeviceId::I8042 => "8042 keyboard controller",
+            DeviceId::Coprocessor => "coprocessor error logic",
             DeviceId::Power => "ACPI power management",
             DeviceId::ResetControl => "reset control",
             DeviceId::Debug => "debug ports",

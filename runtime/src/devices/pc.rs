@@ -24,6 +24,7 @@ use crate::console::Console;
 use crate::devices::DeviceId;
 use crate::devices::acpi::{PowerManagement, ResetControl};
 use crate::devices::cmos::Cmos;
+use crate::devices::coprocessor::Coprocessor;
 use crate::devices::debug::DebugPorts;
 use crate::devices::i8042::I8042;
 use crate::devices::lapic::LocalApic;
@@ -41,6 +42,8 @@ pub const IRQ_COM1: u8 = 4;
 pub const IRQ_CLOCK: u8 = 8;
 /// ACPI's system control interrupt.
 pub const IRQ_SCI: u8 = 9;
+/// The coprocessor's errors.
+pub const IRQ_COPROCESSOR: u8 = 13;
 
 /// First port of COM1.
 pub const COM1_PORT: u16 = 0x3F8;
@@ -61,7 +64,7 @@ const fn ports(first: u16, count: u16, device: DeviceId, offset: u16, lanes: Lan
 
 /// The port map. Absent: the DMA controllers, COM2–4, LPT, disks, display.
 #[rustfmt::skip]
-pub static PORTS: [PortRange; 19] = {
+pub static PORTS: [PortRange; 20] = {
     use DeviceId::*;
     use Lanes::*;
     [
@@ -76,6 +79,7 @@ pub static PORTS: [PortRange; 19] = {
         ports(0x0A0, 2, Pic, 2, Narrow),            // slave 8259A
         ports(0x0E0, 4, Test, 0, Wide),             // test device's register
         ports(0x0E9, 1, Debug, 4, Narrow),          // debug console
+        ports(0x0F0, 2, Coprocessor, 0, Narrow),    // coprocessor error and reset
         ports(0x0F4, 1, Debug, 0, Wide),            // debug exit
         ports(0x0F5, 1, Debug, 6, Wide),            // reports
         ports(COM1_PORT, 8, Serial, 0, Narrow),     // COM1
@@ -139,6 +143,7 @@ pub struct Pc {
     cmos: Cmos,
     serial: Serial,
     i8042: I8042,
+    coprocessor: Coprocessor,
     power: PowerManagement,
     reset: ResetControl,
     debug: DebugPorts,
@@ -162,6 +167,7 @@ impl Pc {
             cmos: Cmos::new(clock.clone(), config.ram_bytes),
             serial: Serial::new(config.console),
             i8042: I8042::new(),
+            coprocessor: Coprocessor::default(),
             power: PowerManagement::new(clock.clone()),
             reset: ResetControl::default(),
             debug: DebugPorts::new(config.debug_output),
@@ -262,6 +268,19 @@ impl Pc {
         vector
     }
 
+    /// The processor drives FERR#: an x87 exception is pending, and CR0.NE clear.
+    pub fn set_ferr(&mut self, asserted: bool) {
+        if self.coprocessor.ferr() != asserted {
+            self.coprocessor.set_ferr(asserted);
+            self.settle(DeviceId::Coprocessor);
+        }
+    }
+
+    /// IGNNE#: the processor is to ignore pending x87 exceptions.
+    pub fn ignne(&self) -> bool {
+        self.coprocessor.ignne()
+    }
+
     /// Whether [`Pc::take_event`] would return one.
     #[inline]
     pub fn has_event(&self) -> bool {
@@ -308,6 +327,7 @@ impl Pc {
             DeviceId::Cmos => &mut self.cmos,
             DeviceId::Serial => &mut self.serial,
             DeviceId::I8042 => &mut self.i8042,
+            DeviceId::Coprocessor => &mut self.coprocessor,
             DeviceId::Power => &mut self.power,
             DeviceId::ResetControl => &mut self.reset,
             DeviceId::Debug => &mut self.debug,
@@ -325,6 +345,10 @@ impl Pc {
             DeviceId::Power => {
                 self.pic.drive(IRQ_SCI, self.power.pin().take());
                 self.wish(|pc| pc.power.take_event());
+            }
+            DeviceId::Coprocessor => {
+                let drive = self.coprocessor.pin().take();
+                self.pic.drive(IRQ_COPROCESSOR, drive);
             }
             DeviceId::I8042 => self.wish(|pc| pc.i8042.take_event()),
             DeviceId::ResetControl => self.wish(|pc| pc.reset.take_event()),

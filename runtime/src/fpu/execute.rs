@@ -35,7 +35,9 @@ struct Target {
 /// Runs the instruction that `p` was made for.
 #[inline]
 pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
-    check::check(cpu, p)?;
+    if check::check(cpu, i, p)? == check::Ready::Stopped {
+        return Ok(());
+    }
     let target = match target(cpu, i, p) {
         Ok(target) => target,
         Err(e) => return Err(after_fault(cpu, i, p, e)),
@@ -257,7 +259,7 @@ fn x87_careful(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> (
         let scratch = &mut cpu.fpu.state.scratch;
         cpu.fpu.last = Pointers::take_from_environment(scratch, layout);
     }
-    // Only with CR0.NE clear does a waiting instruction get here with an
+    // Only with IGNNE# asserted does a waiting instruction get here with an
     // exception pending: then the host must not see it.
     let ignored = p.waiting && cpu.fpu.x87_pending();
     let control = mask_x87(cpu, !ignored);
@@ -275,6 +277,7 @@ fn x87_careful(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> (
     if matches!(i.mnemonic, Mnemonic::Fninit | Mnemonic::Fnsave) {
         cpu.fpu.last = Pointers::default();
     }
+    check::drive_ferr(cpu);
     let raised = cpu.fpu.x87_status() & !cpu.fpu.x87_control() & STORE_FAULTS;
     let suppressed = p.memory == Memory::Write && p.waiting && raised != 0;
     (output, !suppressed || ignored)

@@ -59,7 +59,9 @@ impl Fpu {
         let mut image = [0; 512];
         image[..FXSAVE_XMM].copy_from_slice(&self.x87.area().0[..FXSAVE_XMM]);
         image[24..28].copy_from_slice(&self.state.mxcsr.to_le_bytes());
-        image[28..32].copy_from_slice(&mxcsr_mask().to_le_bytes());
+        if self.mxcsr_mask != MXCSR_WITHOUT_DAZ {
+            image[28..32].copy_from_slice(&self.mxcsr_mask.to_le_bytes());
+        }
         let xmm = image[FXSAVE_XMM..FXSAVE_USED].chunks_exact_mut(16);
         xmm.zip(&self.state.xmm)
             .for_each(|(to, from)| to.copy_from_slice(from));
@@ -98,7 +100,7 @@ impl Fpu {
 
     /// Sets MXCSR; bits that do not exist are dropped.
     pub fn set_mxcsr(&mut self, value: u32) {
-        self.state.mxcsr = value & mxcsr_mask();
+        self.state.mxcsr = value & self.mxcsr_mask;
     }
 
     fn x87_word(&mut self, at: usize) -> u16 {
@@ -159,26 +161,38 @@ impl Fpu {
     }
 }
 
-/// MXCSR bits that exist, those of the host.
+/// MXCSR bits without those of denormals-are-zeros: what a CPU means that has no
+/// mask in its FXSAVE image.
+pub const MXCSR_WITHOUT_DAZ: u32 = 0xffbf;
+
+/// MXCSR bits that the host has.
 pub fn mxcsr_mask() -> u32 {
     static MASK: OnceLock<u32> = OnceLock::new();
     *MASK.get_or_init(host::mxcsr_mask)
 }
 
-/// The linear address of an FXSAVE image: 16-byte aligned, else #GP(0).
-fn image_address(cpu: &Cpu, i: &Insn, access: Access) -> Result<LinearAddr, Exception> {
-    let addr = cpu.linear(i.mem.seg, effective_address(cpu, &i.mem), 512, access)?;
+/// The linear address of an image of `bytes` bytes: aligned to `alignment`, which
+/// is looked at before the segment's limit, else #GP(0).
+pub fn image_address(
+    cpu: &Cpu,
+    i: &Insn,
+    (bytes, alignment): (usize, u32),
+    access: Access,
+) -> Result<LinearAddr, Exception> {
+    let offset = effective_address(cpu, &i.mem);
+    let base = cpu.state.segment(i.mem.seg).base;
+    let unchecked = base.wrapping_add(offset);
     // Where both apply, silicon prefers #AC.
-    cpu.require_alignment(addr, 512, cpu.sys.cpl == 3)?;
-    if addr.0 & 15 != 0 {
+    cpu.require_alignment(LinearAddr(unchecked), bytes as u32, cpu.sys.cpl == 3)?;
+    if unchecked & (alignment - 1) != 0 {
         return Err(Exception::GeneralProtection(0));
     }
-    Ok(addr)
+    cpu.linear(i.mem.seg, offset, bytes as u32, access)
 }
 
 fn fxsave(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     check::x87(cpu)?;
-    let addr = image_address(cpu, i, Access::Write)?;
+    let addr = image_address(cpu, i, (512, 16), Access::Write)?;
     let user = cpu.sys.cpl == 3;
     cpu.probe_write(addr, 512, user)?;
     let image = cpu.fpu.image();
@@ -187,11 +201,12 @@ fn fxsave(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 
 fn fxrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     check::x87(cpu)?;
-    let addr = image_address(cpu, i, Access::Read)?;
+    let addr = image_address(cpu, i, (512, 16), Access::Read)?;
     let mut image = [0; 512];
     cpu.read_bytes(addr, &mut image, cpu.sys.cpl == 3)?;
-    check_mxcsr(mxcsr_of(&image))?;
+    check_mxcsr(cpu, mxcsr_of(&image))?;
     cpu.fpu.set_image(&image);
+    check::drive_ferr(cpu);
     Ok(())
 }
 
@@ -201,8 +216,8 @@ pub fn mxcsr_of(image: &[u8; 512]) -> u32 {
 }
 
 /// Reserved bits: #GP(0).
-pub fn check_mxcsr(value: u32) -> Result<(), Exception> {
-    if value & !mxcsr_mask() != 0 {
+pub fn check_mxcsr(cpu: &Cpu, value: u32) -> Result<(), Exception> {
+    if value & !cpu.fpu.mxcsr_mask != 0 {
         return Err(Exception::GeneralProtection(0));
     }
     Ok(())
@@ -211,7 +226,7 @@ pub fn check_mxcsr(value: u32) -> Result<(), Exception> {
 fn ldmxcsr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     check::sse(cpu)?;
     let value = cpu.read_mem(i.mem.seg, effective_address(cpu, &i.mem), Width::D)?;
-    check_mxcsr(value)?;
+    check_mxcsr(cpu, value)?;
     cpu.fpu.state.mxcsr = value;
     Ok(())
 }
@@ -223,12 +238,12 @@ fn stmxcsr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 }
 
 /// #NM if MP and TS are both set; then pending exceptions.
-fn wait(cpu: &mut Cpu, _i: &Insn) -> Result<(), Exception> {
+fn wait(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let both = cr0::MP | cr0::TS;
     if cpu.sys.cr0 & both == both {
         return Err(Exception::DeviceNotAvailable);
     }
-    check::pending(cpu)
+    check::pending(cpu, i).map(|_| ())
 }
 
 fn movnti(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {

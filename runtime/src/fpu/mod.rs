@@ -10,9 +10,6 @@
 //!
 //! On other hosts there is no FPU: every instruction raises #UD and CPUID says
 //! so.
-//!
-//! QUIRK: with CR0.NE clear a pending x87 exception is ignored, as with IGNNE#
-//! asserted; IRQ 13 is not raised.
 
 #[cfg(target_arch = "x86_64")]
 mod check;
@@ -39,6 +36,9 @@ mod unmasked;
 #[cfg(target_arch = "x86_64")]
 mod xsave;
 
+use crate::cpu_model::CpuModel;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu_model::feature::Feature;
 use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;
 use translator::insn::Insn;
@@ -46,18 +46,45 @@ use translator::semantics::Exec;
 
 /// The FPU of a CPU: its registers, and the code made for its instructions.
 #[cfg(target_arch = "x86_64")]
-#[derive(Default)]
 pub struct Fpu {
     state: host::State,
     x87: host::X87,
     last: pointers::Pointers,
     thunks: table::Thunks,
+    /// MXCSR bits that exist.
+    mxcsr_mask: u32,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Fpu {
+    /// The FPU of a processor.
+    pub fn new(model: &CpuModel) -> Self {
+        Self {
+            state: host::State::default(),
+            x87: host::X87::default(),
+            last: pointers::Pointers::default(),
+            thunks: table::Thunks::default(),
+            // The Pentium 4 brought denormals-are-zeros, with SSE2.
+            mxcsr_mask: match model.has(Feature::Sse2) {
+                true => image::mxcsr_mask(),
+                false => image::mxcsr_mask() & image::MXCSR_WITHOUT_DAZ,
+            },
+        }
+    }
 }
 
 /// No FPU on this host.
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Default)]
 pub struct Fpu {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Fpu {
+    /// None, whatever the processor.
+    pub fn new(_model: &CpuModel) -> Self {
+        Self {}
+    }
+}
 
 /// Runs the instruction if it is one of this module's.
 #[cfg(target_arch = "x86_64")]

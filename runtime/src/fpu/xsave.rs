@@ -4,8 +4,7 @@
 //! Both states count as in use at all times, which the manual allows: the
 //! optimisation for states in their initial configuration is not made on saving.
 
-use super::image::{FXSAVE_USED, FXSAVE_XMM, check_mxcsr, mxcsr_of};
-use crate::system::operand::effective_address;
+use super::image::{FXSAVE_USED, FXSAVE_XMM, check_mxcsr, image_address, mxcsr_of};
 use crate::vcpu::{Cpu, cr0, cr4};
 use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
@@ -18,7 +17,9 @@ const SUPPORTED: u32 = X87 | SSE;
 
 /// The legacy region, which is an FXSAVE image, and the header behind it.
 const LEGACY_BYTES: usize = 512;
-pub const AREA_BYTES: usize = LEGACY_BYTES + 64;
+const AREA_BYTES: usize = LEGACY_BYTES + 64;
+/// Its size and alignment.
+const AREA: (usize, u32) = (AREA_BYTES, 64);
 
 /// Parts of the legacy region, by component.
 const X87_CONTROL: std::ops::Range<usize> = 0..24;
@@ -47,20 +48,10 @@ fn requested(cpu: &Cpu) -> u32 {
     cpu.state.gpr[0] & cpu.sys.xcr0
 }
 
-/// The linear address of the area: 64-byte aligned, else #GP(0).
-fn area(cpu: &Cpu, i: &Insn, access: Access) -> Result<LinearAddr, Exception> {
-    let offset = effective_address(cpu, &i.mem);
-    let addr = cpu.linear(i.mem.seg, offset, AREA_BYTES as u32, access)?;
-    if addr.0 & 63 != 0 {
-        return Err(Exception::GeneralProtection(0));
-    }
-    Ok(addr)
-}
-
 /// XSAVE.
 pub fn xsave(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     check(cpu)?;
-    let addr = area(cpu, i, Access::Write)?;
+    let addr = image_address(cpu, i, AREA, Access::Write)?;
     let user = cpu.sys.cpl == 3;
     let components = requested(cpu);
     cpu.probe_write(addr, AREA_BYTES as u32, user)?;
@@ -85,7 +76,7 @@ pub fn xsave(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 /// XRSTOR.
 pub fn xrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     check(cpu)?;
-    let addr = area(cpu, i, Access::Read)?;
+    let addr = image_address(cpu, i, AREA, Access::Read)?;
     let mut bytes = [0; AREA_BYTES];
     cpu.read_bytes(addr, &mut bytes, cpu.sys.cpl == 3)?;
     let (legacy, header) = bytes.split_at(LEGACY_BYTES);
@@ -94,7 +85,7 @@ pub fn xrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let saved = check_header(header, cpu.sys.xcr0)?;
     let components = requested(cpu);
     if components & SSE != 0 {
-        check_mxcsr(mxcsr_of(&image))?;
+        check_mxcsr(cpu, mxcsr_of(&image))?;
         cpu.fpu.set_mxcsr(mxcsr_of(&image));
         if saved & SSE == 0 {
             image[XMM].fill(0);
@@ -108,6 +99,7 @@ pub fn xrstor(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
             image[..2].copy_from_slice(&0x037f_u16.to_le_bytes());
         }
         cpu.fpu.set_x87(&image);
+        super::check::drive_ferr(cpu);
     }
     Ok(())
 }

@@ -116,12 +116,13 @@ pub fn note_port(cpu: &mut Cpu, port: u16, bytes: u32) {
     }
 }
 
-/// The instruction at CS:EIP must not have a breakpoint, unless RF suppresses it.
+/// The instruction at CS:EIP must not have a breakpoint, unless RF or a load of
+/// SS before it suppresses that.
 ///
 /// # Errors
 /// #DB, before the instruction is even fetched; DR6 tells which breakpoint.
 pub fn require_no_code_breakpoint(cpu: &mut Cpu) -> Result<(), Exception> {
-    if !armed(cpu.sys.dr[7]) || cpu.state.eflags & flags::RF != 0 {
+    if !armed(cpu.sys.dr[7]) || cpu.state.eflags & flags::RF != 0 || cpu.in_ss_shadow {
         return Ok(());
     }
     let base = cpu.state.segment(SegReg::Cs).base;

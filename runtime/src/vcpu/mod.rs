@@ -111,7 +111,6 @@ impl Cpu {
     pub fn new(model: CpuModel, mmu: ShadowMmu, pc: Pc) -> Self {
         let mut cpu = Self {
             state: CpuState::default(),
-            model: Arc::new(model),
             sys: SystemRegs {
                 cr0: cr0::ET | cr0::CD | cr0::NW,
                 cr2: 0,
@@ -167,7 +166,8 @@ impl Cpu {
             mmu,
             pc,
             entropy: Entropy::default(),
-            fpu: Box::default(),
+            fpu: Box::new(crate::fpu::Fpu::new(&model)),
+            model: Arc::new(model),
         };
         cpu.state.seg = [Segment::real(0); 6];
         cpu.state.seg[SegReg::Cs as usize] = Segment {

@@ -436,7 +436,15 @@ stack_segment:
         ud2
         trapped "MOV SS, then a fault, under TF", UD, NO_ERROR, 1b+2
         check_dr6 "... no trap", 0
-        ret
+        qemu_differs 1f
+        arm     1, shadowed, EXECUTE
+        movl    %ss, %edx
+        movl    %edx, %ss
+shadowed:
+        nop
+        disarm
+        check_dr6 "MOV SS, then an instruction breakpoint: none", 0
+1:      ret
 
 task_trap:
         descriptor_at TASK, task, 0x67, 0x89, 0

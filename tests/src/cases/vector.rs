@@ -32,6 +32,8 @@ pub const VECTOR: &[Row] = &[
     ("stmxcsr", "0f ae 1b", "ebx=D mxcsr=9fc0", ""),
     ("denormals are zero", "f3 0f 58 c1", "xmm0=01000000 xmm1=0000803f mxcsr=1fc0", ""),
     ("flush to zero", "f3 0f 59 c1", "xmm0=00008000 xmm1=0000003f mxcsr=9f80", ""),
+    ("fxsave misaligned and beyond the limit", "36 0f ae 03", "ebx=ffffff08", "#GP(0)"),
+    ("addps misaligned and beyond the limit", "36 0f 58 03", "ebx=fffffff8", "#GP(0)"),
     ("lock on sse", "f0 0f 58 03", "ebx=D", "#UD"),
     ("wait", "9b", "", ""),
     ("fninit", "d9 e8 db e3", "", ""),
