@@ -129,8 +129,8 @@ impl Vm {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
-        if block.is_single() {
-            return self.interpret_single(id);
+        if block.special {
+            return self.interpret_special(id, limit);
         }
         let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, limit);
         self.cpu.state.budget -= retired as i64;
@@ -141,6 +141,33 @@ impl Vm {
             return true;
         }
         false
+    }
+
+    /// Interprets a block whose bytes have changed, or which is a single step.
+    /// True to leave the slice.
+    #[cold]
+    fn interpret_special(&mut self, id: BlockId, limit: usize) -> bool {
+        let Some((key, stale)) = self.cache.get(id).map(|b| (b.key, b.stale)) else {
+            return true;
+        };
+        if stale {
+            let phys = PhysAddr(key.phys);
+            // Within a page, linear and physical offsets agree.
+            let decoded = self.decode_in_page(key, LinearAddr(key.phys as u32), phys);
+            let block = self.cache.get_mut(id).zip(decoded.ok());
+            if !block.is_some_and(|(cached, new)| cached.renew(&new)) {
+                self.cache.remove(id);
+                let eip = self.cpu.state.eip;
+                return self
+                    .block_at(eip)
+                    .is_none_or(|id| self.interpret(id, limit));
+            }
+        }
+        match self.cache.get(id) {
+            Some(block) if block.special => self.interpret_single(id),
+            // No longer special, so not back here.
+            _ => self.interpret(id, limit),
+        }
     }
 
     /// Interprets the one instruction of a block with all that debugging adds:

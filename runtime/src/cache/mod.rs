@@ -104,6 +104,10 @@ pub struct CachedBlock {
     /// Runs it must show before it is treated as usual code, if its bytes have
     /// been overwritten too often; else 0.
     pub price: u32,
+    /// Its bytes were overwritten since it was decoded, and it was kept.
+    pub stale: bool,
+    /// It is stale or single: see [`CachedBlock::is_single`].
+    pub special: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
     /// Its compiled form.
@@ -127,9 +131,21 @@ impl CachedBlock {
     }
 
     /// Whether debug events surround its one instruction.
-    #[inline(always)]
     pub fn is_single(&self) -> bool {
         Mode(self.key.mode).single()
+    }
+
+    /// Takes the block decoded anew from its changed bytes. False if it does not
+    /// have the same bytes of the frame any more, so must be dropped.
+    pub fn renew(&mut self, block: &Block) -> bool {
+        let same = block.len_bytes == self.len_bytes;
+        if same {
+            self.ops = crate::interp::ops(block);
+            self.terminal = block.terminal;
+            self.stale = false;
+            self.special = self.is_single();
+        }
+        same
     }
 
     /// The bytes of page frame number `frame` that belong to it.
@@ -286,6 +302,8 @@ impl Cache {
             len_bytes: block.len_bytes,
             heat: 0,
             price: 0,
+            stale: false,
+            special: block.mode.single(),
             side_exits: 0,
             compiled: if block.mode.interpreted() {
                 Compiled::Never
@@ -380,12 +398,19 @@ impl Cache {
         let doomed = in_frame.hit(&(first..first + len as usize), held);
         self.counters.invalidated += doomed.len() as u64;
         for id in doomed {
-            if let Some(block) = self.get(id) {
-                let held = block.bytes_in(frame);
-                let hit = held.start.max(first)..held.end.min(first + len as usize);
-                self.overwrites.count(frame, &hit);
+            let Some(Some(block)) = self.blocks.get_mut(id.0 as usize) else {
+                continue;
+            };
+            let held = block.bytes_in(frame);
+            let hit = held.start.max(first)..held.end.min(first + len as usize);
+            self.overwrites.count(frame, &hit);
+            if block.price == 0 || block.crosses_to.is_some() {
+                self.remove(id);
+                continue;
             }
-            self.remove(id);
+            // Volatile: it stays where it is found, and is decoded again there.
+            (block.stale, block.special) = (true, true);
+            (block.heat, block.price) = (0, self.overwrites.price(frame, &held));
         }
         self.by_frame.contains_key(&frame)
     }
