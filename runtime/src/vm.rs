@@ -15,6 +15,7 @@ use crate::devices::rom::{self, Rom};
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
+use crate::system::mtrr;
 use crate::tags::{Context, Tags};
 use crate::tier::Tiers;
 use crate::vcpu::{Cpu, TableReg, cr0};
@@ -126,9 +127,17 @@ impl Vm {
                 .ram()
                 .write_slice(PhysAddr(u64::from(address)), &table);
         }
+        mtrr::set_as_firmware(&mut self.cpu);
         let entry = loader::load(image, &mut LoaderMemory(self.cpu.mmu.ram()))?;
         self.enter_at(&entry);
         Ok(())
+    }
+
+    /// Signals a non-maskable interrupt, as a board does for a parity error or a
+    /// button. It is delivered once the guest runs, unless it has masked NMIs at
+    /// port 70h or is still handling one.
+    pub fn signal_nmi(&mut self) {
+        self.cpu.signal_nmi();
     }
 
     /// Inserts a firmware ROM, which the CPU starts in after reset. The machine

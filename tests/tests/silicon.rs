@@ -143,6 +143,22 @@ fn rep_movs_faults_part_way() {
 }
 
 #[test]
+fn misaligned_operands_are_vector_17_with_ac() {
+    let Some(mut cpu) = Silicon::new() else {
+        return;
+    };
+    let mut entry = State::new();
+    entry.eflags |= 1 << 18;
+    entry.gpr[3] = DATA_BASE;
+    // mov eax, [ebx]; mov eax, [ebx + 1]
+    let (state, outcome) = cpu.run(&[0x8b, 0x03, 0x8b, 0x43, 0x01], &entry);
+    assert_eq!((outcome, state.eip), (fault(17, 0, 0), CODE_BASE + 2));
+    assert_ne!(state.eflags & 1 << 18, 0);
+    let (_, outcome) = cpu.run(&[0x8b, 0x03], &entry);
+    assert_eq!(outcome, Outcome::END);
+}
+
+#[test]
 fn stack_overflow_faults_without_hurting_the_handler() {
     let Some(mut cpu) = Silicon::new() else {
         return;

@@ -4,6 +4,7 @@
 //! `docs/suites.md` says what belongs there, and what of it passes.
 
 use runtime::config::Tier;
+use runtime::exit::Exit;
 use std::time::Duration;
 use tests::machine::{Setup, TIERS};
 use tests::suites::{folder, kvm_unit_tests, programs};
@@ -110,6 +111,23 @@ fn no_kvm_unit_test_is_forgotten() {
             .unwrap_or("");
         let known = kvm_unit_tests::TESTS.iter().any(|test| test.0 == name);
         assert!(known, "{name} is not in the table");
+    }
+}
+
+/// QEMU's tests of whole machines: a Multiboot image each, which powers the machine
+/// off at once if all is well, else ends by the debug-exit port.
+#[test]
+fn qemu_system_tests_power_off() {
+    let Some(folder) = folder("qemu-system") else {
+        return;
+    };
+    for entry in folder.read_dir().expect("a readable folder").flatten() {
+        let image = std::fs::read(entry.path()).expect("a readable file");
+        for (name, tier) in TIERS {
+            let ended = Setup::new(&image, tier).run();
+            println!("{name} {:?} {:?}", entry.file_name(), ended.exit);
+            assert_eq!(ended.exit, Exit::PowerOff, "{name} {:?}", entry.file_name());
+        }
     }
 }
 

@@ -346,6 +346,8 @@ fn flow_of(raw: &Instruction) -> Flow {
         | M::Sysret
         | M::Hlt
         | M::Sti
+        | M::Clac
+        | M::Stac
         | M::Popf
         | M::Popfd
         | M::Lss

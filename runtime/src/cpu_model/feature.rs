@@ -18,6 +18,7 @@ const WORDS: usize = 5;
 const EDX1: u8 = 32 * Word::Leaf1Edx as u8;
 const ECX1: u8 = 32 * Word::Leaf1Ecx as u8;
 const EBX7: u8 = 32 * Word::Leaf7Ebx as u8;
+const ECX7: u8 = 32 * Word::Leaf7Ecx as u8;
 const EDXE: u8 = 32 * Word::ExtendedEdx as u8;
 
 /// A feature; its number is that of its word times 32, plus that of its bit
@@ -27,6 +28,7 @@ const EDXE: u8 = 32 * Word::ExtendedEdx as u8;
 #[allow(missing_docs)] // The SDM's names.
 pub enum Feature {
     Fpu = EDX1,
+    Vme = EDX1 + 1,
     De = EDX1 + 2,
     Pse = EDX1 + 3,
     Tsc = EDX1 + 4,
@@ -36,8 +38,12 @@ pub enum Feature {
     Cx8 = EDX1 + 8,
     Apic = EDX1 + 9,
     Sep = EDX1 + 11,
+    Mtrr = EDX1 + 12,
     Pge = EDX1 + 13,
+    Mca = EDX1 + 14,
     Cmov = EDX1 + 15,
+    Pat = EDX1 + 16,
+    Pse36 = EDX1 + 17,
     Clfsh = EDX1 + 19,
     Mmx = EDX1 + 23,
     Fxsr = EDX1 + 24,
@@ -55,7 +61,10 @@ pub enum Feature {
     Osxsave = ECX1 + 27,
     Rdrand = ECX1 + 30,
     TscAdjust = EBX7 + 1,
+    Smep = EBX7 + 7,
     Rdseed = EBX7 + 18,
+    Smap = EBX7 + 20,
+    Umip = ECX7 + 2,
     Nx = EDXE + 20,
     Rdtscp = EDXE + 27,
 }
@@ -70,10 +79,16 @@ impl Feature {
 use Feature as F;
 
 /// What a Pentium announces.
-const PENTIUM: &[F] = &[F::Fpu, F::De, F::Pse, F::Tsc, F::Msr, F::Cx8, F::Apic];
+#[rustfmt::skip]
+const PENTIUM: &[F] = &[
+    F::Fpu, F::Vme, F::De, F::Pse, F::Tsc, F::Msr, F::Mce, F::Cx8, F::Apic,
+];
 
 /// What a Pentium III has more.
-const PENTIUM3: &[F] = &[F::Pae, F::Sep, F::Pge, F::Cmov, F::Mmx, F::Fxsr, F::Sse];
+#[rustfmt::skip]
+const PENTIUM3: &[F] = &[
+    F::Pae, F::Sep, F::Mtrr, F::Pge, F::Mca, F::Cmov, F::Pat, F::Pse36, F::Mmx, F::Fxsr, F::Sse,
+];
 
 /// What a Pentium 4 has more.
 const PENTIUM4: &[F] = &[F::Clfsh, F::Sse2];
@@ -93,6 +108,9 @@ const MAX: &[F] = &[
     F::Rdseed,
     F::Rdtscp,
     F::TscAdjust,
+    F::Smep,
+    F::Smap,
+    F::Umip,
     F::Nx,
 ];
 

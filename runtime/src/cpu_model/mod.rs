@@ -97,6 +97,14 @@ impl CpuModel {
         }
     }
 
+    /// VIF and VIP, if it has them.
+    pub fn virtual_flags(&self) -> u32 {
+        match self.has(Feature::Vme) {
+            true => flags::VIF | flags::VIP,
+            false => 0,
+        }
+    }
+
     /// CR4 bits that can be set: those of features it has.
     pub fn cr4_writable(&self) -> u32 {
         let bits = CR4_BITS.iter().filter(|&&(f, _)| self.has(f));
@@ -121,7 +129,8 @@ impl Default for CpuModel {
 }
 
 /// CR4 bits and what they enable (SDM vol. 3A, "Control Registers").
-const CR4_BITS: [(Feature, u32); 8] = [
+const CR4_BITS: [(Feature, u32); 12] = [
+    (Feature::Vme, cr4::VME | cr4::PVI),
     (Feature::Tsc, cr4::TSD),
     (Feature::De, cr4::DE),
     (Feature::Pse, cr4::PSE),
@@ -129,6 +138,9 @@ const CR4_BITS: [(Feature, u32); 8] = [
     (Feature::Mce, cr4::MCE),
     (Feature::Pge, cr4::PGE),
     (Feature::Xsave, cr4::OSXSAVE),
+    (Feature::Umip, cr4::UMIP),
+    (Feature::Smep, cr4::SMEP),
+    (Feature::Smap, cr4::SMAP),
     (Feature::Fxsr, cr4::OSFXSR | cr4::OSXMMEXCPT),
 ];
 
@@ -185,6 +197,7 @@ fn exists(group: CpuidFeature, family: u32, features: &FeatureSet) -> bool {
         F::RDSEED => Feature::Rdseed,
         F::RDTSCP => Feature::Rdtscp,
         F::XSAVE => Feature::Xsave,
+        F::SMAP => Feature::Smap,
         _ => return false,
     };
     features.has(feature)

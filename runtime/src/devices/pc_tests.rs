@@ -138,7 +138,7 @@ fn clock_interrupt_comes_through_the_slave() {
 fn events() {
     let (mut pc, _clock, _) = board(b"");
     assert!(!pc.has_event());
-    pc.port_write(POWER_PORT + 4, 2, 0x3400);
+    pc.port_write(POWER_PORT + 4, 2, 0x2000);
     assert_eq!(pc.take_event(), Some(PcEvent::PowerOff));
     out(&mut pc, &[(0x64, 0xFE)]);
     assert_eq!(pc.take_event(), Some(PcEvent::Reset));

@@ -181,7 +181,10 @@ pub fn image_address(
 ) -> Result<LinearAddr, Exception> {
     let offset = effective_address(cpu, &i.mem);
     let base = cpu.state.segment(i.mem.seg).base;
-    if base.wrapping_add(offset) & (alignment - 1) != 0 {
+    let unchecked = base.wrapping_add(offset);
+    // Where both apply, silicon prefers #AC.
+    cpu.require_alignment(LinearAddr(unchecked), bytes as u32, cpu.sys.cpl == 3)?;
+    if unchecked & (alignment - 1) != 0 {
         return Err(Exception::GeneralProtection(0));
     }
     cpu.linear(i.mem.seg, offset, bytes as u32, access)

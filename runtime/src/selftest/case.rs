@@ -34,13 +34,15 @@ pub enum Family {
     Sse41,
     Sse42,
     Crypto,
+    /// Loads of segment registers and far transfers in ring 3.
+    Segments,
     /// One instruction whose operand meets an edge of memory.
     Faults,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 21] = [
+    pub const ALL: [Family; 22] = [
         Family::Arith,
         Family::Logic,
         Family::Shift,
@@ -61,6 +63,7 @@ impl Family {
         Family::Sse41,
         Family::Sse42,
         Family::Crypto,
+        Family::Segments,
         Family::Faults,
     ];
     /// The families without x87 and vectors.

@@ -11,6 +11,7 @@
 
 pub mod faults;
 pub mod operands;
+pub mod segments;
 pub mod templates;
 pub mod values;
 
@@ -91,6 +92,9 @@ impl Generator {
     pub fn case_of(&self, family: Family, seed: u64) -> Case {
         if family == Family::Faults {
             return self.faults.case_of(seed);
+        }
+        if family == Family::Segments {
+            return segments::case(seed);
         }
         let mut rng = Rng::new(seed ^ (family as u64) << 56);
         let own = &self.own[family as usize];

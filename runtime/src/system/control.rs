@@ -6,7 +6,7 @@
 //! [`Cpu::paging_changed`], and only if it has changed: kernels flip CR0.TS far
 //! more often than CR0.PG.
 
-use super::{debug, operand, require_cpl0, segment};
+use super::{debug, operand, require_cpl0, require_umip, segment};
 use crate::vcpu::{Cpu, cr0, cr4};
 use shadow_mmu::{LinearAddr, load_pdptes};
 use translator::exception::Exception;
@@ -25,7 +25,7 @@ const CR0_WRITABLE: u32 = cr0::PE
     | cr0::PG;
 
 /// CR4 bits that change how linear addresses are translated.
-const CR4_PAGING: u32 = cr4::PSE | cr4::PAE | cr4::PGE;
+const CR4_PAGING: u32 = cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP;
 
 /// MOV in its system forms: segment, control and debug registers.
 ///
@@ -113,7 +113,7 @@ pub fn set_cr0(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
     if changed & (cr0::PG | cr0::WP) != 0 {
         cpu.paging_changed();
     }
-    if changed & cr0::PE != 0 {
+    if changed & (cr0::PE | cr0::AM) != 0 {
         cpu.mode_changed();
     }
     Ok(())
@@ -146,6 +146,9 @@ fn set_cr4(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
     if paging {
         cpu.paging_changed();
     }
+    if changed & cr4::SMAP != 0 {
+        cpu.mode_changed();
+    }
     Ok(())
 }
 
@@ -172,8 +175,9 @@ pub fn lmsw(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 /// SMSW: CR0 to a register of any width, its low half to memory.
 ///
 /// # Errors
-/// What the memory access raises.
+/// #GP(0) by CR4.UMIP; what the memory access raises.
 pub fn smsw(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    require_umip(cpu)?;
     operand::write_word(cpu, i, 0, cpu.sys.cr0)
 }
 

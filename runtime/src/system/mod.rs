@@ -20,7 +20,9 @@ pub mod flagops;
 pub mod id;
 pub mod interrupt;
 pub mod iret;
+pub mod mca;
 pub mod msr;
+pub mod mtrr;
 pub mod operand;
 pub mod perf;
 pub mod port;
@@ -33,14 +35,14 @@ pub mod task;
 pub mod tsc;
 pub mod tss;
 pub mod verify;
+pub mod vme;
 
 #[cfg(test)]
 mod tests;
 
-pub use debug::single_step_trap;
 pub use interrupt::{Event, deliver};
 
-use crate::vcpu::Cpu;
+use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic as M;
 use translator::decode::OVERLONG;
 use translator::exception::Exception;
@@ -91,6 +93,8 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     match i.mnemonic {
         M::Clts => control::clts(cpu),
+        M::Clac => flagops::set_ac(cpu, false),
+        M::Stac => flagops::set_ac(cpu, true),
         M::Lmsw => control::lmsw(cpu, i),
         M::Smsw => control::smsw(cpu, i),
         M::Invlpg => control::invlpg(cpu, i),
@@ -122,6 +126,14 @@ fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
     if cpu.sys.cpl != 0 {
         return Err(Exception::GeneralProtection(0));
+    }
+    Ok(())
+}
+
+/// With CR4.UMIP, system registers are only for CPL 0 to see, else #GP(0).
+fn require_umip(cpu: &Cpu) -> Result<(), Exception> {
+    if cpu.sys.cr4 & cr4::UMIP != 0 {
+        require_cpl0(cpu)?;
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 //! A register exists if the CPU model has the feature it belongs to; any other
 //! is #GP(0).
 
-use super::tsc::{guest_tsc, host_tsc};
-use super::{perf, require_cpl0};
+use super::tsc::{guest_tsc, host_tsc, tsc_hz};
+use super::{mca, mtrr, perf, require_cpl0};
 use crate::cpu_model::feature::Feature;
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
@@ -23,6 +23,7 @@ mod ia32 {
     pub const TSC_ADJUST: u32 = 0x3b;
     pub const BIOS_UPDT_TRIG: u32 = 0x79;
     pub const BIOS_SIGN_ID: u32 = 0x8b;
+    pub const PLATFORM_INFO: u32 = 0xce;
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_EIP: u32 = 0x176;
     pub const MISC_ENABLE: u32 = 0x1a0;
@@ -59,6 +60,10 @@ fn exists(cpu: &Cpu, number: u32) -> bool {
         ia32::MISC_ENABLE => model.has(Feature::Sse2),
         // The Pentium has an APIC, but not the register.
         ia32::APIC_BASE => model.has(Feature::Apic) && model.family() >= 6,
+        // As new as the other.
+        ia32::PLATFORM_INFO => model.has(Feature::TscAdjust),
+        _ if mtrr::is_memory_type(number) => mtrr::exists(model, number),
+        _ if mca::is_machine_check(number) => mca::exists(model, number),
         ia32::PLATFORM_ID | ia32::BIOS_UPDT_TRIG | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
             model.family() >= 6
         }
@@ -102,6 +107,10 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL | ia32::TSC_AUX => {
             cpu.sys.msrs.get(&number).copied().unwrap_or(0)
         }
+        // The ratio of the TSC to 100 MHz.
+        ia32::PLATFORM_INFO => (tsc_hz() / 100_000_000) << 8,
+        _ if mtrr::is_memory_type(number) => mtrr::read(cpu, number),
+        _ if mca::is_machine_check(number) => mca::read(),
         _ if perf::exists(cpu.model.family(), number) => perf::read(cpu, number),
         _ => return Err(Exception::GeneralProtection(0)),
     };
@@ -161,6 +170,8 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         }
         // A microcode update is accepted and changes nothing.
         ia32::BIOS_UPDT_TRIG => {}
+        _ if mtrr::is_memory_type(number) => mtrr::write(cpu, number, value)?,
+        _ if mca::is_machine_check(number) => mca::write(number, value)?,
         _ if perf::exists(cpu.model.family(), number) => perf::write(cpu, number, value),
         _ => return Err(Exception::GeneralProtection(0)),
     }

@@ -10,12 +10,14 @@
 
 mod memory;
 mod regs;
+mod watch;
 
 pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
 use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::interp::Op;
+use crate::system::debug;
 use crate::system::random::Entropy;
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
 use std::sync::Arc;
@@ -30,6 +32,20 @@ use translator::state::{CpuState, Segment};
 /// A separate unit type keeps the interpreter's results in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised;
+
+/// What the last instruction holds off until the next one has run (SDM vol. 3A,
+/// "Masking Maskable Hardware Interrupts", "Masking Exceptions and Interrupts
+/// When Switching Stacks").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shadow {
+    /// Nothing.
+    #[default]
+    None,
+    /// STI: maskable interrupts.
+    Sti,
+    /// MOV SS, POP SS: all interrupts, and debug traps.
+    Ss,
+}
 
 /// One virtual CPU with the machine it drives.
 #[repr(C)]
@@ -47,8 +63,19 @@ pub struct Cpu {
     pub attention: bool,
     /// A callout stored EIP before it asked for attention.
     pub eip_stored: bool,
-    /// Interrupts are inhibited for one instruction: after STI, MOV SS, POP SS.
-    pub interrupt_shadow: bool,
+    /// What is held off until the next instruction has run.
+    pub shadow: Shadow,
+    /// The instruction being run is in the shadow of a load of SS.
+    pub in_ss_shadow: bool,
+    /// An NMI has been signalled and not delivered.
+    pub nmi_pending: bool,
+    /// An NMI has been delivered, and no IRET has been executed since.
+    pub nmi_blocked: bool,
+    /// DR6 bits of the #DB trap due at the next instruction boundary.
+    pub pending_debug: u32,
+    /// The instruction being run has delivered an event or switched tasks: no
+    /// single-step trap follows it.
+    pub diverted: bool,
     /// HLT: nothing runs until an interrupt.
     pub halted: bool,
     /// Shutdown after a triple fault.
@@ -58,8 +85,13 @@ pub struct Cpu {
     /// Base and highest offset of CS when the mode was last recomputed: an EIP
     /// names another block under others.
     code: (u32, u32),
-    /// Shadow tables of the current address space: supervisor's, user's.
+    /// Shadow tables of the current address space: supervisor's, user's. Blank
+    /// ones while accesses are examined.
     views: [View; 2],
+    /// What accesses are examined for.
+    watch: watch::Watch,
+    /// EFLAGS.AC lifts SMAP for explicit accesses.
+    smap_lifted: bool,
     /// Instructions that compiled code calls out for, by callout index.
     pub callouts: Vec<Op>,
     /// Callouts from compiled code, by mnemonic.
@@ -118,9 +150,16 @@ impl Cpu {
             eip_stored: false,
             code: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
+            watch: watch::Watch::default(),
+            smap_lifted: false,
             callouts: Vec::new(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
-            interrupt_shadow: false,
+            shadow: Shadow::None,
+            in_ss_shadow: false,
+            nmi_pending: false,
+            nmi_blocked: false,
+            pending_debug: 0,
+            diverted: false,
             halted: false,
             shutdown: false,
             code_writes: Vec::new(),
@@ -155,6 +194,26 @@ impl Cpu {
         self.attention = true;
     }
 
+    /// SS was loaded by MOV or POP. Of several such loads in a row only the first
+    /// casts a shadow.
+    pub fn shadow_of_ss(&mut self) {
+        if !self.in_ss_shadow {
+            self.shadow = Shadow::Ss;
+        }
+    }
+
+    /// Signals an NMI; while one waits, another is lost.
+    pub fn signal_nmi(&mut self) {
+        self.nmi_pending = true;
+        self.request_attention();
+    }
+
+    /// Whether an NMI is to be delivered now.
+    #[inline]
+    pub fn nmi_due(&self) -> bool {
+        self.nmi_pending && !self.nmi_blocked && self.shadow != Shadow::Ss && !self.pc.nmi_masked()
+    }
+
     /// EFLAGS.VM with protection on.
     pub fn v86(&self) -> bool {
         self.state.eflags & flags::VM != 0
@@ -171,7 +230,7 @@ impl Cpu {
     }
 
     /// Must be called after any change of a segment register, CPL, CR0.PE,
-    /// EFLAGS.VM or EFLAGS.TF: recomputes the mode bits and picks the view.
+    /// EFLAGS.VM, TF or AC, CR0.AM, CR4.SMAP or DR7: recomputes the mode bits and picks the view.
     pub fn mode_changed(&mut self) {
         let protected = self.protected();
         let v86 = self.v86();
@@ -201,8 +260,11 @@ impl Cpu {
         if protected {
             bits |= Mode::PROTECTED;
         }
-        if self.state.eflags & flags::TF != 0 {
+        if self.state.eflags & flags::TF != 0 || debug::armed(self.sys.dr[7]) {
             bits |= Mode::SINGLE;
+        }
+        if self.checks_alignment() {
+            bits |= Mode::ALIGNED;
         }
         let cs = self.state.segment(SegReg::Cs);
         let code = (cs.base, cs.hi);
@@ -211,6 +273,7 @@ impl Cpu {
             self.code = code;
             self.request_attention();
         }
+        self.update_watch();
         self.update_view();
     }
 
@@ -224,8 +287,7 @@ impl Cpu {
             nx: self.sys.efer >> 11 & 1 != 0,
             pae_pdptes: self.sys.pdptes,
         });
-        self.views = [self.mmu.view(false), self.mmu.view(true)];
-        self.update_view();
+        self.choose_views();
         self.request_attention();
     }
 

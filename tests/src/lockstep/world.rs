@@ -17,7 +17,7 @@ use crate::machine::Setup;
 use runtime::clock::FakeClock;
 use runtime::config::Tier;
 use runtime::selftest::rng::Rng;
-use runtime::vcpu::{TableReg, cr0, cr4};
+use runtime::vcpu::{Shadow, TableReg, cr0, cr4};
 use runtime::vm::Vm;
 use shadow_mmu::PhysAddr;
 use std::fmt;
@@ -329,7 +329,7 @@ impl World {
         cpu.fpu.set_image(&fresh.fxsave);
         cpu.halted = false;
         cpu.shutdown = false;
-        cpu.interrupt_shadow = false;
+        cpu.shadow = Shadow::None;
         cpu.mode_changed();
         cpu.request_attention();
     }

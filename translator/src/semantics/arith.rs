@@ -4,8 +4,9 @@
 //! later store cannot fault: nothing has changed when an instruction faults.
 
 use super::{Exec, flagops, write_with_register};
+use crate::exception::Exception;
 use crate::flags::LazyFlags;
-use crate::insn::{Gpr, Insn, Operand, Width};
+use crate::insn::{Gpr, Insn, Operand, SegReg, Width};
 use crate::machine::Machine;
 use iced_x86::Mnemonic;
 
@@ -186,6 +187,14 @@ pub fn cmpxchg8b<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let low_at = m.effective_address(&i.mem);
     let four = m.imm(4);
     let high_at = m.add(low_at, four);
+    // One operand of eight bytes: a limit is looked at before any page.
+    let last_place = m.imm(0xffff_fff8);
+    let wraps = m.ult(last_place, low_at);
+    let beyond = match seg {
+        SegReg::Ss => Exception::StackFault(0),
+        _ => Exception::GeneralProtection(0),
+    };
+    m.fault_if(wraps, beyond)?;
     let low = m.load_for_write(seg, low_at, d)?;
     let high = m.load_for_write(seg, high_at, d)?;
     let (eax, edx) = (m.gpr(Gpr::EAX, d), m.gpr(Gpr::EDX, d));

@@ -75,6 +75,11 @@ impl Pc {
         self.lapic.enabled()
     }
 
+    /// Takes an NMI that the processor sent to itself.
+    pub fn take_nmi(&mut self) -> bool {
+        self.lapic.take_nmi()
+    }
+
     /// The 8259As' output goes through the local APIC to the processor.
     pub(super) fn drive_lint0(&mut self) {
         self.lapic.drive_lint0(self.pic.output());

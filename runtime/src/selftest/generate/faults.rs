@@ -17,7 +17,7 @@ use super::templates::{self, Template};
 use super::{POPF_FLAGS, decode, values};
 use crate::selftest::case::{Case, Family};
 use crate::selftest::rng::Rng;
-use crate::selftest::state::{CODE_BASE, CODE_BYTES, DATA_BASE, DATA_BYTES, State};
+use crate::selftest::state::{CODE_BASE, CODE_BYTES, CODE_SELECTOR, DATA_BASE, DATA_BYTES, State};
 use iced_x86::{
     Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
     Register, UsedMemory,
@@ -265,10 +265,10 @@ fn place(rng: &mut Rng, shape: &Shape, edge: Edge, before: Share, seed: u64) -> 
     }
     let missed = settle(rng, &mut registers, &insn, aimed, target);
     move_by(missed, &mut code)?;
+    let inside = (DATA_BASE + 0x200 + rng.below(DATA_BYTES - 0x800) as u32) & !15;
     for (n, memory) in memories.iter().enumerate() {
         if n != shape.operand {
-            let inside = DATA_BASE + 0x200 + rng.below(DATA_BYTES - 0x800) as u32;
-            settle(rng, &mut registers, &insn, memory, inside & !15);
+            settle(rng, &mut registers, &insn, memory, inside);
         }
     }
     entry.gpr = registers.map(|value| value.unwrap_or_else(|| values::word(rng)));
@@ -282,7 +282,7 @@ fn place(rng: &mut Rng, shape: &Shape, edge: Edge, before: Share, seed: u64) -> 
         code,
         entry,
         data_seed: rng.u64(),
-        patches: patches(rng, &insn, target),
+        patches: patches(rng, &insn, target, inside),
         read_only_page: edge.read_only_page,
         family: Family::Faults,
         seed,
@@ -371,8 +371,14 @@ fn bit_offset(rng: &mut Rng, registers: &mut [Option<u32>; 8], insn: &Instructio
     }
 }
 
-/// Where POPF does not fault it must not load TF or AC.
-fn patches(rng: &mut Rng, insn: &Instruction, target: u32) -> Vec<(u32, Vec<u8>)> {
+/// Where POPF does not fault it must not load TF or AC; a far CALL whose push is
+/// to fault must first find a code segment that both sides have.
+fn patches(rng: &mut Rng, insn: &Instruction, target: u32, inside: u32) -> Vec<(u32, Vec<u8>)> {
+    if insn.is_call_far_indirect() {
+        let selector = CODE_SELECTOR.to_le_bytes().to_vec();
+        let offset = insn.memory_size().size() as u32 - 2;
+        return vec![(inside + offset, selector)];
+    }
     let flags = (rng.u32() & POPF_FLAGS).to_le_bytes();
     match insn.mnemonic() {
         Mnemonic::Popf => vec![(target, flags[..2].to_vec())],

@@ -134,6 +134,14 @@ std::arch::global_asm!(
     "pop rbp",
     "pop rbx",
     "ret",
+    // The kernel leaves AC as the 32-bit code had it; our code is not aligned.
+    ".p2align 4",
+    "silicon_signal:",
+    "pushfq",
+    "btr dword ptr [rsp], 18",
+    "popfq",
+    "jmp {on_signal}",
+    on_signal = sym on_signal,
     host_rsp = sym HOST_RSP,
     fxsave = const mem::offset_of!(State, fxsave),
     gpr = const mem::offset_of!(State, gpr),
@@ -144,6 +152,7 @@ std::arch::global_asm!(
 unsafe extern "C" {
     fn silicon_enter(state: *const State);
     fn silicon_landing();
+    fn silicon_signal();
 }
 
 /// Runs 32-bit code from `entry` until an exception.
@@ -213,7 +222,7 @@ pub fn install() -> Option<Installed> {
             return None;
         }
         let mut action: libc::sigaction = mem::zeroed();
-        action.sa_sigaction = on_signal as *const () as usize;
+        action.sa_sigaction = silicon_signal as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
         libc::sigfillset(&mut action.sa_mask);
         for (i, &signal) in HANDLED.iter().enumerate() {
