@@ -14,6 +14,8 @@
 #[cfg(target_arch = "x86_64")]
 mod check;
 #[cfg(target_arch = "x86_64")]
+mod dot_product;
+#[cfg(target_arch = "x86_64")]
 mod execute;
 #[cfg(target_arch = "x86_64")]
 mod host;

@@ -4,11 +4,8 @@
 //! They must not become host signals, so the instruction runs with everything
 //! masked, and what it did is undone if an exception turns up that the guest has
 //! unmasked.
-//!
-//! QUIRK: DPPS and DPPD work in steps, of which the first that raises an unmasked
-//! exception ends them; here the flags of all steps are reported together, and a
-//! step's exact underflow is missed.
 
+use super::dot_product;
 use super::execute::memory_operand;
 use super::host::Place;
 use super::plan::Plan;
@@ -33,6 +30,9 @@ const FTZ: u32 = 1 << 15;
 /// undoes what it did and raises #XM, or #UD if the guest does not know that.
 #[cold]
 pub fn run(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> Result<u64, Exception> {
+    if dot_product::is_one(i.mnemonic) {
+        dot_product::raise(cpu, i, p)?;
+    }
     let state = &mut cpu.fpu.state;
     let (xmm, mxcsr) = (state.xmm, state.mxcsr);
     let masks = mxcsr >> MASK_SHIFT & FLAGS;
@@ -51,8 +51,9 @@ pub fn run(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> Resul
         raised |= UE;
     }
     let unmasked = raised & !masks;
-    if unmasked == 0 {
-        state.mxcsr = mxcsr | raised;
+    // All that the steps of a dot product raise has been seen.
+    if unmasked == 0 || dot_product::is_one(i.mnemonic) {
+        state.mxcsr = mxcsr | raised & masks;
         return Ok(output);
     }
     state.xmm = xmm;

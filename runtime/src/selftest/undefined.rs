@@ -22,9 +22,6 @@ pub const SF: u32 = 1 << 7;
 /// OF of EFLAGS.
 pub const OF: u32 = 1 << 11;
 
-/// Mask bits of MXCSR.
-const MXCSR_MASKS: u32 = 0x1f80;
-
 /// What is undefined at one point of a sequence.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Undefined {
@@ -52,13 +49,10 @@ impl Undefined {
         self.flags |= undefined;
     }
 
-    /// Whether the instruction would read a flag that is undefined now, or is
-    /// one whose way to raise exceptions is a QUIRK of ours.
+    /// Whether the instruction would read a flag that is undefined now.
     pub fn reads_undefined(&self, insn: &Instruction, before: Option<&State>) -> bool {
         let skipped = Shift::of(insn).is_some_and(|shift| shift.count(before) == Some(0));
-        let unmasked = before.is_some_and(|state| state.mxcsr() & MXCSR_MASKS != MXCSR_MASKS);
-        let in_steps = matches!(insn.mnemonic(), Mnemonic::Dpps | Mnemonic::Dppd);
-        !skipped && eflags(insn.rflags_read()) & self.flags != 0 || unmasked && in_steps
+        !skipped && eflags(insn.rflags_read()) & self.flags != 0
     }
 
     /// SDM vol. 2, "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR", "SHLD", "SHRD".
