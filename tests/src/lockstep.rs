@@ -44,6 +44,8 @@ pub struct Lockstep {
     machines: [Vm; 2],
     tier: Tier,
     rng: Rng,
+    /// A machine has slept until its time was over, and will run no more.
+    expired: bool,
     /// Block boundaries compared.
     pub compared: usize,
 }
@@ -65,6 +67,7 @@ impl Lockstep {
             machines: [machine(Tier::Interp), machine(tier)],
             tier,
             rng: Rng::new(0),
+            expired: false,
             compared: 0,
         }
     }
@@ -79,6 +82,12 @@ impl Lockstep {
     /// # Errors
     /// A report of the first difference.
     pub fn run(&mut self, seed: u64) -> Result<(), String> {
+        if self.expired {
+            *self = Lockstep {
+                compared: self.compared,
+                ..Lockstep::new(self.tier)
+            };
+        }
         let mut rng = Rng::new(seed);
         self.rng = Rng::new(!seed);
         let world = World::new(&mut rng, self.tier == Tier::Direct);
@@ -142,6 +151,7 @@ impl Lockstep {
             let [one, other] = self.machines.each_ref().map(progress);
             match one.cmp(&other) {
                 std::cmp::Ordering::Equal if exits[0].is_some() == exits[1].is_some() => {
+                    self.expired |= exits.contains(&Some(Exit::Timeout));
                     return match exits[0] == exits[1] {
                         true => Ok(exits[0].is_some()),
                         false => Err(format!(

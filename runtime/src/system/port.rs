@@ -70,6 +70,10 @@ pub fn outs(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     })
 }
 
+/// Iterations before the run loop gets to see to time and timers. Each may touch a
+/// device, and a slice has thousands of instructions.
+const QUANTUM: u32 = 64;
+
 /// Runs `element` once, or (E)CX times with a repeat prefix, advancing `index`.
 fn repeat(
     cpu: &mut Cpu,
@@ -82,7 +86,7 @@ fn repeat(
         0 => i.width.bytes(),
         _ => i.width.bytes().wrapping_neg(),
     };
-    loop {
+    for done in 1.. {
         let count = operand::gpr(cpu, Gpr::ECX, address);
         if i.rep != Rep::None && count == 0 {
             cpu.state.eflags &= !RF;
@@ -95,7 +99,7 @@ fn repeat(
             return Ok(());
         }
         operand::set_gpr(cpu, Gpr::ECX, address, count.wrapping_sub(1));
-        if count > 1 && must_pause(cpu) {
+        if count > 1 && (done >= QUANTUM || must_pause(cpu)) {
             // Not finished: come back to the same instruction.
             cpu.state.eip = i.eip;
             cpu.state.eflags |= RF;
@@ -103,6 +107,7 @@ fn repeat(
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// Something has to be looked at between two iterations: an interrupt, a trap,
