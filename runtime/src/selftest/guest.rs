@@ -29,6 +29,8 @@ use translator::state::Segment;
 
 /// Instructions after which a case counts as hung.
 const LIMIT: u64 = 100_000;
+/// What hold the selector of data at the start of a case.
+const DATA_SEGMENTS: [SegReg; 3] = [SegReg::Es, SegReg::Ss, SegReg::Ds];
 /// Linear address of the kernel's pages.
 const KERNEL: u32 = 0xe5a3_4000;
 const KERNEL_CODE: u16 = 0x08;
@@ -239,14 +241,14 @@ impl Guest {
         }
     }
 
-    /// Puts registers in place, for ring 3.
-    fn enter(&mut self, entry: &State) {
+    /// Puts registers in place, for ring 3, among them the given segment registers.
+    fn enter(&mut self, entry: &State, loaded: &[SegReg]) {
         let cpu = &mut self.vm.cpu;
         cpu.state.gpr[..8].copy_from_slice(&entry.gpr);
         cpu.state.eip = entry.eip;
         cpu.state.set_eflags_image(entry.eflags);
         let data_segment = Segment::flat(DATA_SELECTOR, false, 3);
-        for seg in [SegReg::Es, SegReg::Ss, SegReg::Ds] {
+        for &seg in loaded {
             cpu.state.seg[seg as usize] = data_segment;
         }
         cpu.state.seg[SegReg::Cs as usize] = Segment::flat(CODE_SELECTOR, true, 3);
@@ -306,8 +308,8 @@ fn task_descriptor(base: u32) -> u64 {
 
 impl Guest {
     /// Runs from `entry` to the next exception.
-    fn run_from(&mut self, entry: &State) -> (State, Outcome) {
-        self.enter(entry);
+    fn run_from(&mut self, entry: &State, loaded: &[SegReg]) -> (State, Outcome) {
+        self.enter(entry, loaded);
         let exit = self.vm.run();
         self.retired[0] += self.vm.counters.interpreted_insns;
         self.retired[1] += self.vm.counters.compiled_insns;
@@ -328,7 +330,7 @@ impl Guest {
 impl Subject for Guest {
     fn run(&mut self, case: &Case) -> Run {
         self.load(case);
-        let (state, outcome) = self.run_from(&case.entry);
+        let (state, outcome) = self.run_from(&case.entry, &DATA_SEGMENTS);
         let (mut data, mut stack) = (vec![0; DATA_BYTES], vec![0; STACK_BYTES]);
         let ram = self.vm.cpu.mmu.ram();
         let _ = ram.read_slice(PhysAddr(DATA_PHYS), &mut data);
@@ -347,9 +349,12 @@ impl Oracle for Guest {
         self.load(case);
         let mut states = vec![case.entry];
         let mut stepping = case.entry;
+        let mut loaded = &DATA_SEGMENTS[..];
         for _ in 0..=limit {
             stepping.eflags |= flags::TF;
-            let (state, outcome) = self.run_from(&stepping);
+            let (state, outcome) = self.run_from(&stepping, loaded);
+            // Of the others a trap leaves what the sequence has made.
+            loaded = &[SegReg::Ss];
             stepping = state;
             states.push(State {
                 eflags: state.eflags & !flags::TF,

@@ -27,6 +27,8 @@ const PAGE: u32 = 0x1000;
 const ECX: usize = 1;
 /// DF of EFLAGS.
 const DF: u32 = 1 << 10;
+/// AC of EFLAGS: misaligned operands fault.
+const AC: u32 = 1 << 18;
 /// Bytes of an operand before the edge, as a share of its size.
 const BEFORE: [Share; 5] = [
     Share::All,
@@ -251,6 +253,11 @@ fn place(rng: &mut Rng, shape: &Shape, edge: Edge, before: Share, seed: u64) -> 
     let mut entry = State::new();
     values::fill_fxsave(rng, &mut entry);
     entry.eflags |= rng.u32() & 0x08d5;
+    // Which of alignment and page MASKMOVDQU looks at first is its maker's choice.
+    let masked = matches!(insn.mnemonic(), Mnemonic::Maskmovq | Mnemonic::Maskmovdqu);
+    if rng.chance(15) && !masked {
+        entry.eflags |= AC;
+    }
     let mut registers = [None; 8];
     let mut target = edge.address();
     let memories = accesses(&insn);
