@@ -9,7 +9,7 @@ use super::check;
 use super::host::{Place, SCRATCH_BYTES};
 use super::plan::{Memory, Plan, Transfer, Unit};
 use crate::system::operand::{effective_address, gpr, set_gpr};
-use crate::vcpu::{Cpu, cr4};
+use crate::vcpu::{Cpu, cr0, cr4};
 use iced_x86::Mnemonic;
 use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
@@ -74,6 +74,16 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
         }
     }
     Ok(())
+}
+
+/// See [`super::enter_native`].
+pub fn enter_native(cpu: &mut Cpu) -> bool {
+    let usable = cpu.sys.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.sys.cr4 & cr4::OSFXSR != 0;
+    let masked = cpu.fpu.x87_masked() && cpu.fpu.state.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
+    if usable && masked {
+        cpu.fpu.x87.enter();
+    }
+    usable && masked
 }
 
 /// MASKMOVQ has changed from x87 to MMX state when its store faults; all other

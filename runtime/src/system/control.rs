@@ -154,6 +154,9 @@ fn set_cr4(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
     if paging {
         cpu.paging_changed();
     }
+    if changed & cr4::TSD != 0 {
+        cpu.mode_changed();
+    }
     Ok(())
 }
 

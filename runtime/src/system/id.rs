@@ -154,7 +154,7 @@ fn rdtsc(cpu: &mut Cpu) -> Result<(), Exception> {
     if cpu.sys.cr4 & cr4::TSD != 0 && cpu.sys.cpl != 0 {
         return Err(Exception::GeneralProtection(0));
     }
-    let tsc = host_tsc().wrapping_add(cpu.sys.tsc_offset);
+    let tsc = host_tsc().wrapping_add(cpu.state.tsc_offset);
     store_pair(cpu, tsc);
     Ok(())
 }
@@ -194,7 +194,7 @@ fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
     }
     let number = cpu.state.gpr[1];
     let value = match number {
-        msr::TSC => host_tsc().wrapping_add(cpu.sys.tsc_offset),
+        msr::TSC => host_tsc().wrapping_add(cpu.state.tsc_offset),
         msr::SYSENTER_CS..=msr::SYSENTER_EIP => {
             u64::from(cpu.sys.sysenter[(number - msr::SYSENTER_CS) as usize])
         }
@@ -212,7 +212,7 @@ fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
 
 /// Moves the TSC, which IA32_TSC_ADJUST shows (SDM vol. 3B, "Time-Stamp Counter Adjustment").
 fn adjust_tsc(cpu: &mut Cpu, change: u64) {
-    cpu.sys.tsc_offset = cpu.sys.tsc_offset.wrapping_add(change);
+    cpu.state.tsc_offset = cpu.state.tsc_offset.wrapping_add(change);
     let shown = cpu.sys.msrs.entry(msr::TSC_ADJUST).or_insert(0);
     *shown = shown.wrapping_add(change);
 }
@@ -227,7 +227,7 @@ fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         msr::TSC => {
             let change = value
                 .wrapping_sub(host_tsc())
-                .wrapping_sub(cpu.sys.tsc_offset);
+                .wrapping_sub(cpu.state.tsc_offset);
             adjust_tsc(cpu, change);
         }
         msr::TSC_ADJUST => {

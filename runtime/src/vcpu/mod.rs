@@ -102,7 +102,6 @@ impl Cpu {
                 cpl: 0,
                 sysenter: [0; 3],
                 pdptes: [0; 4],
-                tsc_offset: 0,
                 msrs: std::collections::BTreeMap::new(),
             },
             raised: None,
@@ -160,7 +159,7 @@ impl Cpu {
     }
 
     /// Must be called after any change of a segment register, CPL, CR0.PE,
-    /// EFLAGS.VM or EFLAGS.TF: recomputes the mode bits and picks the view.
+    /// CR4.TSD, EFLAGS.VM or EFLAGS.TF: recomputes the mode bits and picks the view.
     pub fn mode_changed(&mut self) {
         let protected = self.protected();
         let v86 = self.v86();
@@ -189,6 +188,9 @@ impl Cpu {
         }
         if protected {
             bits |= Mode::PROTECTED;
+        }
+        if self.sys.cpl == 0 || self.sys.cr4 & cr4::TSD == 0 {
+            bits |= Mode::TIME_STAMP;
         }
         if self.state.eflags & flags::TF != 0 {
             bits |= Mode::SINGLE;

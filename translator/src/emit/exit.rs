@@ -266,7 +266,8 @@ impl Emitter<'_> {
         }
         if self.block.may_link_to(eip) {
             let slot = self.link_base + self.links.len() as u32;
-            self.links.push(Link { slot, eip });
+            let jump = None;
+            self.links.push(Link { slot, eip, jump });
             let links = self.load_state(types::I64, offset_of!(CpuState, links));
             let flags = self.flags.table;
             let target = self
