@@ -7,20 +7,24 @@
 //! **Links.** A jump within the page is a JMP that the runtime fills in; until then
 //! it leads to a side exit that names it. A jump to another page goes through the
 //! jump cache, as a computed one does: what that page maps to can change without
-//! this page's code being touched. A block that jumps to its own start just does.
+//! this page's code being touched. A block that jumps to its own start just does, or
+//! rather to a second copy of itself, which knows what defined its flags.
 //!
 //! **Stepping stones.** JRCXZ, the only branch that does not look at flags, reaches
 //! 127 bytes. So branches out of line go to near jumps, which are put behind the
 //! code, or in between if it gets long.
 
 use super::asm::{Branch, Mem, Size, reg};
-use super::exit::field;
+use super::exit::{NOT_SIGN, field};
+use super::flags::Recipe;
 use super::{Cold, Emitter, hint};
 use crate::compile::{ExitKind, Jump, Link};
 use crate::emit::loc;
 use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
 use std::mem::{offset_of, size_of};
 
+/// Longest body of a loop that is emitted twice, in instructions.
+const MAX_REPEATED: usize = 24;
 /// How far a short branch reaches.
 const SHORT: usize = 127;
 /// Length of a near jump.
@@ -52,6 +56,13 @@ impl Emitter<'_> {
 
     /// Continues at a fixed EIP.
     pub(super) fn transfer(&mut self, eip: u32) {
+        let repeats = eip == self.block.eip && self.block.may_link_to(eip);
+        if let (true, Some((head, recipe))) = (repeats, self.loop_head)
+            && self.recipe() == Some(recipe)
+        {
+            return self.next_turn(head, recipe);
+        }
+        self.restore_flags();
         if self.is_backward(eip) {
             self.check_budget(Some(eip));
             self.asm.mov(Size::Q, reg::RCX, reg::R11);
@@ -64,11 +75,27 @@ impl Emitter<'_> {
             self.asm.mov_imm(reg::R9, offset as u32);
             return self.probe_entry();
         }
-        if eip == self.block.eip {
-            return self.asm.jump_to(0);
+        if repeats {
+            self.repeats = self.loop_head.is_none()
+                && self.recipe().is_some()
+                && self.block.insns.len() <= MAX_REPEATED;
+            if !self.repeats {
+                self.asm.jump_to(0);
+            }
+            return;
         }
         let jump = self.asm.jump();
         self.link(jump, eip);
+    }
+
+    /// Goes on with a loop whose flags a recipe has.
+    fn next_turn(&mut self, head: usize, recipe: Recipe) {
+        // TEST R13, R13
+        self.asm.op_reg(Size::Q, &[0x85], reg::R13, reg::R13);
+        let spent = self.asm.jump_if(NOT_SIGN);
+        let eip = self.block.eip;
+        self.s.cold.push((spent, Cold::LostBudget { recipe, eip }));
+        self.asm.jump_to(head);
     }
 
     /// Continues at a fixed EIP if `condition` holds.
@@ -95,6 +122,7 @@ impl Emitter<'_> {
 
     /// Continues at the EIP in R8.
     pub(super) fn probe(&mut self) {
+        self.restore_flags();
         self.check_budget(None);
         self.reserve(90);
         let asm = &mut self.asm;
@@ -191,6 +219,39 @@ impl Emitter<'_> {
                 self.mark_insn(index);
                 let exit = if shared { Cold::SharedExit } else { Cold::Exit };
                 self.crossing(access, bytes, back, exit(index));
+            }
+            Cold::LostExit {
+                index,
+                recipe,
+                shared,
+            } => {
+                self.mark_insn(index);
+                self.asm.raw(recipe.code());
+                self.asm.mov(Size::Q, reg::R11, reg::RCX);
+                let jump = self.asm.jump();
+                let exit = if shared { Cold::SharedExit } else { Cold::Exit };
+                self.s.cold.push((jump, exit(index)));
+            }
+            Cold::LostCrossing {
+                index,
+                recipe,
+                access,
+                bytes,
+                shared,
+                back,
+            } => {
+                self.mark_insn(index);
+                let exit = Cold::LostExit {
+                    index,
+                    recipe,
+                    shared,
+                };
+                self.crossing_losing_flags(access, bytes, back, exit);
+            }
+            Cold::LostBudget { recipe, eip } => {
+                self.asm.raw(recipe.code());
+                self.store_eip(Some(eip));
+                self.leave(ExitKind::Budget as u64);
             }
             Cold::Vector { index, back } => {
                 self.mark_insn(index);

@@ -128,8 +128,12 @@ fn vector() -> Vec<u8> {
     asm.bytes
 }
 
-/// Condition of JNZ.
-const NOT_ZERO: u8 = 5;
+/// Conditions, as encoded.
+pub const ZERO: u8 = 4;
+/// See [`ZERO`].
+pub const NOT_ZERO: u8 = 5;
+/// See [`ZERO`].
+pub const NOT_SIGN: u8 = 9;
 /// Opcode extensions.
 const LDMXCSR: u8 = 2;
 const STMXCSR: u8 = 3;

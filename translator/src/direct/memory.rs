@@ -15,6 +15,9 @@
 //! Then the operand is `[r8 + r9 - 3]`. Every access exposes the guest's flags, as
 //! it may fault, so they stay in EFLAGS throughout: JRCXZ tests without them.
 //!
+//! Where the flags can be had again ([`super::flags`]), ordinary tests and branches
+//! do the same in less.
+//!
 //! Two neighbouring pages have the same entry if and only if they are neighbours
 //! on the host too, so an access across a boundary is right if both its ends have
 //! the same.
@@ -32,7 +35,8 @@
 
 use super::asm::{Mem, Reg, Size, reg};
 use super::effects::{access_of, effects};
-use super::exit::field;
+use super::exit::{NOT_ZERO, ZERO, field};
+use super::flags::{Flags, Recipe};
 use super::rename::host;
 use super::{Cold, Emitter};
 use crate::insn::{Gpr, Insn, MemRef, SegReg};
@@ -320,6 +324,9 @@ impl Emitter<'_> {
 
     fn check_linear(&mut self, access: Access, bytes: u32, may_cross: bool, shared: bool) {
         self.reserve(80);
+        if let Some(recipe) = self.recipe() {
+            return self.check_losing_flags(access, bytes, may_cross, shared, recipe);
+        }
         let index = self.index;
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
@@ -345,6 +352,69 @@ impl Emitter<'_> {
         }
         let exit = if shared { Cold::SharedExit } else { Cold::Exit };
         self.s.near.push((bad, exit(index)));
+    }
+
+    /// The same where a recipe has the flags.
+    fn check_losing_flags(
+        &mut self,
+        access: Access,
+        bytes: u32,
+        may_cross: bool,
+        shared: bool,
+        recipe: Recipe,
+    ) {
+        let index = self.index;
+        let asm = &mut self.asm;
+        asm.pext_mem(reg::R9, reg::R8, page());
+        asm.load(Size::Q, reg::R9, entry(access, reg::R9));
+        let crossing = may_cross.then(|| {
+            // TEST R8D, mask
+            asm.op_reg(Size::D, &[0xf7], 0, reg::R8);
+            asm.raw(&(0x1000 - bytes.next_power_of_two()).to_le_bytes());
+            asm.jump_if(ZERO)
+        });
+        let back = asm.here();
+        // TEST R9, R9
+        asm.op_reg(Size::Q, &[0x85], reg::R9, reg::R9);
+        let bad = asm.jump_if(ZERO);
+        if let Some(branch) = crossing {
+            let crossing = Cold::LostCrossing {
+                index,
+                recipe,
+                access,
+                bytes,
+                shared,
+                back,
+            };
+            self.s.cold.push((branch, crossing));
+        }
+        let exit = Cold::LostExit {
+            index,
+            recipe,
+            shared,
+        };
+        self.s.cold.push((bad, exit));
+        self.flags = Flags::Lost(recipe);
+    }
+
+    /// Out of line: as [`Emitter::crossing`], with R9 the last byte's entry.
+    pub(super) fn crossing_losing_flags(
+        &mut self,
+        access: Access,
+        bytes: u32,
+        back: usize,
+        exit: Cold,
+    ) {
+        let asm = &mut self.asm;
+        let first = Mem::at(reg::R8, 1 - bytes as i32);
+        asm.lea(Size::D, reg::R11, first);
+        asm.pext_mem(reg::R11, reg::R11, page());
+        asm.load(Size::Q, reg::R11, entry(access, reg::R11));
+        // CMP R11, R9
+        asm.op_reg(Size::Q, &[0x3b], reg::R11, reg::R9);
+        let different = asm.jump_if(NOT_ZERO);
+        asm.jump_to(back);
+        self.s.cold.push((different, exit));
     }
 
     /// Out of line: the last byte is at a page's begin. Goes back if the pages of

@@ -29,6 +29,7 @@ mod divide;
 mod effects;
 mod encode;
 mod exit;
+mod flags;
 mod memory;
 mod rename;
 mod special;
@@ -48,6 +49,7 @@ use asm::{Assembler, Branch, Mem, reg};
 use effects::access;
 use encode::{Forms, swap};
 use exit::field;
+use flags::{Flags, Recipe};
 use iced_x86::{ConditionCode, Encoder, Mnemonic};
 use memory::{Access, Known};
 use std::mem::offset_of;
@@ -122,6 +124,9 @@ impl DirectCompiler {
             s: &mut self.scratch,
             index: 0,
             vector_loaded: false,
+            flags: Flags::Live,
+            loop_head: None,
+            repeats: false,
             code: HostCode::default(),
         };
         emitter.emit();
@@ -168,6 +173,23 @@ enum Cold {
         shared: bool,
         back: usize,
     },
+    /// An exit where only a recipe has the flags, and RCX is where it belongs.
+    LostExit {
+        index: usize,
+        recipe: Recipe,
+        shared: bool,
+    },
+    /// The same for an access that may cross.
+    LostCrossing {
+        index: usize,
+        recipe: Recipe,
+        access: Access,
+        bytes: u32,
+        shared: bool,
+        back: usize,
+    },
+    /// The budget is spent at the end of a loop's turn, likewise.
+    LostBudget { recipe: Recipe, eip: u32 },
     /// The vector state is not loaded.
     Vector { index: usize, back: usize },
     /// The budget is spent; goes on at this EIP, or at the one in R8.
@@ -206,11 +228,35 @@ struct Emitter<'a> {
     index: usize,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
+    flags: Flags,
+    /// Where the second copy of a loop's body begins, and where its flags are from.
+    loop_head: Option<(usize, Recipe)>,
+    /// The block wants such a copy.
+    repeats: bool,
     code: HostCode,
 }
 
 impl Emitter<'_> {
     fn emit(&mut self) {
+        self.body();
+        if let (true, Some(recipe)) = (self.repeats, self.recipe()) {
+            // The second and later turns of a loop know where its flags are from.
+            self.loop_head = Some((self.asm.here(), recipe));
+            self.flags = Flags::Lost(recipe);
+            self.s.known.forget();
+            self.body();
+        }
+        self.flags = Flags::Live;
+        self.stepping_stones(false);
+        let mut n = 0;
+        while let Some(&(branch, cold)) = self.s.cold.get(n) {
+            self.out_of_line(branch, cold);
+            self.stepping_stones(false);
+            n += 1;
+        }
+    }
+
+    fn body(&mut self) {
         self.spend_budget();
         let block = self.block;
         let mut next = Next::Insn;
@@ -226,13 +272,6 @@ impl Emitter<'_> {
         if let (Next::Insn, Some(last)) = (next, block.insns.last()) {
             self.transfer(last.next_eip);
         }
-        self.stepping_stones(false);
-        let mut n = 0;
-        while let Some(&(branch, cold)) = self.s.cold.get(n) {
-            self.out_of_line(branch, cold);
-            self.stepping_stones(false);
-            n += 1;
-        }
     }
 
     /// Notes what the code from here on is for.
@@ -247,7 +286,9 @@ impl Emitter<'_> {
 
     /// Emits one instruction, in one of three ways.
     fn instruction(&mut self, i: &Insn) -> Next {
-        self.reserve(40);
+        self.reserve(60);
+        self.flags_before(i);
+        let flags = self.flags;
         let (start, cold) = (self.asm.here(), self.s.cold.len());
         let links = self.code.links.len();
         self.s.near_before.clone_from(&self.s.near);
@@ -260,6 +301,7 @@ impl Emitter<'_> {
             self.s.cold.truncate(cold);
             self.code.links.truncate(links);
             self.s.near.clone_from(&self.s.near_before);
+            self.flags = flags;
             self.call_out(i)
         })
     }
@@ -272,7 +314,10 @@ impl Emitter<'_> {
                 place = Some(self.check(&i.mem, access(i), w.bytes())?);
             }
         }
-        self.encode(i, place)
+        let start = self.asm.here();
+        self.encode(i, place)?;
+        self.flags_after(i, start);
+        Some(())
     }
 
     /// Appends the host's form of an instruction.
@@ -292,6 +337,8 @@ impl Emitter<'_> {
 
     /// The runtime carries the instruction out.
     fn call_out(&mut self, i: &Insn) -> Next {
+        self.restore_flags();
+        self.flags = Flags::Live;
         self.s.known.forget();
         self.vector_loaded = false;
         let rest = (self.block.insns.len() - self.index - 1) as u32;

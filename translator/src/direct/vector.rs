@@ -14,7 +14,8 @@
 
 use super::asm::{Mem, Size, reg};
 use super::effects::access;
-use super::exit::field;
+use super::exit::{NOT_ZERO, field};
+use super::flags::Flags;
 use super::{Cold, Emitter};
 use crate::insn::{Insn, Operand};
 use crate::state::CpuState;
@@ -106,6 +107,18 @@ pub fn reads_first_operand(i: &Insn) -> bool {
     )
 }
 
+/// It reads or writes arithmetic flags, or may leave in the middle.
+pub fn uses_flags(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    match mnemonic {
+        M::Comiss | M::Comisd | M::Ucomiss | M::Ucomisd | M::Fldcw => true,
+        M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => true,
+        M::Fcmovb | M::Fcmove | M::Fcmovbe | M::Fcmovu => true,
+        M::Fcmovnb | M::Fcmovne | M::Fcmovnbe | M::Fcmovnu => true,
+        _ => false,
+    }
+}
+
 /// 16-byte operands that need no alignment.
 fn may_be_unaligned(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
@@ -141,6 +154,7 @@ impl Emitter<'_> {
         if std::mem::replace(&mut self.vector_loaded, true) {
             return;
         }
+        self.restore_flags();
         self.reserve(60);
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
@@ -174,6 +188,22 @@ impl Emitter<'_> {
         let asm = &mut self.asm;
         let here = Mem::at(reg::R8, 0);
         asm.lea(Size::Q, reg::R8, m);
+        if let Some(recipe) = self.recipe() {
+            // TEST R8B, 15
+            self.asm.raw(&[0x41, 0xf6, 0xc0, 15]);
+            let unaligned = self.asm.jump_if(NOT_ZERO);
+            let index = self.index;
+            let shared = false;
+            let exit = Cold::LostExit {
+                index,
+                recipe,
+                shared,
+            };
+            self.s.cold.push((unaligned, exit));
+            self.flags = Flags::Lost(recipe);
+            return here;
+        }
+        let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
         asm.mov_imm(reg::RCX, 15);
         asm.pext(reg::RCX, reg::R8, reg::RCX);

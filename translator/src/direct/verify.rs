@@ -60,7 +60,11 @@ struct Facts {
     entry: Permission,
     /// … which is not zero.
     not_zero: Permission,
-    /// R9 holds it, and R8 the address it was looked up for.
+    /// R9 holds an entry.
+    r9_entry: Permission,
+    /// … which has just been compared with 0.
+    tested: Permission,
+    /// R9 holds one that is not zero, and R8 the address it was looked up for.
     found: Permission,
     /// R8 and R10 are pointers, and those kept in the state.
     r8: Permission,
@@ -177,6 +181,8 @@ fn wide_enough(h: &Instruction) -> Result<(), &'static str> {
         | Code::Mov_r64_imm64
         | Code::Lea_r64_m
         | Code::Not_rm64
+        | Code::Test_rm64_r64
+        | Code::Cmp_r64_rm64
         | Code::Movsxd_r64_rm32
         | Code::VEX_Rorx_r64_rm64_imm8 => match h.op0_register() {
             Register::None
@@ -208,7 +214,7 @@ fn may_use(h: &Instruction, used: &UsedMemory, facts: &Facts) -> Result<(), &'st
                 false => Err("beyond the state"),
             }
         }
-        (Register::R14, Register::R9 | Register::RCX)
+        (Register::R14, Register::R9 | Register::R11 | Register::RCX)
             if !write
                 && scale == 8
                 && matches!(used.displacement(), 0 | WRITE_TABLE_DISTANCE)
@@ -259,7 +265,10 @@ impl Facts {
         };
         let mut next = self;
         // Each step of a lookup follows the one before at once.
-        (next.entry, next.not_zero) = (None, None);
+        (next.entry, next.not_zero, next.tested) = (None, None, None);
+        if written(Register::R9) {
+            next.r9_entry = None;
+        }
         if written(Register::R8) || written(Register::R9) {
             next.found = None;
         }
@@ -290,6 +299,12 @@ impl Facts {
                 }
             }
             Code::Jrcxz_rel8_64 => next.not_zero = self.entry,
+            Code::Test_rm64_r64 if h.op0_register() == Register::R9 => {
+                next.tested = self.r9_entry;
+            }
+            Code::Je_rel32_64 => {
+                next.found = next.found.or(self.tested);
+            }
             Code::Lea_r64_m => self.lea(h, &mut next),
             _ => {}
         }
@@ -300,6 +315,12 @@ impl Facts {
         let (to, from) = (h.op0_register(), h.op1_register());
         if to == Register::RCX && h.memory_base() == Register::R14 {
             next.entry = Some(Pointer {
+                writable: h.memory_displacement64() != 0,
+                to_last: 0,
+            });
+        }
+        if to == Register::R9 && h.memory_base() == Register::R14 {
+            next.r9_entry = Some(Pointer {
                 writable: h.memory_displacement64() != 0,
                 to_last: 0,
             });
