@@ -159,6 +159,8 @@ pub struct CpuState {
     pub mode: u32,
     /// Constants that direct code takes bits by.
     pub masks: Masks,
+    /// Where direct code keeps AX as LAHF and SETO AL made it.
+    pub saved_flags: u32,
     /// ES, CS, SS, DS, FS, GS.
     pub seg: [Segment; 6],
     /// Guest instructions that may still run before generated code must return
@@ -246,6 +248,7 @@ impl Default for CpuState {
             eflags: flags::FIXED,
             mode: 0,
             masks: Masks::VALUES,
+            saved_flags: 0,
             seg: [Segment::default(); 6],
             budget: 0,
             read_table: 0,

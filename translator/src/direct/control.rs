@@ -15,7 +15,7 @@
 //! code, or in between if it gets long.
 
 use super::asm::{Branch, Mem, Size, reg};
-use super::exit::{NOT_SIGN, field};
+use super::exit::{NOT_SIGN, NOT_ZERO, field};
 use super::flags::Recipe;
 use super::{Cold, Emitter, hint};
 use crate::compile::{ExitKind, Jump, Link};
@@ -90,12 +90,16 @@ impl Emitter<'_> {
 
     /// Goes on with a loop whose flags a recipe has.
     fn next_turn(&mut self, head: usize, recipe: Recipe) {
+        self.check_budget_losing_flags(recipe, Some(self.block.eip));
+        self.asm.jump_to(head);
+    }
+
+    fn check_budget_losing_flags(&mut self, recipe: Recipe, eip: Option<u32>) {
         // TEST R13, R13
         self.asm.op_reg(Size::Q, &[0x85], reg::R13, reg::R13);
         let spent = self.asm.jump_if(NOT_SIGN);
-        let eip = self.block.eip;
-        self.s.cold.push((spent, Cold::LostBudget { recipe, eip }));
-        self.asm.jump_to(head);
+        let cold = Cold::LostBudget { recipe, eip };
+        self.s.cold.push((spent, cold));
     }
 
     /// Continues at a fixed EIP if `condition` holds.
@@ -122,11 +126,18 @@ impl Emitter<'_> {
 
     /// Continues at the EIP in R8.
     pub(super) fn probe(&mut self) {
-        self.restore_flags();
+        if let Some(recipe) = self.recipe() {
+            return self.probe_losing_flags(recipe);
+        }
         self.check_budget(None);
         self.reserve(90);
+        self.entry_offset();
+        self.probe_entry();
+    }
+
+    /// Puts the offset of the entry for the EIP in R8 into R9: `jump_index`, times 16.
+    fn entry_offset(&mut self) {
         let asm = &mut self.asm;
-        // As `jump_index` does, times 16.
         asm.rotate_right(reg::R9, reg::R8, 12);
         asm.lea(Size::D, reg::R9, Mem::indexed(reg::R8, reg::R9, 0));
         asm.mov_imm(
@@ -134,7 +145,26 @@ impl Emitter<'_> {
             ((JUMP_ENTRIES - 1) * size_of::<JumpEntry>()) as u32,
         );
         asm.pdep(reg::R9, reg::R9, reg::R10);
-        self.probe_entry();
+    }
+
+    /// Continues at the EIP in R8, where a recipe has the flags.
+    fn probe_losing_flags(&mut self, recipe: Recipe) {
+        self.reserve(100);
+        self.check_budget_losing_flags(recipe, None);
+        self.entry_offset();
+        let asm = &mut self.asm;
+        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
+        asm.lea(Size::Q, reg::R10, Mem::indexed(reg::R10, reg::R9, 0));
+        // The tag, in the upper half.
+        asm.load(Size::Q, reg::R11, field(offset_of!(CpuState, reserved)));
+        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::R11, 0));
+        let key = Mem::at(reg::R10, offset_of!(JumpEntry, key) as i32);
+        // CMP R8, [key]
+        asm.op_mem(Size::Q, &[0x3b], reg::R8, key);
+        let missed = asm.jump_if(NOT_ZERO);
+        asm.raw(recipe.code());
+        asm.jump_mem(Mem::at(reg::R10, offset_of!(JumpEntry, code) as i32));
+        self.s.cold.push((missed, Cold::LostMiss(recipe)));
     }
 
     /// Goes to the code that the entry at offset R9 has for the EIP in R8. RCX is
@@ -250,8 +280,13 @@ impl Emitter<'_> {
             }
             Cold::LostBudget { recipe, eip } => {
                 self.asm.raw(recipe.code());
-                self.store_eip(Some(eip));
+                self.store_eip(eip);
                 self.leave(ExitKind::Budget as u64);
+            }
+            Cold::LostMiss(recipe) => {
+                self.asm.raw(recipe.code());
+                self.store_eip(None);
+                self.leave(ExitKind::Next as u64);
             }
             Cold::Vector { index, back } => {
                 self.mark_insn(index);

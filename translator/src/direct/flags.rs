@@ -3,14 +3,22 @@
 //! Every access may fault and show the guest's flags, yet hardly anyone looks.
 //! Where the instruction that defined them left its operands alone, they can be
 //! computed again, from a [`Recipe`]: so a check may destroy them, which makes it
-//! half as long, and the side exit repairs them. So does whoever needs them.
+//! half as long, and the side exit repairs them. So does whoever needs them. Where
+//! several checks are ahead, it pays to save flags that have no recipe: loading them
+//! again is one.
 
 use super::asm::{Assembler, Mem, Size, reg};
-use super::effects::effects;
+use super::effects::{access_of, effects};
+use super::exit::field;
 use super::rename::host;
 use super::{Emitter, vector};
 use crate::insn::{Flow, Gpr, Insn, Operand, Width};
+use crate::state::CpuState;
 use iced_x86::{ConditionCode, Mnemonic};
+use std::mem::offset_of;
+
+/// Instructions looked at to decide whether saving pays.
+const LOOK_AHEAD: usize = 12;
 
 /// Longest recipe in bytes.
 const RECIPE_BYTES: usize = 16;
@@ -115,6 +123,17 @@ impl Recipe {
         }
     }
 
+    /// What [`Emitter::save_flags`] has saved.
+    fn of_saved() -> Option<Self> {
+        Self::new(0, |asm| {
+            asm.mov(Size::D, reg::R9, reg::RAX);
+            // MOVZX EAX, word [saved]; ADD AL, 7F; SAHF
+            asm.op_mem(Size::D, &[0x0f, 0xb7], reg::RAX, saved());
+            asm.raw(&[0x04, 0x7f, 0x9e]);
+            asm.mov(Size::D, reg::RAX, reg::R9);
+        })
+    }
+
     /// The flags of a logical result: TEST of it.
     fn of_result(r: Gpr, w: Width) -> Option<Self> {
         let op = Operand::Gpr(r, w);
@@ -139,6 +158,10 @@ impl Recipe {
             asm.group1_imm(extension, reg::R9, imm as u32);
         })
     }
+}
+
+fn saved() -> Mem {
+    field(offset_of!(CpuState, saved_flags))
 }
 
 /// The register that an operand is a part of, as a bit.
@@ -180,6 +203,46 @@ impl Emitter<'_> {
             let encoded = self.asm.bytes.get(start..).unwrap_or_default();
             self.flags = Recipe::of(i, encoded).map_or(Flags::Live, Flags::Known);
         }
+    }
+
+    /// Before a check: saves flags that have no recipe if that pays.
+    pub(super) fn save_flags(&mut self) {
+        if self.flags != Flags::Live || !self.grouped || !self.saving_pays() {
+            return;
+        }
+        self.reserve(40);
+        let asm = &mut self.asm;
+        asm.mov(Size::D, reg::R11, reg::RAX);
+        // LAHF; SETO AL; MOV [saved], AX
+        asm.raw(&[0x9f, 0x0f, 0x90, 0xc0, 0x66]);
+        asm.store(Size::D, saved(), reg::RAX);
+        asm.mov(Size::D, reg::RAX, reg::R11);
+        self.flags = Recipe::of_saved().map_or(Flags::Live, Flags::Known);
+    }
+
+    /// Two checks are ahead before the flags are defined anew, or three if somebody
+    /// wants to see them then.
+    fn saving_pays(&self) -> bool {
+        let mut roots = [(Gpr::ZERO, Gpr::ZERO); LOOK_AHEAD];
+        let mut checks = 0;
+        let ahead = self.block.insns.iter().skip(self.index);
+        for i in ahead.take(LOOK_AHEAD) {
+            let touch = touch(i);
+            if matches!(touch, Touch::Mixes | Touch::Reads) {
+                break;
+            }
+            if let Some((m, _, _)) = access_of(i) {
+                let root = (m.base, m.index);
+                if !roots[..checks].contains(&root) {
+                    roots[checks] = root;
+                    checks += 1;
+                }
+            }
+            if touch == Touch::Defines {
+                return checks >= 2;
+            }
+        }
+        checks >= 3
     }
 
     /// Has the flags in EFLAGS.

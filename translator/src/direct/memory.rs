@@ -323,6 +323,7 @@ impl Emitter<'_> {
     }
 
     fn check_linear(&mut self, access: Access, bytes: u32, may_cross: bool, shared: bool) {
+        self.save_flags();
         self.reserve(80);
         if let Some(recipe) = self.recipe() {
             return self.check_losing_flags(access, bytes, may_cross, shared, recipe);

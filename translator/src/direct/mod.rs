@@ -189,7 +189,9 @@ enum Cold {
         back: usize,
     },
     /// The budget is spent at the end of a loop's turn, likewise.
-    LostBudget { recipe: Recipe, eip: u32 },
+    LostBudget { recipe: Recipe, eip: Option<u32> },
+    /// The jump cache has no code for the EIP in R8, likewise.
+    LostMiss(Recipe),
     /// The vector state is not loaded.
     Vector { index: usize, back: usize },
     /// The budget is spent; goes on at this EIP, or at the one in R8.

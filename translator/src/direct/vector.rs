@@ -110,13 +110,26 @@ pub fn reads_first_operand(i: &Insn) -> bool {
 /// It reads or writes arithmetic flags, or may leave in the middle.
 pub fn uses_flags(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
-    match mnemonic {
-        M::Comiss | M::Comisd | M::Ucomiss | M::Ucomisd | M::Fldcw => true,
-        M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip => true,
-        M::Fcmovb | M::Fcmove | M::Fcmovbe | M::Fcmovu => true,
-        M::Fcmovnb | M::Fcmovne | M::Fcmovnbe | M::Fcmovnu => true,
-        _ => false,
-    }
+    matches!(
+        mnemonic,
+        M::Comiss
+            | M::Comisd
+            | M::Ucomiss
+            | M::Ucomisd
+            | M::Fldcw
+            | M::Fcomi
+            | M::Fcomip
+            | M::Fucomi
+            | M::Fucomip
+            | M::Fcmovb
+            | M::Fcmove
+            | M::Fcmovbe
+            | M::Fcmovu
+            | M::Fcmovnb
+            | M::Fcmovne
+            | M::Fcmovnbe
+            | M::Fcmovnu
+    )
 }
 
 /// 16-byte operands that need no alignment.

@@ -143,7 +143,8 @@ fn leaves_properly(h: &Instruction) -> Result<(), &'static str> {
         }
         FlowControl::Return if h.code() == Code::Retnq => Ok(()),
         FlowControl::IndirectBranch
-            if h.memory_base() == Register::R10 && h.memory_index() == Register::R9 =>
+            if h.memory_base() == Register::R10
+                && matches!(h.memory_index(), Register::R9 | Register::None) =>
         {
             Ok(())
         }
@@ -225,6 +226,11 @@ fn may_use(h: &Instruction, used: &UsedMemory, facts: &Facts) -> Result<(), &'st
         // The jump cache: jumps, and loads of its keys.
         (Register::R10, Register::R9)
             if matches!(h.code(), Code::Jmp_rm64 | Code::Mov_r64_rm64) && !write =>
+        {
+            Ok(())
+        }
+        (Register::R10, Register::None)
+            if matches!(h.code(), Code::Jmp_rm64 | Code::Cmp_r64_rm64) && !write =>
         {
             Ok(())
         }
