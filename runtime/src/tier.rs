@@ -275,7 +275,7 @@ impl Tiers {
     /// and then only.
     fn re_encode(&mut self, request: &Request) -> Result<HostCode, CompileError> {
         self.re_encoded += 1;
-        if self.re_encoded % SAMPLED != 0 {
+        if !self.re_encoded.is_multiple_of(SAMPLED) {
             let code = self.direct.compile(&request.to_compile());
             let failed = u64::from(code.is_err());
             self.counters.failed.fetch_add(failed, Ordering::Relaxed);

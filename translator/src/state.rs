@@ -106,11 +106,15 @@ pub struct JumpEntry {
 /// Number of entries of the jump cache, a power of two.
 pub const JUMP_ENTRIES: usize = 1 << 14;
 
+/// How far [`jump_index`] shifts: what is as far apart as the cache has entries
+/// must not meet.
+pub const JUMP_SHIFT: u32 = 14;
+
 /// Index of `eip` in the jump cache; generated code computes the same. (A sum,
 /// because direct code can add without touching the guest's flags.)
 #[inline]
 pub const fn jump_index(eip: u32) -> usize {
-    eip.wrapping_add(eip >> 12) as usize & (JUMP_ENTRIES - 1)
+    eip.wrapping_add(eip >> JUMP_SHIFT) as usize & (JUMP_ENTRIES - 1)
 }
 
 /// Masks that direct code has in memory, as it has no register to spare.

@@ -20,7 +20,7 @@ use super::flags::Recipe;
 use super::{Cold, Emitter, hint};
 use crate::compile::{ExitKind, Jump, Link};
 use crate::emit::loc;
-use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
+use crate::state::{CpuState, JUMP_ENTRIES, JUMP_SHIFT, JumpEntry, jump_index};
 use std::mem::{offset_of, size_of};
 
 /// Longest body of a loop that is emitted twice, in instructions.
@@ -138,7 +138,7 @@ impl Emitter<'_> {
     /// Puts the offset of the entry for the EIP in R8 into R9: `jump_index`, times 16.
     fn entry_offset(&mut self) {
         let asm = &mut self.asm;
-        asm.rotate_right(reg::R9, reg::R8, 12);
+        asm.rotate_right(reg::R9, reg::R8, JUMP_SHIFT as u8);
         asm.lea(Size::D, reg::R9, Mem::indexed(reg::R8, reg::R9, 0));
         asm.mov_imm(
             reg::R10,

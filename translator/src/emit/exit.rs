@@ -18,7 +18,7 @@ use super::value::{Bool, Val};
 use super::{Callout, Emitter, Link, loc};
 use crate::compile::ExitKind;
 use crate::insn::{Flow, Insn};
-use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
+use crate::state::{CpuState, JUMP_ENTRIES, JUMP_SHIFT, JumpEntry, jump_index};
 use cranelift_codegen::cursor::Cursor;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, Value, types};
@@ -246,7 +246,7 @@ impl Emitter<'_> {
         if self.mode.single() {
             return self.leave_at(eip);
         }
-        let folded = self.ins().ushr_imm_u(eip, 12);
+        let folded = self.ins().ushr_imm_u(eip, i64::from(JUMP_SHIFT));
         let folded = self.ins().iadd(eip, folded);
         let index = self.ins().band_imm_u(folded, (JUMP_ENTRIES - 1) as i64);
         let index = self.ins().uextend(types::I64, index);
