@@ -9,14 +9,19 @@ use toolchain::Toolchain;
 
 /// Guests entered in protected mode; `src/lib.rs` lists the same names.
 const CHECKS: &[&str] = &[
+    "alignment",
+    "debug",
     "faults",
     "gates",
     "interrupts",
+    "msr",
     "paging",
+    "protection",
     "segments",
     "smc",
     "sysenter",
     "tasks",
+    "v86",
 ];
 
 fn main() {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
+use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
+use crate::selftest::options::{HelperArgs, SelftestArgs};
 
 /// The exit statuses of `ring1`; see also [`debug_exit_status`].
 pub mod status {
@@ -62,6 +64,15 @@ Examples:
   ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
   ring1 dump --kernel vmlinuz --at 0xc1000000";
 
+const SELFTEST_EXAMPLES: &str = "\
+Examples:
+  ring1 selftest
+  ring1 selftest --count 1000000 --family shift,x87 --tier interp,direct
+
+Exit status:
+  0  nothing differed
+  1  something did";
+
 /// Runs unmodified 32-bit x86 guests by binary translation, in an ordinary process.
 ///
 /// Without a command, runs the small guest that is built in.
@@ -82,6 +93,12 @@ pub enum Command {
     /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
+    /// Compare this build with the host CPU on random instruction sequences
+    #[command(after_help = SELFTEST_EXAMPLES)]
+    Selftest(SelftestArgs),
+    /// What `selftest` starts for the work.
+    #[command(name = crate::selftest::command::HELPER, hide = true)]
+    SelftestHelper(HelperArgs),
 }
 
 /// The guest and how to run it.
@@ -104,6 +121,9 @@ pub struct GuestArgs {
     /// Guest memory in MiB, 1 to 3072
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
     pub memory: u32,
+    /// The processor that the guest finds
+    #[arg(long, value_enum, default_value_t = Processor::Max)]
+    pub cpu: Processor,
     /// How guest code is run
     #[arg(long, value_enum, default_value_t = Tier::Auto)]
     pub tier: Tier,
@@ -119,6 +139,16 @@ pub struct GuestArgs {
     /// Load the kernel as a flat binary at this physical address and start it at its first byte
     #[arg(long, value_name = "ADDRESS", requires = "kernel", value_parser = number)]
     pub flat: Option<u32>,
+    /// Start the processor from reset in this firmware ROM instead of a kernel
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub rom: Option<PathBuf>,
+    /// Let the processor have its local APIC. No table tells a system how it is wired, and
+    /// there is no I/O APIC
+    #[arg(long)]
+    pub local_apic: bool,
+    /// Add the device that CPU test suites use, QEMU's pc-testdev
+    #[arg(long)]
+    pub test_device: bool,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
@@ -164,6 +194,7 @@ impl GuestArgs {
         };
         let config = VmConfig {
             memory_mib: self.memory,
+            cpu: self.cpu,
             tier: self.tier,
             timeout: self.timeout,
             limit: self.limit,
@@ -172,6 +203,9 @@ impl GuestArgs {
             initrd: self.initrd.clone(),
             append: self.append.clone().unwrap_or_default(),
             flat: self.flat.map(|address| FlatOptions { address, mode }),
+            rom: self.rom.clone(),
+            local_apic: self.local_apic,
+            test_device: self.test_device,
         };
         config.validate()?;
         Ok(config)
@@ -233,11 +267,12 @@ mod tests {
     #[test]
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
-            "--kernel k --initrd i --append=console=ttyS0 --memory 64 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --flat 0x8000 --flat-bits 32",
+            "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
+             --limit 1000 --stats --local-apic --test-device --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
+            cpu: Processor::Pentium3,
             tier: Tier::Interp,
             timeout: Some(Duration::from_millis(1500)),
             limit: Some(1000),
@@ -249,6 +284,9 @@ mod tests {
                 address: 0x8000,
                 mode: FlatMode::Protected32,
             }),
+            rom: None,
+            local_apic: true,
+            test_device: true,
         };
         assert_eq!(given, Ok(expected));
     }

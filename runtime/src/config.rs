@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cpu_model::Processor;
 use crate::loader::FlatOptions;
 
 /// Least and most guest memory, in MiB. Above 3 GiB a PC has its devices.
@@ -32,6 +33,8 @@ pub enum Tier {
 pub struct VmConfig {
     /// Guest RAM in MiB, within [`MEMORY_MIB`].
     pub memory_mib: u32,
+    /// The processor.
+    pub cpu: Processor,
     /// How guest code is run.
     pub tier: Tier,
     /// Stop the guest after this much host time.
@@ -48,12 +51,19 @@ pub struct VmConfig {
     pub append: String,
     /// Take the kernel as a flat binary, whatever it looks like.
     pub flat: Option<FlatOptions>,
+    /// A firmware ROM's file, to start in instead of a kernel.
+    pub rom: Option<PathBuf>,
+    /// Whether a processor that has a local APIC may use it.
+    pub local_apic: bool,
+    /// Whether the board has the device that CPU test suites use.
+    pub test_device: bool,
 }
 
 impl Default for VmConfig {
     fn default() -> Self {
         VmConfig {
             memory_mib: DEFAULT_MEMORY_MIB,
+            cpu: Processor::Max,
             tier: Tier::Auto,
             timeout: None,
             limit: None,
@@ -62,6 +72,9 @@ impl Default for VmConfig {
             initrd: None,
             append: String::new(),
             flat: None,
+            rom: None,
+            local_apic: false,
+            test_device: false,
         }
     }
 }
@@ -88,6 +101,9 @@ pub enum ConfigError {
         /// Guest RAM in MiB.
         memory_mib: u32,
     },
+    /// A ROM starts instead of a kernel, not before it.
+    #[error("a ROM and a kernel cannot both be started")]
+    RomAndKernel,
     /// A zero byte would end the command line early.
     #[error("the kernel command line holds a zero byte")]
     ZeroByteInAppend,
@@ -110,6 +126,9 @@ impl VmConfig {
         }
         if self.append.contains('\0') {
             return Err(ConfigError::ZeroByteInAppend);
+        }
+        if self.rom.is_some() && self.kernel.is_some() {
+            return Err(ConfigError::RomAndKernel);
         }
         self.validate_guest()
     }

@@ -12,6 +12,7 @@
 use crate::fpu;
 use crate::system;
 use crate::vcpu::{Cpu, Raised};
+use iced_x86::Mnemonic;
 use shadow_mmu::Access;
 use translator::block::{Block, Terminal};
 use translator::exception::Exception;
@@ -34,6 +35,10 @@ impl Op {
             .or_else(|| semantics::lookup::<Cpu>(&insn))
             .or_else(|| fpu::prepare(&mut insn))
             .unwrap_or(semantics::system::<Cpu>);
+        let exec = match insn.mnemonic {
+            Mnemonic::Cmpxchg8b => cmpxchg8b,
+            _ => exec,
+        };
         Self { exec, insn }
     }
 
@@ -381,6 +386,19 @@ impl Machine for Cpu {
             .wrapping_add(index << (m.shift & 3));
         if m.addr16 { ea & 0xffff } else { ea }
     }
+}
+
+/// CMPXCHG8B: two accesses to its definition, one of eight bytes to #AC.
+fn cmpxchg8b(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    if cpu.examines() {
+        let ea = cpu.effective_address(&i.mem);
+        let aligned = cpu
+            .linear(i.mem.seg, ea, 8, Access::Write)
+            .and_then(|addr| cpu.require_alignment(addr, 8, cpu.sys.cpl == 3));
+        aligned.map_err(|e| cpu.raise(e))?;
+    }
+    let exec = semantics::lookup::<Cpu>(i).unwrap_or(semantics::system::<Cpu>);
+    exec(cpu, i)
 }
 
 #[cold]

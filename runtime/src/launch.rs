@@ -17,6 +17,7 @@ pub type ConsoleAndQuit = (Box<dyn Console>, QuitFlag);
 
 /// The files of a configuration, read.
 pub struct Files {
+    rom: Option<Vec<u8>>,
     kernel: Option<Vec<u8>>,
     initrd: Option<Vec<u8>>,
 }
@@ -30,13 +31,25 @@ impl Files {
         let read =
             |path: &Option<std::path::PathBuf>| path.as_deref().map(loader::read_file).transpose();
         Ok(Self {
+            rom: read(&config.rom)?,
             kernel: read(&config.kernel)?,
             initrd: read(&config.initrd)?,
         })
     }
 
+    /// Loads them into a machine.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn load(&self, config: &VmConfig, vm: &mut Vm) -> Result<(), LoadError> {
+        match (&config.rom, &self.rom) {
+            (Some(path), Some(bytes)) => vm.load_rom(&File { path, bytes }),
+            _ => vm.load(&self.image(config)),
+        }
+    }
+
     /// The image they make up; the embedded guest if there is no kernel.
-    pub fn image<'a>(&'a self, config: &'a VmConfig) -> Image<'a> {
+    fn image<'a>(&'a self, config: &'a VmConfig) -> Image<'a> {
         let path = |p: &'a Option<std::path::PathBuf>| {
             p.as_deref().unwrap_or(Path::new("the embedded guest"))
         };

@@ -6,7 +6,7 @@ use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status}
 use runtime::config::{Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
-use runtime::{embedded, launch, summary};
+use runtime::{embedded, launch, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         None => run_embedded(&VmConfig::default()),
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump(args),
+        Some(Command::Selftest(args)) => selftest::command::run(args),
+        Some(Command::SelftestHelper(args)) => {
+            selftest::worker::serve(args).map(|()| status::POWERED_OFF)
+        }
     };
     match status {
         Ok(status) => ExitCode::from(status),
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
 
 fn boot(args: &GuestArgs) -> anyhow::Result<u8> {
     let config = args.to_config()?;
-    if config.kernel.is_none() {
+    if config.kernel.is_none() && config.rom.is_none() {
         return run_embedded(&config);
     }
     let (exit, mut vm) = run(&config)?;
@@ -58,7 +62,7 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         let quit = console.quit_flag();
         Ok((Box::new(console), quit))
     })?;
-    vm.load(&files.image(config))?;
+    files.load(config, &mut vm)?;
     let exit = vm.run();
     terminal::restore();
     Ok((exit, vm))
@@ -110,7 +114,7 @@ fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
     let tier = std::mem::replace(&mut config.tier, Tier::Interp);
     let files = launch::Files::read(&config)?;
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
-    vm.load(&files.image(&config))?;
+    files.load(&config, &mut vm)?;
     vm.run();
     print!(
         "{}",

@@ -16,19 +16,24 @@ use crate::cache::{BlockId, Compiled, Key};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::interp;
-use crate::system::{Event, deliver, single_step_trap};
+use crate::system::debug;
+use crate::system::{Event, deliver, interrupt};
 use crate::tags::Context;
+use crate::vcpu::Shadow;
 use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
 use translator::block::Block;
 use translator::compile::ExitKind;
-use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block};
+use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for};
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::SegReg;
 
 /// Guest instructions between two looks at the devices.
 const SLICE: i64 = 20_000;
+
+/// Bytes that a block is first decoded from.
+const FIRST_LOOK_BYTES: usize = 128;
 
 /// Longest sleep of a halted CPU, so that a quit request is noticed.
 const MAX_SLEEP_NS: u64 = 100_000_000;
@@ -49,6 +54,12 @@ impl Vm {
     /// A block without compiled code may take a step to be compiled. Returns the
     /// reason to stop, if any.
     pub fn step_block(&mut self) -> Option<Exit> {
+        self.step_ahead(0)
+    }
+
+    /// As [`Vm::step_block`], but compiled code may go on to other blocks until it
+    /// has run `insns` instructions more.
+    pub fn step_ahead(&mut self, insns: u32) -> Option<Exit> {
         if let Some(exit) = self.settle() {
             return Some(exit);
         }
@@ -58,8 +69,8 @@ impl Vm {
         if let Some(id) = self.block_at(self.cpu.state.eip)
             && let Some(block) = self.cache.get(id)
         {
-            // Compiled code leaves before the next block.
-            self.cpu.state.budget = block.ops.len() as i64;
+            // Compiled code leaves before what the budget does not cover.
+            self.cpu.state.budget = block.ops.len() as i64 + i64::from(insns);
             self.run_next();
         }
         self.cpu.state.budget = 0;
@@ -76,17 +87,22 @@ impl Vm {
 
     /// Runs the one instruction before which interrupts are inhibited, if there is one.
     fn ran_in_shadow(&mut self) -> bool {
-        let shadow = std::mem::take(&mut self.cpu.interrupt_shadow);
-        if shadow {
-            self.interpret_one();
+        let shadow = std::mem::take(&mut self.cpu.shadow);
+        if shadow == Shadow::None {
+            return false;
         }
-        shadow
+        self.cpu.in_ss_shadow = shadow == Shadow::Ss;
+        self.interpret_one();
+        self.cpu.in_ss_shadow = false;
+        true
     }
 
     /// Runs the block at EIP. False to leave the slice.
     #[inline(always)]
     fn run_next(&mut self) -> bool {
         let eip = self.cpu.state.eip;
+        // Nothing came between the instruction that cast a shadow and the next.
+        self.cpu.shadow = Shadow::None;
         let Some(id) = self.block_at(eip) else {
             return false;
         };
@@ -113,10 +129,10 @@ impl Vm {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
+        if block.special {
+            return self.interpret_special(id, limit);
+        }
         let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, limit);
-        // TF before the instruction counts, not what it made of TF; software
-        // interrupts clear it on the way to their handlers.
-        let single_step = block.single_steps();
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -124,10 +140,61 @@ impl Vm {
             self.deliver_raised();
             return true;
         }
-        if single_step && retired > 0 {
-            return self.after_single_step();
-        }
         false
+    }
+
+    /// Interprets a block whose bytes have changed, or which is a single step.
+    /// True to leave the slice.
+    #[cold]
+    fn interpret_special(&mut self, id: BlockId, limit: usize) -> bool {
+        let Some((key, stale)) = self.cache.get(id).map(|b| (b.key, b.stale)) else {
+            return true;
+        };
+        if stale {
+            let phys = PhysAddr(key.phys);
+            // Within a page, linear and physical offsets agree.
+            let decoded = self.decode_in_page(key, LinearAddr(key.phys as u32), phys);
+            let block = self.cache.get_mut(id).zip(decoded.ok());
+            if !block.is_some_and(|(cached, new)| cached.renew(&new)) {
+                self.cache.remove(id);
+                let eip = self.cpu.state.eip;
+                return self
+                    .block_at(eip)
+                    .is_none_or(|id| self.interpret(id, limit));
+            }
+        }
+        match self.cache.get(id) {
+            Some(block) if block.special => self.interpret_single(id),
+            // No longer special, so not back here.
+            _ => self.interpret(id, limit),
+        }
+    }
+
+    /// Interprets the one instruction of a block with all that debugging adds:
+    /// a breakpoint before it, RF, and the traps behind it. True: leaves the slice.
+    #[cold]
+    fn interpret_single(&mut self, id: BlockId) -> bool {
+        let Some(block) = self.cache.get(id) else {
+            return true;
+        };
+        if let Err(e) = debug::require_no_code_breakpoint(&mut self.cpu) {
+            self.cpu.raised = Some(e);
+            self.deliver_raised();
+            return true;
+        }
+        let before = debug::begin(&mut self.cpu);
+        let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, 1);
+        self.cpu.state.budget -= retired as i64;
+        self.counters.interpreted_insns += retired as u64;
+        self.counters.interpreted_blocks += 1;
+        if self.cpu.raised.is_some() {
+            debug::undo(&mut self.cpu, &before);
+            self.deliver_raised();
+        } else {
+            debug::finish(&mut self.cpu, &before);
+        }
+        self.cpu.request_attention();
+        true
     }
 
     /// Enters compiled code. True to leave the slice.
@@ -210,6 +277,7 @@ impl Vm {
     #[inline(never)]
     fn locate(&mut self, eip: u32) -> Result<BlockId, Exception> {
         let user = self.cpu.sys.cpl == 3;
+        debug::require_no_code_breakpoint(&mut self.cpu)?;
         let linear = self.cpu.linear(SegReg::Cs, eip, 1, Access::Fetch)?;
         let phys = self.cpu.translate(linear, Access::Fetch, user)?.phys;
         let key = Key {
@@ -264,13 +332,7 @@ impl Vm {
         if self.cache.is_full() {
             self.flush_cache();
         }
-        let mode = self.cpu.mode();
-        let mut bytes = [0xff; 0x1000];
-        let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
-        let page = &mut bytes[..room];
-        // Fetches from outside RAM read all ones.
-        let _ = self.cpu.mmu.ram().read_slice(phys, page);
-        let (block, crosses_to) = match decode_block(page, key.eip, mode, MAX_BLOCK_INSNS) {
+        let (block, crosses_to) = match self.decode_in_page(key, linear, phys) {
             Ok(block) => (block, None),
             Err(Incomplete) => self.decode_crossing(key, linear, phys)?,
         };
@@ -280,6 +342,43 @@ impl Vm {
         }
         self.counters.decoded_insns += block.insns.len() as u64;
         Ok(self.cache.insert(key, crosses_to, &block))
+    }
+
+    /// Decodes a block that stays in its page.
+    fn decode_in_page(
+        &self,
+        key: Key,
+        linear: LinearAddr,
+        phys: PhysAddr,
+    ) -> Result<Block, Incomplete> {
+        let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
+        // Code that is overwritten often is kept apart from other code.
+        let limit = self.cache.room_at(phys.0).min(room);
+        // Most blocks are short; a page takes longer to copy than they to decode.
+        let first = limit.min(FIRST_LOOK_BYTES);
+        let mut bytes = [0xff; FIRST_LOOK_BYTES];
+        match self.decode_bytes(key, phys, &mut bytes[..first], MAX_BLOCK_INSNS) {
+            Ok(block) if first < limit && block.len_bytes as usize + MAX_INSN_BYTES > first => {
+                self.decode_bytes(key, phys, &mut [0xff; 0x1000][..limit], MAX_BLOCK_INSNS)
+            }
+            // An instruction across the border of volatile code, alone.
+            Err(Incomplete) if limit < room => {
+                self.decode_bytes(key, phys, &mut bytes[..room.min(MAX_INSN_BYTES)], 1)
+            }
+            decoded => decoded,
+        }
+    }
+
+    fn decode_bytes(
+        &self,
+        key: Key,
+        phys: PhysAddr,
+        bytes: &mut [u8],
+        max_insns: usize,
+    ) -> Result<Block, Incomplete> {
+        self.fetch(phys, bytes);
+        let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
+        decode_block_for(known, bytes, key.eip, mode, max_insns)
     }
 
     /// Decodes the single instruction that crosses into the next page.
@@ -296,14 +395,20 @@ impl Vm {
         }
         let second = self.second_page(linear)?;
         let mut bytes = [0xff; 2 * MAX_INSN_BYTES];
-        let ram = self.cpu.mmu.ram();
-        // Fetches from outside RAM read all ones.
-        let _ = ram.read_slice(phys, &mut bytes[..in_first]);
-        let _ = ram.read_slice(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
+        self.fetch(phys, &mut bytes[..in_first]);
+        self.fetch(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
         let allowed = allowed.min(in_first + MAX_INSN_BYTES);
-        match decode_block(&bytes[..allowed], key.eip, self.cpu.mode(), 1) {
+        let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
+        match decode_block_for(known, &bytes[..allowed], key.eip, mode, 1) {
             Ok(block) => Ok((block, Some(second))),
             Err(Incomplete) => Err(Exception::GeneralProtection(0)),
+        }
+    }
+
+    /// Reads code from one page; `into` keeps its bytes where nothing answers.
+    fn fetch(&self, phys: PhysAddr, into: &mut [u8]) {
+        if self.cpu.mmu.ram().read_slice(phys, into).is_none() {
+            self.cpu.pc.mmio_fetch(phys.0, into);
         }
     }
 
@@ -321,16 +426,6 @@ impl Vm {
             self.interpret(id, 1);
         }
         self.cpu.request_attention();
-    }
-
-    /// After an instruction with EFLAGS.TF set before it: the single-step trap.
-    #[cold]
-    fn after_single_step(&mut self) -> bool {
-        if !self.cpu.interrupt_shadow {
-            single_step_trap(&mut self.cpu);
-        }
-        self.cpu.request_attention();
-        true
     }
 
     /// Delivers the exception that an instruction raised.
@@ -364,6 +459,17 @@ impl Vm {
             {
                 return Some(exit);
             }
+            if self.cpu.pending_debug != 0 && self.cpu.shadow != Shadow::Ss {
+                debug::deliver_pending(&mut self.cpu);
+                continue;
+            }
+            if self.cpu.pc.take_nmi() {
+                self.cpu.signal_nmi();
+            }
+            if self.cpu.nmi_due() {
+                interrupt::deliver_nmi(&mut self.cpu);
+                continue;
+            }
             if self.interruptible() && self.cpu.pc.interrupt_pending() {
                 self.cpu.halted = false;
                 let vector = self.cpu.pc.acknowledge();
@@ -385,7 +491,7 @@ impl Vm {
     }
 
     fn interruptible(&self) -> bool {
-        self.cpu.state.eflags & flags::IF != 0 && !self.cpu.interrupt_shadow
+        self.cpu.state.eflags & flags::IF != 0 && self.cpu.shadow == Shadow::None
     }
 
     fn drop_written_code(&mut self) {

@@ -158,6 +158,12 @@ impl Tiers {
             return false;
         };
         block.heat = block.heat.saturating_add(1);
+        if block.price != 0 {
+            if block.heat >= block.price {
+                cache.forgive(id);
+            }
+            return false;
+        }
         match self.policy {
             Tier::Interp => false,
             Tier::Auto if self.direct_code => {

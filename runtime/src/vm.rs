@@ -7,11 +7,15 @@ use crate::cache::Cache;
 use crate::clock::{Clock, Waker};
 use crate::config::VmConfig;
 use crate::console::stdio::QuitFlag;
+use crate::cpu_model::CpuModel;
+use crate::cpu_model::feature::Feature;
 use crate::devices::acpi;
 use crate::devices::pc::Pc;
-use crate::loader::{self, Entry, EntryMode, Image};
+use crate::devices::rom::{self, Rom};
+use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
+use crate::system::mtrr;
 use crate::tags::{Context, Tags};
 use crate::tier::Tiers;
 use crate::vcpu::{Cpu, TableReg, cr0};
@@ -65,8 +69,22 @@ impl Vm {
     pub fn new(config: &VmConfig, host: Host) -> anyhow::Result<Self> {
         let mut ram = GuestRam::new(config.memory_bytes()).context("cannot map guest memory")?;
         ram.add_hole(VIDEO_HOLE.0, VIDEO_HOLE.1);
+        if config.rom.is_some() {
+            let window = rom::LOW_WINDOW;
+            ram.add_hole(PhysAddr(window.start), PhysAddr(window.end));
+        }
         let mmu = ShadowMmu::new(ram).context("cannot map shadow tables")?;
-        let mut cpu = Cpu::new(mmu, host.pc);
+        let model = match CpuModel::new(config.cpu) {
+            model if config.local_apic => model,
+            model => model.without_apic(),
+        };
+        let mut cpu = Cpu::new(model, mmu, host.pc);
+        if !cpu.model.has(Feature::Apic) {
+            cpu.pc.set_apic_base(0);
+        }
+        if config.test_device {
+            cpu.pc.insert_test_device();
+        }
         let routines = native::routines(config.tier)?;
         let (cache, fixed) = Cache::new(&[
             &routines.unlinked,
@@ -111,7 +129,7 @@ impl Vm {
     ///
     /// # Errors
     /// What is wrong with which file.
-    pub fn load(&mut self, image: &Image) -> Result<(), loader::LoadError> {
+    pub fn load(&mut self, image: &Image) -> Result<(), LoadError> {
         for (address, table) in acpi::acpi_tables(acpi::RSDP_ADDRESS) {
             // Memory too small for the tables just goes without.
             let _ = self
@@ -120,8 +138,29 @@ impl Vm {
                 .ram()
                 .write_slice(PhysAddr(u64::from(address)), &table);
         }
+        mtrr::set_as_firmware(&mut self.cpu);
         let entry = loader::load(image, &mut LoaderMemory(self.cpu.mmu.ram()))?;
         self.enter_at(&entry);
+        Ok(())
+    }
+
+    /// Signals a non-maskable interrupt, as a board does for a parity error or a
+    /// button. It is delivered once the guest runs, unless it has masked NMIs at
+    /// port 70h or is still handling one.
+    pub fn signal_nmi(&mut self) {
+        self.cpu.signal_nmi();
+    }
+
+    /// Inserts a firmware ROM, which the CPU starts in after reset. The machine
+    /// must have been built for one.
+    ///
+    /// # Errors
+    /// The image has no size that a ROM has.
+    pub fn load_rom(&mut self, file: &File) -> Result<(), LoadError> {
+        let size = "a ROM image is 64 KiB to 16 MiB long, in steps of 64 KiB";
+        let rom =
+            Rom::new(file.bytes.to_vec()).ok_or_else(|| Problem::Malformed(size).of(file.path))?;
+        self.cpu.pc.insert_rom(rom);
         Ok(())
     }
 

@@ -106,8 +106,9 @@ impl ShadowMmu {
 
     /// Tells whether EFLAGS.AC lifts SMAP for supervisor data accesses from now on.
     ///
-    /// With CR4.SMAP set this selects another space, otherwise nothing. QUIRK:
-    /// implicit accesses (descriptor tables, task state) are lifted as well.
+    /// With CR4.SMAP set this selects another space, otherwise nothing. Accesses
+    /// that the processor makes by itself (descriptor tables, task state) are not
+    /// lifted: see [`permits_implicit`](Self::permits_implicit).
     pub fn set_smap_override(&mut self, lifted: bool) {
         if self.smap_override != lifted {
             self.smap_override = lifted;
@@ -190,6 +191,23 @@ impl ShadowMmu {
                 self.counters.true_faults += 1;
                 Err(denial.fault(linear, access, user, context.reports_fetch()))
             }
+        }
+    }
+
+    /// Whether SMAP allows the processor's own access to this byte, also while
+    /// EFLAGS.AC lifts it for others. Anything else that is wrong with the access
+    /// is left for [`translate`](Self::translate) to find.
+    ///
+    /// # Errors
+    /// The #PF that the guest is due.
+    pub fn permits_implicit(&self, linear: LinearAddr, access: Access) -> Result<(), PageFault> {
+        let context = Context::new(&self.regs, false);
+        match walk(&self.ram, &context, linear) {
+            Ok(walk) if context.smap && walk.rights.user => {
+                let fetch_bit = context.reports_fetch();
+                Err(Denial::Protection.fault(linear, access, false, fetch_bit))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -22,8 +22,8 @@ mod vector;
 
 pub use grid::grid;
 
-use crate::case::{Case, Family};
-use crate::state::{
+use runtime::selftest::case::{Case, Family};
+use runtime::selftest::state::{
     CODE_BASE, DATA_BASE, DATA_BYTES, Outcome, STACK_BASE, STACK_BYTES, State, fxsave,
 };
 
@@ -72,6 +72,7 @@ fn named(family: Family, row: &Row) -> Named {
         entry: State::new(),
         data_seed: 1,
         patches: Vec::new(),
+        read_only_page: None,
         family,
         seed: 0,
     };

@@ -11,11 +11,11 @@
 //! everywhere, so a failure is named by its kind and seed alone.
 
 use crate::machine::Setup;
-use crate::rng::Rng;
 use runtime::clock::FakeClock;
 use runtime::config::Tier;
 use runtime::embedded;
 use runtime::loader::{FlatMode, FlatOptions};
+use runtime::selftest::rng::Rng;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

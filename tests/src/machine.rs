@@ -8,6 +8,7 @@ use runtime::clock::{Clock, HostClock, Waker};
 use runtime::config::{Tier, VmConfig};
 use runtime::console::stdio::QuitFlag;
 use runtime::console::{BufferConsole, Captured};
+use runtime::cpu_model::Processor;
 use runtime::devices::acpi;
 use runtime::devices::pc::{Pc, PcConfig};
 use runtime::exit::Exit;
@@ -40,6 +41,14 @@ pub struct Setup<'a> {
     pub append: &'a str,
     /// Set for a flat image.
     pub flat: Option<FlatOptions>,
+    /// The kernel's bytes are a firmware ROM.
+    pub rom: bool,
+    /// The processor has its local APIC.
+    pub local_apic: bool,
+    /// The board has the test device.
+    pub test_device: bool,
+    /// The processor.
+    pub cpu: Processor,
     /// How guest code is run.
     pub tier: Tier,
     /// Guest memory.
@@ -74,6 +83,10 @@ impl<'a> Setup<'a> {
             initrd: None,
             append: "",
             flat: None,
+            rom: false,
+            local_apic: false,
+            test_device: false,
+            cpu: Processor::Max,
             tier,
             memory_mib: 64,
             timeout: Duration::from_secs(30),
@@ -91,12 +104,28 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// A firmware ROM, started from reset.
+    pub fn rom(bytes: &'a [u8], tier: Tier) -> Setup<'a> {
+        Setup {
+            rom: true,
+            ..Setup::new(bytes, tier)
+        }
+    }
+
     /// Builds the machine, loads the image, and runs it to its end.
     ///
     /// # Panics
     /// When the host refuses the machine or the loader the image.
     pub fn run(&self) -> Ended {
         self.try_run().expect("the image loads")
+    }
+
+    /// The same for a machine that `prepare` changes between loading and running.
+    ///
+    /// # Panics
+    /// When the host refuses the machine or the loader the image.
+    pub fn run_after(&self, prepare: impl FnOnce(&mut Vm)) -> Ended {
+        self.load_and_run(prepare).expect("the image loads")
     }
 
     /// The same for an image that may be no guest at all.
@@ -107,8 +136,17 @@ impl<'a> Setup<'a> {
     /// # Panics
     /// When the host refuses the machine.
     pub fn try_run(&self) -> Result<Ended, LoadError> {
+        self.load_and_run(|_| {})
+    }
+
+    fn load_and_run(&self, prepare: impl FnOnce(&mut Vm)) -> Result<Ended, LoadError> {
         let (mut vm, captured) = self.machine();
-        vm.load(&self.image())?;
+        let image = self.image();
+        match self.rom {
+            true => vm.load_rom(&image.kernel)?,
+            false => vm.load(&image)?,
+        }
+        prepare(&mut vm);
         let exit = vm.run();
         Ok(Ended {
             exit,
@@ -125,9 +163,13 @@ impl<'a> Setup<'a> {
     pub fn machine(&self) -> (Vm, Captured) {
         let config = VmConfig {
             memory_mib: self.memory_mib,
+            cpu: self.cpu,
             tier: self.tier,
             timeout: Some(self.timeout),
             limit: self.limit,
+            rom: self.rom.then(|| "rom".into()),
+            local_apic: self.local_apic,
+            test_device: self.test_device,
             ..VmConfig::default()
         };
         let clock = match &self.clock {

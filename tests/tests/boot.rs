@@ -3,13 +3,15 @@
 //! The kernels and the initramfs are those that `samples/debian.sh --fetch-only`
 //! puts into `target/debian`; `RING1_DEBIAN` names another folder. Without them
 //! the tests pass and say that they were skipped. By default each kernel boots in
-//! tier `auto` and one of them in the others; `RING1_BOOTS=all` boots both in all.
+//! tier `auto` and one of them in the others; `RING1_BOOTS=all` boots both in all,
+//! and on all processors that they accept.
 //!
 //! One boot does all that is asked of a boot: it prints what the system is, forks
 //! a hundred processes, compresses a mebibyte, checks the result, and powers the
 //! machine off. What it prints has to be the same in every tier.
 
 use runtime::config::Tier;
+use runtime::cpu_model::Processor;
 use runtime::exit::Exit;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -89,6 +91,18 @@ fn native_gzip_checksum(folder: &Path) -> Option<String> {
 
 /// Boots `kernel` and runs `commands`, or the interactive shell if there are none.
 fn boot(folder: &Path, kernel: &str, tier: Tier, commands: &str, script: &[Step]) -> Ended {
+    boot_on(Processor::Max, folder, kernel, tier, commands, script)
+}
+
+/// The same on a certain processor.
+fn boot_on(
+    cpu: Processor,
+    folder: &Path,
+    kernel: &str,
+    tier: Tier,
+    commands: &str,
+    script: &[Step],
+) -> Ended {
     let read = |file: &str| std::fs::read(folder.join(file)).expect("a readable file");
     let (kernel, initrd) = (read(kernel), read("initrd.gz"));
     let mut append = String::from("console=ttyS0 quiet");
@@ -96,6 +110,7 @@ fn boot(folder: &Path, kernel: &str, tier: Tier, commands: &str, script: &[Step]
         append += &format!(" ring1.run=\"{commands}\"");
     }
     let setup = Setup {
+        cpu,
         initrd: Some(&initrd),
         append: &append,
         memory_mib: 128,
@@ -164,6 +179,59 @@ fn the_686_pae_kernel_boots() {
     let (kernel, release) = KERNELS[1];
     let tiers = chosen(&[("auto", Tier::Auto), ("cranelift", Tier::Cranelift)]);
     boot_in(&tiers, kernel, release);
+}
+
+/// Processors that have what Debian's kernels ask for, and the kernel to boot on
+/// each, unless every boot was asked for.
+const PROCESSORS: [(Processor, Option<usize>); 3] = [
+    (Processor::Pentium3, Some(1)),
+    (Processor::Pentium4, None),
+    (Processor::Max, Some(0)),
+];
+
+/// Warnings of the kernel, by their raw form.
+const WARNINGS: &str = "dmesg -r | grep '^<[0-4]>'; grep flags /proc/cpuinfo";
+
+/// A warning that a real processor of its kind would not have given rise to. The
+/// machine's other parts, and the load of its host, are not the processor's fault.
+fn blames_the_processor(line: &str) -> bool {
+    const SUBJECTS: [&str; 7] = [
+        "CPU",
+        "FPU",
+        "fpu",
+        "perfctr",
+        "PMU hardware",
+        "MSR",
+        "microcode",
+    ];
+    // There are no tables to list it.
+    const HARMLESS: [&str; 3] = ["not listed by", "clocksource", "tsc: "];
+    line.starts_with('<')
+        && SUBJECTS.iter().any(|subject| line.contains(subject))
+        && !HARMLESS.iter().any(|harmless| line.contains(harmless))
+}
+
+#[test]
+fn other_processors_boot_without_complaints() {
+    let Some(folder) = folder() else { return };
+    let all = std::env::var_os("RING1_BOOTS").is_some_and(|boots| boots == "all");
+    for (cpu, usual) in PROCESSORS {
+        let kernels = KERNELS.iter().enumerate();
+        for (_, (kernel, _)) in kernels.filter(|&(n, _)| all || Some(n) == usual) {
+            let ended = boot_on(cpu, &folder, kernel, Tier::Auto, WARNINGS, &[]);
+            let context = format!("{kernel} on {cpu:?}: {:?}\n{}", ended.exit, ended.serial);
+            assert_eq!(ended.exit, Exit::PowerOff, "{context}");
+            let said = transcript(&ended.serial);
+            let flags = said.last().expect("a line of flags");
+            assert_eq!(
+                flags.contains(" sse2"),
+                cpu != Processor::Pentium3,
+                "{context}"
+            );
+            let blame = said.iter().find(|line| blames_the_processor(line));
+            assert_eq!(blame, None, "{context}");
+        }
+    }
 }
 
 #[test]

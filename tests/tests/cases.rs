@@ -1,10 +1,10 @@
 //! The tables of hand-written cases, on the host CPU: each ends as its row says.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-use tests::case::Subject;
+use runtime::selftest::case::Subject;
+use runtime::selftest::silicon::Silicon;
+use runtime::selftest::state::{CODE_BASE, CODE_BYTES, Outcome, Run};
 use tests::cases::{self, Named};
-use tests::silicon::Silicon;
-use tests::state::{CODE_BASE, CODE_BYTES, Outcome, Run};
 
 fn ends_as_written(named: &Named, run: &Run) -> bool {
     let end = named.case.entry.eip + named.case.code.len() as u32;

@@ -1,13 +1,14 @@
 //! Which instructions have a definition, as a list that is compared: an
 //! instruction that loses its definition fails here, not in somebody's guest.
 //!
-//! The decoder is asked for every instruction that a Pentium 4 knows in 32-bit
-//! mode (SSE2 and all before it). Each of its forms has a generic definition or
+//! The decoder is asked for every instruction that the most capable CPU model
+//! knows in 32-bit mode, on a host that has all its features. Each of its forms has a generic definition or
 //! is carried out by the runtime; then it is run once, and raises anything but
 //! #UD. The result is `coverage.txt`; `BLESS=1` writes it anew.
 
 use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions, Mnemonic};
 use runtime::config::{Tier, VmConfig};
+use runtime::cpu_model::{CpuModel, Processor};
 use runtime::interp::Op;
 use runtime::launch::{self, Files};
 use runtime::vcpu::{Cpu, cr4};
@@ -45,46 +46,31 @@ impl By {
         (By::Generic, "Generic definitions, interpreted and compiled"),
         (By::System, "System definitions, carried out by the runtime"),
         (By::X87, "x87"),
-        (By::Vector, "MMX, SSE, SSE2"),
+        (By::Vector, "MMX, SSE, AES"),
         (By::Nobody, "Not implemented: #UD"),
     ];
-}
-
-/// The feature belongs to a Pentium 4, and what it gives exists in ring 0 to 3.
-fn is_covered(feature: CpuidFeature) -> bool {
-    use CpuidFeature as F;
-    matches!(
-        feature,
-        F::INTEL8086
-            | F::INTEL186
-            | F::INTEL286
-            | F::INTEL386
-            | F::INTEL486
-            | F::CPUID
-            | F::MSR
-            | F::TSC
-            | F::CX8
-            | F::CMOV
-            | F::RDPMC
-            | F::SEP
-            | F::SMM
-            | F::MULTIBYTENOP
-            | F::PAUSE
-            | F::CLFSH
-            | F::FXSR
-            | F::FPU
-            | F::FPU287
-            | F::FPU387
-            | F::MMX
-            | F::SSE
-            | F::SSE2
-    )
 }
 
 fn is_vector(code: Code) -> bool {
     use CpuidFeature as F;
     let mut features = code.cpuid_features().iter();
-    features.any(|f| matches!(f, F::MMX | F::SSE | F::SSE2 | F::FXSR | F::CLFSH))
+    features.any(|f| {
+        matches!(
+            f,
+            F::MMX
+                | F::SSE
+                | F::SSE2
+                | F::FXSR
+                | F::CLFSH
+                | F::SSE3
+                | F::SSSE3
+                | F::SSE4_1
+                | F::SSE4_2
+                | F::AES
+                | F::PCLMULQDQ
+                | F::XSAVE
+        )
+    })
 }
 
 fn is_x87(code: Code) -> bool {
@@ -96,7 +82,8 @@ fn is_x87(code: Code) -> bool {
 /// One encoding of every form of every instruction.
 fn encodings() -> BTreeMap<u32, Vec<u8>> {
     const PREFIXES: [&[u8]; 4] = [&[], &[0x66], &[0xf2], &[0xf3]];
-    const MAPS: [&[u8]; 2] = [&[], &[0x0f]];
+    const MAPS: [&[u8]; 4] = [&[], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]];
+    let model = CpuModel::new(Processor::Max);
     let mut found = BTreeMap::new();
     for (prefix, map) in PREFIXES.iter().flat_map(|p| MAPS.map(|m| (p, m))) {
         for (opcode, modrm) in (0..=0xff).flat_map(|opcode| modrms().map(move |m| (opcode, m))) {
@@ -106,7 +93,7 @@ fn encodings() -> BTreeMap<u32, Vec<u8>> {
             let insn = Decoder::new(32, &bytes, DecoderOptions::NONE).decode();
             let op = insn.code().op_code();
             let known = !insn.is_invalid() && op.mode32();
-            if known && insn.code().cpuid_features().iter().all(|&f| is_covered(f)) {
+            if known && model.decodable().allows(insn.code()) {
                 bytes.truncate(insn.len());
                 found.entry(insn.code() as u32).or_insert(bytes);
             }
@@ -130,7 +117,7 @@ fn machine() -> Vm {
     };
     let files = Files::read(&config).expect("nothing to read");
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console())).expect("a machine");
-    vm.load(&files.image(&config)).expect("the default guest");
+    files.load(&config, &mut vm).expect("the default guest");
     vm
 }
 
@@ -180,7 +167,9 @@ fn coverage() -> BTreeMap<By, BTreeSet<String>> {
         let block = decode_block(bytes, EIP, Mode::flat32(), 1).expect("a whole instruction");
         let insn = &block.insns[0];
         let by = carried_out_by(&mut vm.cpu, &fresh, insn);
-        let name = format!("{:?}", insn.mnemonic).to_lowercase();
+        // Hints have names here, and decode as NOPs there.
+        let named = Decoder::new(32, bytes, DecoderOptions::NONE).decode();
+        let name = format!("{:?}", named.mnemonic()).to_lowercase();
         found.entry(by).or_default().insert(name);
     }
     found

@@ -161,6 +161,62 @@ fn a_timer_at_1_khz_disturbs_no_computation() {
     }
 }
 
+/// A guest whose NMI handler counts in EBX, and ends the machine at the second.
+fn counting_nmis() -> Result<Vec<u8>, IcedError> {
+    let mut main = CodeAssembler::new(32)?;
+    set_up(&mut main, 0)?;
+    let gate = IDT + 8 * 2;
+    main.mov(dword_ptr(gate), 0x10_0000 | HANDLER & 0xffff)?;
+    main.mov(dword_ptr(gate + 4), 0x8e00 | HANDLER & 0xffff_0000)?;
+    main.xor(ebx, ebx)?;
+    let mut again = main.create_label();
+    main.set_label(&mut again)?;
+    main.inc(ecx)?;
+    main.jmp(again)?;
+    let mut handler = CodeAssembler::new(32)?;
+    let mut second = handler.create_label();
+    let mut spin = handler.create_label();
+    handler.inc(ebx)?;
+    handler.cmp(ebx, 2)?;
+    handler.je(second)?;
+    // The first handler takes its time, in which the second NMI must wait.
+    handler.mov(ecx, 50_000)?;
+    handler.set_label(&mut spin)?;
+    handler.dec(ecx)?;
+    handler.jne(spin)?;
+    handler.mov(dword_ptr(RESULT), ebx)?;
+    handler.iretd()?;
+    handler.set_label(&mut second)?;
+    out(&mut handler, 0xf4, samples::PASSED)?;
+    let mut image = main.assemble(START.into())?;
+    image.resize((HANDLER - START) as usize, 0x90);
+    image.extend(handler.assemble(HANDLER.into())?);
+    Ok(image)
+}
+
+#[test]
+fn an_nmi_breaks_in_and_the_next_waits_for_iret() {
+    let image = counting_nmis().expect("the guest can be assembled");
+    for (name, tier) in TIERS {
+        let setup = Setup {
+            limit: Some(200_000),
+            ..Setup::flat(&image, START, FlatMode::Protected32, tier)
+        };
+        let mut ended = setup.run();
+        assert_eq!(ended.exit, Exit::Limit, "{name}");
+        ended.vm.signal_nmi();
+        // As far as into the handler.
+        while ended.vm.cpu.state.gpr[3] == 0 {
+            ended.vm.step_block();
+        }
+        ended.vm.signal_nmi();
+        assert_eq!(ended.vm.cpu.state.gpr[3], 1, "{name}: blocked");
+        while ended.vm.step_block().is_none_or(|exit| exit == Exit::Limit) {}
+        assert_eq!(word(&ended, RESULT), 1, "{name}: the first went to its end");
+        assert_eq!(ended.vm.cpu.state.gpr[3], 2, "{name}");
+    }
+}
+
 /// Nanoseconds that this thread has been running for.
 fn thread_ns() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;

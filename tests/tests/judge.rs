@@ -1,12 +1,12 @@
 //! The generator and the judge themselves.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
+use runtime::selftest::case::{Case, Family, Subject};
+use runtime::selftest::generate::Generator;
+use runtime::selftest::judge::{Judge, Side, Verdict};
+use runtime::selftest::silicon::Silicon;
+use runtime::selftest::state::{CODE_BASE, DATA_BYTES, Outcome, Run, STACK_BYTES, State};
 use std::collections::HashSet;
-use tests::case::{Case, Family, Subject};
-use tests::generate::Generator;
-use tests::judge::{Judge, Verdict};
-use tests::silicon::Silicon;
-use tests::state::{CODE_BASE, DATA_BYTES, Outcome, Run, STACK_BYTES, State};
 
 /// A tier that knows `INC r32` only, and forgets the flags of `INC EDX`.
 struct Incrementer;
@@ -40,12 +40,21 @@ impl Subject for Incrementer {
     }
 }
 
+/// The side that is judged.
+fn incrementer(subject: &mut Incrementer) -> Side<'_> {
+    Side {
+        name: "wrong",
+        subject,
+    }
+}
+
 fn case(code: &[u8]) -> Case {
     Case {
         code: code.to_vec(),
         entry: State::new(),
         data_seed: 1,
         patches: Vec::new(),
+        read_only_page: None,
         family: Family::Arith,
         seed: 0,
     }
@@ -56,7 +65,10 @@ fn a_right_tier_agrees() {
     let Some(mut judge) = Judge::new() else {
         return;
     };
-    let verdict = judge.check(&case(&[0x40, 0x41, 0x47]), &mut Incrementer);
+    let verdict = judge.check(
+        &case(&[0x40, 0x41, 0x47]),
+        &mut [incrementer(&mut Incrementer)],
+    );
     assert!(matches!(verdict, Verdict::Agree));
 }
 
@@ -68,7 +80,8 @@ fn a_wrong_tier_is_shown_the_shortest_sequence() {
     let mut wrong = case(&[0x40, 0x43, 0x41, 0x42]);
     wrong.entry.gpr[2] = 0xffff_ffff;
     wrong.entry.gpr[7] = 5;
-    let Verdict::Differ(difference) = judge.check(&wrong, &mut Incrementer) else {
+    let Verdict::Differ(difference) = judge.check(&wrong, &mut [incrementer(&mut Incrementer)])
+    else {
         panic!("the tier is wrong");
     };
     assert_eq!(difference.case.code, [0x42]);

@@ -40,7 +40,9 @@ fn compare(tier: Tier) {
         "{tier:?}: {} blocks, {share:.3} compiled",
         lockstep.compared
     );
-    assert!(share > 0.3, "only {share:.3} ran in compiled code");
+    // The direct tier leaves 16-bit code to the interpreter.
+    let least = if tier == Tier::Direct { 0.1 } else { 0.3 };
+    assert!(share > least, "only {share:.3} ran in compiled code");
 }
 
 #[test]

@@ -1,23 +1,17 @@
-//! The tiers against the host CPU: hand-written cases, the grid, and random
-//! sequences.
-//!
-//! `RING1_SEQUENCES` sets how many random sequences run, `RING1_SEED` the first
-//! seed, `RING1_FAMILIES` the families (`shift,strings`).
+//! The tiers against the host CPU: hand-written cases and the grid. Random
+//! sequences are `ring1 selftest`'s.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use iced_x86::Mnemonic;
 use runtime::config::Tier;
+use runtime::selftest::case::{Case, Family};
+use runtime::selftest::guest::Guest;
+use runtime::selftest::judge::{Judge, Side, Verdict};
 use std::collections::BTreeMap;
-use tests::case::{Case, Family};
 use tests::cases;
-use tests::generate::Generator;
-use tests::guest::Guest;
-use tests::judge::{Judge, Verdict};
 
 /// Kinds of differences shown before a test gives up.
 const SHOWN: usize = 12;
-
-const VECTOR: [Family; 4] = [Family::X87, Family::Mmx, Family::Sse, Family::Sse2];
 
 /// Judges every case and fails with the first differences.
 fn judge_all(tier: Tier, cases: impl Iterator<Item = (&'static str, Case)>) {
@@ -27,7 +21,11 @@ fn judge_all(tier: Tier, cases: impl Iterator<Item = (&'static str, Case)>) {
     let mut guest = Guest::new(tier).expect("a machine");
     let (mut agree, mut skipped, mut differences) = (0, 0, BTreeMap::new());
     for (name, case) in cases {
-        match judge.check(&case, &mut guest) {
+        let side = Side {
+            name: "tier",
+            subject: &mut guest,
+        };
+        match judge.check(&case, &mut [side]) {
             Verdict::Agree => agree += 1,
             Verdict::Skipped => skipped += 1,
             Verdict::Differ(difference) => {
@@ -56,20 +54,9 @@ fn number(variable: &str, default: u64) -> u64 {
     value.and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn random(families: &[Family], count: u64) -> impl Iterator<Item = (&'static str, Case)> {
-    let families: Vec<Family> = match std::env::var("RING1_FAMILIES") {
-        Ok(names) => names.split(',').filter_map(Family::named).collect(),
-        Err(_) => families.to_vec(),
-    };
-    let generator = Generator::new(&families);
-    let first = number("RING1_SEED", 0);
-    let count = number("RING1_SEQUENCES", count);
-    (first..first + count).map(move |seed| ("random", generator.case(seed)))
-}
-
 fn written(vector: bool) -> impl Iterator<Item = (&'static str, Case)> {
     let all = cases::all().into_iter();
-    let wanted = all.filter(move |named| VECTOR.contains(&named.case.family) == vector);
+    let wanted = all.filter(move |named| Family::VECTOR.contains(&named.case.family) == vector);
     wanted.map(|named| (named.name, named.case))
 }
 
@@ -110,21 +97,6 @@ fn grid_in_direct_code() {
 }
 
 #[test]
-fn random_integer_sequences_in_the_interpreter() {
-    judge_all(Tier::Interp, random(Family::INTEGER, 20_000));
-}
-
-#[test]
-fn random_integer_sequences_in_compiled_code() {
-    judge_all(Tier::Cranelift, random(Family::INTEGER, 2_000));
-}
-
-#[test]
-fn random_integer_sequences_in_direct_code() {
-    judge_all(Tier::Direct, random(Family::INTEGER, 20_000));
-}
-
-#[test]
 fn written_vector_cases_in_the_interpreter() {
     judge_all(Tier::Interp, written(true));
 }
@@ -137,19 +109,4 @@ fn written_vector_cases_in_compiled_code() {
 #[test]
 fn written_vector_cases_in_direct_code() {
     judge_all(Tier::Direct, written(true));
-}
-
-#[test]
-fn random_vector_sequences_in_the_interpreter() {
-    judge_all(Tier::Interp, random(&VECTOR, 20_000));
-}
-
-#[test]
-fn random_vector_sequences_in_compiled_code() {
-    judge_all(Tier::Cranelift, random(&VECTOR, 2_000));
-}
-
-#[test]
-fn random_vector_sequences_in_direct_code() {
-    judge_all(Tier::Direct, random(&VECTOR, 20_000));
 }

@@ -1,8 +1,8 @@
 //! The judge itself: known sequences with results from the manual.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
-use tests::silicon::Silicon;
-use tests::state::{
+use runtime::selftest::silicon::Silicon;
+use runtime::selftest::state::{
     CODE_BASE, CODE_BYTES, DATA_BASE, DATA_BYTES, Outcome, STACK_BASE, STACK_BYTES, State,
 };
 
@@ -140,6 +140,22 @@ fn rep_movs_faults_part_way() {
     assert_eq!(state.gpr[7], DATA_END);
     let data = cpu.data();
     assert_eq!(data[DATA_BYTES - 8..], [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn misaligned_operands_are_vector_17_with_ac() {
+    let Some(mut cpu) = Silicon::new() else {
+        return;
+    };
+    let mut entry = State::new();
+    entry.eflags |= 1 << 18;
+    entry.gpr[3] = DATA_BASE;
+    // mov eax, [ebx]; mov eax, [ebx + 1]
+    let (state, outcome) = cpu.run(&[0x8b, 0x03, 0x8b, 0x43, 0x01], &entry);
+    assert_eq!((outcome, state.eip), (fault(17, 0, 0), CODE_BASE + 2));
+    assert_ne!(state.eflags & 1 << 18, 0);
+    let (_, outcome) = cpu.run(&[0x8b, 0x03], &entry);
+    assert_eq!(outcome, Outcome::END);
 }
 
 #[test]

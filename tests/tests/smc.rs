@@ -40,6 +40,11 @@ fn guest(body: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>) -> Vec<u8> 
 /// Where EBX is left.
 const RESULT: u32 = 0x20_0000;
 
+/// What EBX is after each round has added the low byte of its number.
+fn sum_of_low_bytes() -> u32 {
+    (1..=ROUNDS).fold(0u32, |sum, n| sum.wrapping_add(n as i8 as u32))
+}
+
 fn run(image: &[u8], name: &str, tier: runtime::config::Tier) -> Ended {
     let ended = Setup::flat(image, START, FlatMode::Protected32, tier).run();
     assert_eq!(ended.exit, Exit::DebugExit(0x10), "{name}");
@@ -81,7 +86,7 @@ fn a_store_into_code_drops_that_block_alone() {
         image.extend([0x83, 0xc3, 0x00, 0xc3]); // add ebx, 0; ret
         image
     };
-    let expected = (1..=ROUNDS).fold(0u32, |sum, n| sum.wrapping_add(n as i8 as u32));
+    let expected = sum_of_low_bytes();
     for (name, tier) in TIERS {
         let ended = run(&image, name, tier);
         assert_eq!(result(&ended), expected, "{name}");
@@ -91,6 +96,44 @@ fn a_store_into_code_drops_that_block_alone() {
             dropped <= rounds,
             "{name}: {dropped} blocks dropped in {rounds} rounds"
         );
+    }
+}
+
+#[test]
+fn a_loop_that_patches_itself_is_not_compiled_in_every_round() {
+    // MOV [label + 2], CL; label: ADD EBX, 0: the store's own block, and the next
+    // instruction.
+    let image = guest(|a| {
+        a.mov(byte_ptr(START + 20), cl)?;
+        a.add(ebx, 0)
+    });
+    let (expected, rounds) = (sum_of_low_bytes(), u64::from(ROUNDS));
+    for (name, tier) in TIERS {
+        let ended = run(&image, name, tier);
+        assert_eq!(result(&ended), expected, "{name}");
+        let compiled = ended.vm.cache.counters.compiled;
+        assert!(
+            compiled < rounds / 100,
+            "{name}: {compiled} compilations in {rounds} rounds"
+        );
+    }
+}
+
+#[test]
+fn code_patched_for_a_while_runs_on_as_it_was_left() {
+    // The first 100 rounds patch the ADD, the others run it.
+    let image = guest(|a| {
+        let mut calm = a.create_label();
+        a.cmp(ecx, ROUNDS as i32 - 100)?;
+        a.jb(calm)?;
+        a.inc(byte_ptr(START + 28))?;
+        a.set_label(&mut calm)?;
+        a.add(ebx, 0)
+    });
+    let expected = (1..=ROUNDS).fold(0, |sum, n| sum + n.min(101));
+    for (name, tier) in TIERS {
+        let ended = run(&image, name, tier);
+        assert_eq!(result(&ended), expected, "{name}");
     }
 }
 

@@ -21,7 +21,15 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "entry into compiled code, callout",
     ),
     ("runtime/src/run.rs", "calls compiled code"),
-    ("runtime/src/system/id.rs", "the RDTSC intrinsic"),
+    ("runtime/src/system/tsc.rs", "the RDTSC intrinsic"),
+    (
+        "runtime/src/selftest/silicon/arena.rs",
+        "memory at fixed addresses",
+    ),
+    (
+        "runtime/src/selftest/silicon/signals.rs",
+        "32-bit code on the host CPU",
+    ),
     (
         "runtime/src/vcpu/memory.rs",
         "guest memory through the shadow tables",
@@ -35,11 +43,6 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     (
         "shadow-mmu/tests/paging.rs",
         "accesses through shadow entries",
-    ),
-    ("tests/src/silicon/arena.rs", "memory at fixed addresses"),
-    (
-        "tests/src/silicon/signals.rs",
-        "32-bit code on the host CPU",
     ),
 ];
 

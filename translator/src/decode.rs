@@ -1,12 +1,18 @@
 //! Bytes to [`Insn`] and [`Block`], by way of iced-x86.
 
 use crate::block::{Block, Terminal};
+use crate::decodable::Decodable;
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, Rep, SegReg, Width};
 use crate::mode::Mode;
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Code, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register,
+};
 
 /// Longest legal instruction, in bytes (SDM vol. 2A, "Instruction Format").
 pub const MAX_INSN_BYTES: usize = 15;
+
+/// [`Insn::len`] of an instruction that is longer: it raises #GP(0), not #UD.
+pub const OVERLONG: u8 = MAX_INSN_BYTES as u8 + 1;
 
 /// Most instructions in a block.
 pub const MAX_BLOCK_INSNS: usize = 64;
@@ -15,12 +21,14 @@ pub const MAX_BLOCK_INSNS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incomplete;
 
-/// Decodes the block that starts with `bytes[0]` at `eip`.
-///
-/// `bytes` is what can be fetched from there on, usually to the end of the page.
-/// The block ends with the first instruction that transfers control, before one
-/// that `bytes` cuts off, or after `max_insns` instructions. Bytes that are no
-/// instruction become one [`Mnemonic::INVALID`] instruction, which raises #UD.
+/// As CPUs decode that announce none of these: TZCNT is BSF, LZCNT is BSR and
+/// WBNOINVD is WBINVD, each with a prefix that means nothing, and hints are NOPs.
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC
+    | DecoderOptions::NO_MPFX_0FBD
+    | DecoderOptions::NO_WBNOINVD
+    | DecoderOptions::FORCE_RESERVED_NOP;
+
+/// [`decode_block_for`] a CPU that knows every instruction.
 ///
 /// # Errors
 /// [`Incomplete`] if `bytes` ends inside the first instruction.
@@ -30,17 +38,50 @@ pub fn decode_block(
     mode: Mode,
     max_insns: usize,
 ) -> Result<Block, Incomplete> {
+    decode_block_for(&Decodable::EVERYTHING, bytes, eip, mode, max_insns)
+}
+
+/// Decodes the block that starts with `bytes[0]` at `eip`.
+///
+/// `bytes` is what can be fetched from there on, usually to the end of the page.
+/// The block ends with the first instruction that transfers control, before one
+/// that `bytes` cuts off, or after `max_insns` instructions. Bytes that are no
+/// instruction, or none in `known`, become one [`Mnemonic::INVALID`]
+/// instruction, which raises #UD, or #GP(0) if it is [`OVERLONG`].
+///
+/// # Errors
+/// [`Incomplete`] if `bytes` ends inside the first instruction.
+pub fn decode_block_for(
+    known: &Decodable,
+    bytes: &[u8],
+    eip: u32,
+    mode: Mode,
+    max_insns: usize,
+) -> Result<Block, Incomplete> {
     let bitness = if mode.code32() { 32 } else { 16 };
-    let mut decoder = Decoder::with_ip(bitness, bytes, u64::from(eip), DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(bitness, bytes, u64::from(eip), OPTIONS);
     let mut insns = Vec::with_capacity(8);
     let mut raw = Instruction::default();
     let max_insns = if mode.single() { 1 } else { max_insns.max(1) };
     while insns.len() < max_insns && decoder.can_decode() {
         decoder.decode_out(&mut raw);
+        let start = decoder.position() - raw.len();
         if decoder.last_error() == DecoderError::NoMoreBytes && raw.len() < MAX_INSN_BYTES {
             break;
         }
-        let insn = lower(&raw, mode);
+        let overlong = raw.len() == MAX_INSN_BYTES
+            && raw.is_invalid()
+            && is_overlong(bitness, &bytes[start..]);
+        if !known.allows(raw.code()) {
+            raw.set_code(Code::INVALID);
+        }
+        let mut insn = lower(&raw, mode);
+        if let Some(opcode) = x87_opcode(&bytes[start..start + raw.len()]) {
+            insn.imm = opcode;
+        }
+        if overlong {
+            insn.len = OVERLONG;
+        }
         insns.push(insn);
         if insn.flow != Flow::Next {
             break;
@@ -57,6 +98,28 @@ pub fn decode_block(
         len_bytes,
         terminal,
     })
+}
+
+/// The opcode that the FPU remembers, if the instruction is one of its: the low
+/// three bits of the first byte and the second (SDM vol. 1, "x87 FPU Opcode").
+fn x87_opcode(bytes: &[u8]) -> Option<u32> {
+    let prefix = |b: &&u8| {
+        matches!(
+            **b,
+            0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
+        )
+    };
+    let mut rest = bytes.iter().skip_while(prefix);
+    let first = rest.next().filter(|&&b| b & 0xf8 == 0xd8)?;
+    Some(u32::from(first & 7) << 8 | u32::from(*rest.next()?))
+}
+
+/// What is invalid in 15 bytes is so because there are more, unless it is just
+/// that it may not have a LOCK prefix.
+#[cold]
+fn is_overlong(bitness: u32, bytes: &[u8]) -> bool {
+    let options = OPTIONS | DecoderOptions::NO_INVALID_CHECK;
+    Decoder::new(bitness, bytes, options).decode().is_invalid()
 }
 
 /// How a block that ends with `last` ends.
@@ -283,6 +346,8 @@ fn flow_of(raw: &Instruction) -> Flow {
         | M::Sysret
         | M::Hlt
         | M::Sti
+        | M::Clac
+        | M::Stac
         | M::Popf
         | M::Popfd
         | M::Lss

@@ -112,6 +112,20 @@ pub enum LazyFlags<V> {
         /// OF, 0 or 1.
         of: V,
     },
+    /// INC or DEC: the bits that carried or borrowed are those set in `on` and
+    /// clear in `off`; CF is kept.
+    Step {
+        /// Operand of INC, result of DEC.
+        on: V,
+        /// Result of INC, operand of DEC.
+        off: V,
+        /// Result.
+        r: V,
+        /// Operand width.
+        w: Width,
+        /// CF, 0 or 1.
+        cf: V,
+    },
     /// The two words of the lazy form themselves.
     Raw {
         /// See the module's essay.

@@ -169,7 +169,7 @@ pub struct Insn {
     /// The memory operand, if any of `ops` refers to it. String instructions
     /// have the source segment here and `addr16` set when they use SI/DI/CX.
     pub mem: MemRef,
-    /// Immediate, branch target or far offset.
+    /// Immediate, branch target or far offset; of an x87 instruction its opcode.
     pub imm: u32,
     /// Far selector or ENTER's level.
     pub imm2: u32,

@@ -16,6 +16,7 @@
 
 pub mod block;
 pub mod compile;
+pub mod decodable;
 pub mod decode;
 pub mod direct;
 pub mod dump;

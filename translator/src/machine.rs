@@ -283,6 +283,7 @@ pub trait Machine {
                 let carries = self.imm(0);
                 (result, carries)
             }
+            LazyFlags::Step { on, off, r, w, cf } => self.lower_step(on, off, r, w, cf),
             LazyFlags::Result { r, w, cf, of } => {
                 let result = self.sext(r, w);
                 let by31 = self.imm(31);
@@ -294,6 +295,42 @@ pub trait Machine {
                 (result, carries)
             }
         }
+    }
+
+    /// The two words for [`LazyFlags::Step`].
+    #[inline(always)]
+    fn lower_step(
+        &mut self,
+        on: Self::Val,
+        off: Self::Val,
+        r: Self::Val,
+        w: Width,
+        cf: Self::Val,
+    ) -> (Self::Val, Self::Val) {
+        let ones = self.imm(u32::MAX);
+        let clear = self.xor(off, ones);
+        let carries = self.and(on, clear);
+        let aligned = if w == Width::D {
+            carries
+        } else {
+            let up = self.imm(32 - w.bits());
+            self.shl(carries, up)
+        };
+        // OF is the carry out of the top bit (now bit 31) xor the carry into it
+        // (bit 30); bit 30 of the lazy form is CF xor OF.
+        let (one, by31, by30) = (self.imm(1), self.imm(31), self.imm(30));
+        let half = self.shr(aligned, one);
+        let of = self.xor(half, aligned);
+        let cf30 = self.shl(cf, by30);
+        let next = self.xor(of, cf30);
+        let bit30 = self.imm(0x4000_0000);
+        let next = self.and(next, bit30);
+        let bit3 = self.imm(1 << 3);
+        let af = self.and(carries, bit3);
+        let cf31 = self.shl(cf, by31);
+        let carries = self.or(cf31, next);
+        let carries = self.or(carries, af);
+        (self.sext(r, w), carries)
     }
 
     /// Moves a vector of carries of width `w` into the places of the lazy form.

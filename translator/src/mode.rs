@@ -21,7 +21,9 @@ impl Mode {
     /// EFLAGS.TF, a breakpoint or the like: blocks hold one instruction.
     pub const SINGLE: u32 = 1 << 4;
     /// RDTSC is permitted: CPL is 0 or CR4.TSD clear.
-    pub const TIME_STAMP: u32 = 1 << 5;
+    pub const TIME_STAMP: u32 = 1 << 6;
+    /// Accesses are checked for alignment: blocks stay interpreted.
+    pub const ALIGNED: u32 = 1 << 5;
     const UNLIMITED_SHIFT: u32 = 8;
     const ZERO_BASE_SHIFT: u32 = 16;
 
@@ -72,6 +74,11 @@ impl Mode {
     /// RDTSC needs no check.
     pub const fn time_stamp(self) -> bool {
         self.0 & Self::TIME_STAMP != 0
+    }
+
+    /// The block must not be compiled: what surrounds each access or instruction matters.
+    pub const fn interpreted(self) -> bool {
+        self.0 & (Self::SINGLE | Self::ALIGNED) != 0
     }
 
     /// No limit or rights check is needed for accesses through `seg`.

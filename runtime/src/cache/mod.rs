@@ -15,12 +15,13 @@
 pub mod arena;
 mod frame;
 pub mod links;
+mod overwrites;
 
 use crate::interp::Op;
-use crate::system::debug::suppresses_single_step;
 use arena::Arena;
 use frame::Frame;
 use links::Links;
+use overwrites::Overwrites;
 use shadow_mmu::PhysAddr;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -100,6 +101,13 @@ pub struct CachedBlock {
     pub len_bytes: u32,
     /// Times it was entered by the interpreter.
     pub heat: u32,
+    /// Runs it must show before it is treated as usual code, if its bytes have
+    /// been overwritten too often; else 0.
+    pub price: u32,
+    /// Its bytes were overwritten since it was decoded, and it was kept.
+    pub stale: bool,
+    /// It is stale or single: see [`CachedBlock::is_single`].
+    pub special: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
     /// Its compiled form.
@@ -122,14 +130,22 @@ impl CachedBlock {
         }
     }
 
-    /// Whether a single-step trap follows its one instruction.
-    #[inline(always)]
-    pub fn single_steps(&self) -> bool {
+    /// Whether debug events surround its one instruction.
+    pub fn is_single(&self) -> bool {
         Mode(self.key.mode).single()
-            && self
-                .ops
-                .first()
-                .is_some_and(|op| !suppresses_single_step(op.insn().mnemonic))
+    }
+
+    /// Takes the block decoded anew from its changed bytes. False if it does not
+    /// have the same bytes of the frame any more, so must be dropped.
+    pub fn renew(&mut self, block: &Block) -> bool {
+        let same = block.len_bytes == self.len_bytes;
+        if same {
+            self.ops = crate::interp::ops(block);
+            self.terminal = block.terminal;
+            self.stale = false;
+            self.special = self.is_single();
+        }
+        same
     }
 
     /// The bytes of page frame number `frame` that belong to it.
@@ -173,6 +189,7 @@ pub struct Cache {
     free: Vec<u32>,
     by_key: Map<Key, BlockId>,
     by_frame: Map<u64, Frame>,
+    overwrites: Overwrites,
     recent: Box<[(u64, BlockId)]>,
     jumps: Box<[JumpEntry]>,
     arena: Arena,
@@ -202,6 +219,7 @@ impl Cache {
             free: Vec::new(),
             by_key: Map::default(),
             by_frame: Map::default(),
+            overwrites: Overwrites::default(),
             recent: vec![(u64::MAX, NOWHERE); JUMP_ENTRIES].into_boxed_slice(),
             jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
             arena_keep: arena.used(),
@@ -275,7 +293,7 @@ impl Cache {
 
     /// Adds a block. The caller has protected its frames as code.
     pub fn insert(&mut self, key: Key, crosses_to: Option<PhysAddr>, block: &Block) -> BlockId {
-        let cached = Box::new(CachedBlock {
+        let mut cached = Box::new(CachedBlock {
             key,
             serial: self.counters.blocks,
             crosses_to,
@@ -283,8 +301,11 @@ impl Cache {
             terminal: block.terminal,
             len_bytes: block.len_bytes,
             heat: 0,
+            price: 0,
+            stale: false,
+            special: block.mode.single(),
             side_exits: 0,
-            compiled: if block.mode.single() {
+            compiled: if block.mode.interpreted() {
                 Compiled::Never
             } else {
                 Compiled::No
@@ -295,6 +316,9 @@ impl Cache {
         let parts: Vec<_> = frames(key.phys, crosses_to)
             .map(|frame| (frame, cached.bytes_in(frame)))
             .collect();
+        for (frame, bytes) in &parts {
+            cached.price = cached.price.max(self.overwrites.price(*frame, bytes));
+        }
         let id = match self.free.pop() {
             Some(n) => {
                 self.blocks[n as usize] = Some(cached);
@@ -381,7 +405,21 @@ impl Cache {
         };
         let doomed = in_frame.hit(&(first..first + len as usize), held);
         self.counters.invalidated += doomed.len() as u64;
-        doomed.into_iter().for_each(|id| self.remove(id));
+        for id in doomed {
+            let Some(Some(block)) = self.blocks.get_mut(id.0 as usize) else {
+                continue;
+            };
+            let held = block.bytes_in(frame);
+            let hit = held.start.max(first)..held.end.min(first + len as usize);
+            self.overwrites.count(frame, &hit);
+            if block.price == 0 || block.crosses_to.is_some() {
+                self.remove(id);
+                continue;
+            }
+            // Volatile: it stays where it is found, and is decoded again there.
+            (block.stale, block.special) = (true, true);
+            (block.heat, block.price) = (0, self.overwrites.price(frame, &held));
+        }
         self.by_frame.contains_key(&frame)
     }
 
@@ -400,6 +438,26 @@ impl Cache {
         }
         if self.jumps[index].code == code {
             self.jumps[index] = JumpEntry::default();
+        }
+    }
+
+    /// How many bytes from `phys` on a block may have: code that is overwritten
+    /// often and code that is not are not mixed.
+    pub fn room_at(&self, phys: u64) -> usize {
+        self.overwrites.alike(phys)
+    }
+
+    /// Drops a block that has paid its price, so that it is decoded as usual code.
+    #[cold]
+    pub fn forgive(&mut self, id: BlockId) {
+        if let Some(block) = self.get(id) {
+            let parts: Vec<_> = frames(block.key.phys, block.crosses_to)
+                .map(|frame| (frame, block.bytes_in(frame)))
+                .collect();
+            for (frame, bytes) in parts {
+                self.overwrites.forgive(frame, &bytes);
+            }
+            self.remove(id);
         }
     }
 
@@ -437,6 +495,7 @@ impl Cache {
         self.by_key.clear();
         self.by_frame.clear();
         self.links.clear();
+        self.overwrites.clear();
         self.forget_recent();
         self.arena.clear(self.arena_keep);
         self.exhausted = false;

@@ -12,12 +12,16 @@
 
 pub mod acpi;
 pub mod cmos;
+pub mod coprocessor;
 pub mod debug;
 pub mod i8042;
+pub mod lapic;
 pub mod pc;
 pub mod pic;
 pub mod pit;
+pub mod rom;
 pub mod serial;
+pub mod testdev;
 
 /// The devices of the board, in the order of the access ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,25 +36,31 @@ pub enum DeviceId {
     Serial,
     /// The keyboard controller and system control port A.
     I8042,
+    /// The coprocessor's error logic.
+    Coprocessor,
     /// ACPI power management registers.
     Power,
     /// The reset control register at 0xCF9.
     ResetControl,
     /// POST code, debug console and debug exit.
     Debug,
+    /// The test device.
+    Test,
 }
 
 impl DeviceId {
     /// All devices; `DeviceId as usize` is the index.
-    pub const ALL: [DeviceId; 8] = [
+    pub const ALL: [DeviceId; 10] = [
         DeviceId::Pic,
         DeviceId::Pit,
         DeviceId::Cmos,
         DeviceId::Serial,
         DeviceId::I8042,
+        DeviceId::Coprocessor,
         DeviceId::Power,
         DeviceId::ResetControl,
         DeviceId::Debug,
+        DeviceId::Test,
     ];
 
     /// The name in statistics.
@@ -61,9 +71,11 @@ impl DeviceId {
             DeviceId::Cmos => "MC146818 clock",
             DeviceId::Serial => "16550A serial port",
             DeviceId::I8042 => "8042 keyboard controller",
+            DeviceId::Coprocessor => "coprocessor error logic",
             DeviceId::Power => "ACPI power management",
             DeviceId::ResetControl => "reset control",
             DeviceId::Debug => "debug ports",
+            DeviceId::Test => "test device",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`PORTS`] and the `IRQ_` constants below are the whole wiring. [`Pc`] owns
 //! the chips, finds the one a port belongs to, and after each access copies
 //! what it drives (its interrupt pin, a wish to power off or reset) to where it
-//! belongs. The vCPU thread owns the `Pc`; nothing here is shared.
+//! belongs. Physical addresses that are not RAM are in `pc::mmio`. The vCPU thread owns the `Pc`; nothing here is shared.
 //!
 //! Time passes in [`Pc::poll`], which the run loop calls every few ten
 //! microseconds and around HLT. It reads the clock once and returns unless the
@@ -12,6 +12,8 @@
 //! Invariants: the output of the interrupt controller, `interrupt_pending`, is
 //! current when any public function returns; `next_due_ns` is not later than
 //! the earliest deadline of any chip.
+
+mod mmio;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -22,11 +24,15 @@ use crate::console::Console;
 use crate::devices::DeviceId;
 use crate::devices::acpi::{PowerManagement, ResetControl};
 use crate::devices::cmos::Cmos;
+use crate::devices::coprocessor::Coprocessor;
 use crate::devices::debug::DebugPorts;
 use crate::devices::i8042::I8042;
+use crate::devices::lapic::LocalApic;
 use crate::devices::pic::{Acknowledge, Pic};
 use crate::devices::pit::Pit;
+use crate::devices::rom::Rom;
 use crate::devices::serial::Serial;
+use crate::devices::testdev::TestDevice;
 
 /// Counter 0 of the timer.
 pub const IRQ_TIMER: u8 = 0;
@@ -36,6 +42,8 @@ pub const IRQ_COM1: u8 = 4;
 pub const IRQ_CLOCK: u8 = 8;
 /// ACPI's system control interrupt.
 pub const IRQ_SCI: u8 = 9;
+/// The coprocessor's errors.
+pub const IRQ_COPROCESSOR: u8 = 13;
 
 /// First port of COM1.
 pub const COM1_PORT: u16 = 0x3F8;
@@ -56,7 +64,7 @@ const fn ports(first: u16, count: u16, device: DeviceId, offset: u16, lanes: Lan
 
 /// The port map. Absent: the DMA controllers, COM2–4, LPT, disks, display.
 #[rustfmt::skip]
-pub static PORTS: [PortRange; 17] = {
+pub static PORTS: [PortRange; 20] = {
     use DeviceId::*;
     use Lanes::*;
     [
@@ -69,7 +77,9 @@ pub static PORTS: [PortRange; 17] = {
         ports(0x080, 1, Debug, 5, Narrow),          // progress code
         ports(0x092, 1, I8042, 5, Narrow),          // system control port A
         ports(0x0A0, 2, Pic, 2, Narrow),            // slave 8259A
+        ports(0x0E0, 4, Test, 0, Wide),             // test device's register
         ports(0x0E9, 1, Debug, 4, Narrow),          // debug console
+        ports(0x0F0, 2, Coprocessor, 0, Narrow),    // coprocessor error and reset
         ports(0x0F4, 1, Debug, 0, Wide),            // debug exit
         ports(0x0F5, 1, Debug, 6, Wide),            // reports
         ports(COM1_PORT, 8, Serial, 0, Narrow),     // COM1
@@ -77,6 +87,7 @@ pub static PORTS: [PortRange; 17] = {
         ports(POWER_PORT, 6, Power, 0, Wide),       // PM1a event and control
         ports(POWER_PORT + 8, 4, Power, 8, Wide),   // power management timer
         ports(RESET_PORT - 1, 2, ResetControl, 0, Wide),
+        ports(0x2000, 16, Test, 16, Wide),          // test device's interrupt lines
     ]
 };
 
@@ -126,14 +137,18 @@ pub struct Accesses {
 pub struct Pc {
     bus: Bus,
     clock: Arc<dyn Clock>,
+    lapic: LocalApic,
     pic: Pic,
     pit: Pit,
     cmos: Cmos,
     serial: Serial,
     i8042: I8042,
+    coprocessor: Coprocessor,
     power: PowerManagement,
     reset: ResetControl,
     debug: DebugPorts,
+    rom: Option<Rom>,
+    test: TestDevice,
     interrupt: bool,
     event: Option<PcEvent>,
     next_due_ns: u64,
@@ -146,14 +161,18 @@ impl Pc {
         let clock = config.clock;
         Self {
             bus: Bus::new(&PORTS),
+            lapic: LocalApic::new(clock.clone()),
             pic: Pic::new(),
             pit: Pit::new(clock.clone()),
             cmos: Cmos::new(clock.clone(), config.ram_bytes),
             serial: Serial::new(config.console),
             i8042: I8042::new(),
+            coprocessor: Coprocessor::default(),
             power: PowerManagement::new(clock.clone()),
             reset: ResetControl::default(),
             debug: DebugPorts::new(config.debug_output),
+            rom: None,
+            test: TestDevice::default(),
             clock,
             interrupt: false,
             event: None,
@@ -211,15 +230,6 @@ impl Pc {
         }
     }
 
-    /// A read of physical memory that is not RAM: all ones, for no device of
-    /// this board is mapped there.
-    pub fn mmio_read(&mut self, _phys: u64, size: u8) -> u32 {
-        undriven(size)
-    }
-
-    /// A write to physical memory that is not RAM: ignored.
-    pub fn mmio_write(&mut self, _phys: u64, _size: u8, _value: u32) {}
-
     /// Brings timers, input and output up to now; cheap when nothing is due.
     pub fn poll(&mut self) {
         let now_ns = self.clock.now_ns();
@@ -245,13 +255,30 @@ impl Pc {
 
     /// The interrupt acknowledge cycle: returns the vector.
     pub fn acknowledge(&mut self) -> u8 {
+        if let Some(vector) = self.lapic.acknowledge() {
+            self.interrupt = self.lapic.output();
+            return vector;
+        }
         let Acknowledge { vector, irq } = self.pic.acknowledge();
         if irq == Some(IRQ_TIMER) {
             self.pit.acknowledged();
             self.pic.drive(IRQ_TIMER, self.pit.pin().take());
         }
-        self.interrupt = self.pic.output();
+        self.drive_lint0();
         vector
+    }
+
+    /// The processor drives FERR#: an x87 exception is pending, and CR0.NE clear.
+    pub fn set_ferr(&mut self, asserted: bool) {
+        if self.coprocessor.ferr() != asserted {
+            self.coprocessor.set_ferr(asserted);
+            self.settle(DeviceId::Coprocessor);
+        }
+    }
+
+    /// IGNNE#: the processor is to ignore pending x87 exceptions.
+    pub fn ignne(&self) -> bool {
+        self.coprocessor.ignne()
     }
 
     /// Whether [`Pc::take_event`] would return one.
@@ -300,9 +327,11 @@ impl Pc {
             DeviceId::Cmos => &mut self.cmos,
             DeviceId::Serial => &mut self.serial,
             DeviceId::I8042 => &mut self.i8042,
+            DeviceId::Coprocessor => &mut self.coprocessor,
             DeviceId::Power => &mut self.power,
             DeviceId::ResetControl => &mut self.reset,
             DeviceId::Debug => &mut self.debug,
+            DeviceId::Test => &mut self.test,
         }
     }
 
@@ -317,14 +346,19 @@ impl Pc {
                 self.pic.drive(IRQ_SCI, self.power.pin().take());
                 self.wish(|pc| pc.power.take_event());
             }
+            DeviceId::Coprocessor => {
+                let drive = self.coprocessor.pin().take();
+                self.pic.drive(IRQ_COPROCESSOR, drive);
+            }
             DeviceId::I8042 => self.wish(|pc| pc.i8042.take_event()),
             DeviceId::ResetControl => self.wish(|pc| pc.reset.take_event()),
             DeviceId::Debug => self.wish(|pc| pc.debug.take_event()),
+            DeviceId::Test => self.settle_test(),
         }
         if matches!(device, DeviceId::Pit | DeviceId::Cmos | DeviceId::Power) {
             self.schedule();
         }
-        self.interrupt = self.pic.output();
+        self.drive_lint0();
     }
 
     fn wish(&mut self, take: impl FnOnce(&mut Self) -> Option<PcEvent>) {
@@ -341,6 +375,7 @@ impl Pc {
         self.pit.poll(now_ns);
         self.cmos.poll();
         self.power.poll(now_ns);
+        self.lapic.poll(now_ns);
         self.settle(DeviceId::Pit);
         self.settle(DeviceId::Cmos);
         self.settle(DeviceId::Power);
@@ -351,6 +386,7 @@ impl Pc {
             self.pit.next_deadline_ns(),
             self.cmos.next_deadline_ns(),
             self.power.next_deadline_ns(),
+            self.lapic.next_deadline_ns(),
         ];
         self.next_due_ns = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
     }

@@ -43,9 +43,9 @@ fn unclaimed_ports_read_ones() {
     assert_eq!(pc.port_read(0x2F8, 1), 0xFF);
     assert_eq!(pc.port_read(0xCFC, 4), 0xFFFF_FFFF);
     assert_eq!(pc.port_read(0xFFFF, 2), 0xFFFF, "wraps at the last port");
-    assert_eq!(pc.mmio_read(0xFEE0_0000, 4), 0xFFFF_FFFF);
+    assert_eq!(pc.mmio_read(0xFEB0_0000, 4), 0xFFFF_FFFF);
     pc.port_write(0x378, 4, 0);
-    pc.mmio_write(0xFEE0_0000, 4, 0);
+    pc.mmio_write(0xFEB0_0000, 4, 0);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn clock_interrupt_comes_through_the_slave() {
 fn events() {
     let (mut pc, _clock, _) = board(b"");
     assert!(!pc.has_event());
-    pc.port_write(POWER_PORT + 4, 2, 0x3400);
+    pc.port_write(POWER_PORT + 4, 2, 0x2000);
     assert_eq!(pc.take_event(), Some(PcEvent::PowerOff));
     out(&mut pc, &[(0x64, 0xFE)]);
     assert_eq!(pc.take_event(), Some(PcEvent::Reset));

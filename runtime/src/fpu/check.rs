@@ -4,19 +4,29 @@
 use super::plan::{Plan, Unit};
 use crate::vcpu::{Cpu, cr0, cr4};
 use translator::exception::Exception;
+use translator::insn::Insn;
+
+/// Whether an instruction may go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// Yes.
+    Now,
+    /// The processor stands still before it, until an interrupt.
+    Stopped,
+}
 
 /// The checks in the manual's order: #UD, #NM, #MF.
 #[inline(always)]
-pub fn check(cpu: &mut Cpu, p: &Plan) -> Result<(), Exception> {
+pub fn check(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<Ready, Exception> {
     if cpu.sys.cr0 & (cr0::EM | cr0::TS) != 0
         || matches!(p.unit, Unit::Sse | Unit::SseMmx) && cpu.sys.cr4 & cr4::OSFXSR == 0
     {
         unavailable(cpu, p.unit)?;
     }
     if p.waiting && !cpu.fpu.x87.is_away() {
-        pending(cpu)?;
+        return pending(cpu, i);
     }
-    Ok(())
+    Ok(Ready::Now)
 }
 
 #[cold]
@@ -52,10 +62,33 @@ fn task_switched(cpu: &Cpu) -> Result<(), Exception> {
     Ok(())
 }
 
-/// #MF if an x87 exception is pending and reported in the native way.
-pub fn pending(cpu: &mut Cpu) -> Result<(), Exception> {
-    if cpu.sys.cr0 & cr0::NE != 0 && cpu.fpu.x87_pending() {
+/// What a pending x87 exception does to a waiting instruction: #MF if CR0.NE is
+/// set. Otherwise the board is told, and unless it answers by IGNNE# that the
+/// exception be ignored, the instruction is not run: it waits for an interrupt.
+pub fn pending(cpu: &mut Cpu, i: &Insn) -> Result<Ready, Exception> {
+    if !cpu.fpu.x87_pending() {
+        return Ok(Ready::Now);
+    }
+    if cpu.sys.cr0 & cr0::NE != 0 {
         return Err(Exception::X87Error);
     }
-    Ok(())
+    cpu.pc.set_ferr(true);
+    if cpu.pc.ignne() {
+        return Ok(Ready::Now);
+    }
+    // Between now and its next try the run loop looks for interrupts.
+    cpu.state.eip = i.eip;
+    cpu.eip_stored = true;
+    cpu.request_attention();
+    Ok(Ready::Stopped)
+}
+
+/// FERR# follows the pending exception, after an instruction that may have raised
+/// or cleared one.
+pub fn drive_ferr(cpu: &mut Cpu) {
+    let asserted = cpu.sys.cr0 & cr0::NE == 0 && cpu.fpu.x87_pending();
+    cpu.pc.set_ferr(asserted);
+    if asserted {
+        cpu.request_attention();
+    }
 }

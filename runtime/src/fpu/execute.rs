@@ -8,6 +8,8 @@
 use super::check;
 use super::host::{Place, SCRATCH_BYTES};
 use super::plan::{Memory, Plan, Transfer, Unit};
+use super::pointers::{Layout, Pointers};
+use super::unmasked;
 use crate::system::operand::{effective_address, gpr, set_gpr};
 use crate::vcpu::{Cpu, cr0, cr4};
 use iced_x86::Mnemonic;
@@ -21,26 +23,21 @@ const STORE_FAULTS: u16 = 0x1f;
 /// All x87 exception flags.
 const EXCEPTIONS: u16 = 0x3f;
 
-/// MXCSR: mask bits of all exceptions, and where they start.
-const MXCSR_MASKS: u32 = 0x1f80;
-const MXCSR_MASK_SHIFT: u32 = 7;
-const MXCSR_FLAGS: u32 = 0x3f;
-/// Invalid, denormal, divide-by-zero: found before computing.
-const MXCSR_BEFORE: u32 = 0x07;
-const MXCSR_FTZ: u32 = 1 << 15;
-const MXCSR_UM: u32 = 1 << 11;
-
 /// The memory operand: where the thunk finds it, and where the scratch goes.
 #[derive(Clone, Copy)]
 struct Target {
     place: Place,
+    /// Its offset in the segment.
+    offset: u32,
     write_back: Option<LinearAddr>,
 }
 
 /// Runs the instruction that `p` was made for.
 #[inline]
 pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
-    check::check(cpu, p)?;
+    if check::check(cpu, i, p)? == check::Ready::Stopped {
+        return Ok(());
+    }
     let target = match target(cpu, i, p) {
         Ok(target) => target,
         Err(e) => return Err(after_fault(cpu, i, p, e)),
@@ -52,34 +49,48 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
             _ => 0,
         },
         Transfer::Flags => u64::from(cpu.state.eflags_image() & flags::ARITHMETIC | flags::FIXED),
+        Transfer::Lengths | Transfer::FlagsAndIndex => {
+            let (eax, edx) = (cpu.state.gpr[0], cpu.state.gpr[2]);
+            u64::from(edx) << 32 | u64::from(eax)
+        }
     };
     let (output, stored) = match p.unit {
-        Unit::Sse => (sse(cpu, p, target.place, input)?, true),
-        Unit::SseMmx => (sse_mmx(cpu, p, target.place, input)?, true),
-        Unit::Mmx | Unit::X87 => x87(cpu, i, p, target.place, input),
+        Unit::Sse => (sse(cpu, i, p, target.place, input)?, true),
+        Unit::SseMmx => (sse_mmx(cpu, i, p, target.place, input)?, true),
+        Unit::Mmx => x87(cpu, i, p, target.place, input),
+        Unit::X87 => {
+            record(cpu, i, p, target.offset);
+            x87(cpu, i, p, target.place, input)
+        }
     };
     if let (Some(addr), true) = (target.write_back, stored) {
         let scratch = cpu.fpu.state.scratch;
         cpu.write_bytes(addr, &scratch[..usize::from(p.bytes)], cpu.sys.cpl == 3)?;
     }
     match p.output {
-        Transfer::None => {}
+        Transfer::None | Transfer::Lengths => {}
         Transfer::Gpr(n) => {
             if let Operand::Gpr(r, w) = i.ops[usize::from(n & 1)] {
                 set_gpr(cpu, r, w, output as u32);
             }
         }
-        Transfer::Flags => {
-            (cpu.state.flag_result, cpu.state.flag_carries) = flags::from_eflags(output as u32);
+        Transfer::Flags => set_flags(cpu, output),
+        Transfer::FlagsAndIndex => {
+            cpu.state.gpr[1] = (output >> 32) as u32;
+            set_flags(cpu, output);
         }
     }
     Ok(())
 }
 
+fn set_flags(cpu: &mut Cpu, image: u64) {
+    (cpu.state.flag_result, cpu.state.flag_carries) = flags::from_eflags(image as u32);
+}
+
 /// See [`super::enter_native`].
 pub fn enter_native(cpu: &mut Cpu) -> bool {
     let usable = cpu.sys.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.sys.cr4 & cr4::OSFXSR != 0;
-    let masked = cpu.fpu.x87_masked() && cpu.fpu.state.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
+    let masked = cpu.fpu.x87_masked() && cpu.fpu.state.mxcsr & unmasked::MASKS == unmasked::MASKS;
     if usable && masked {
         cpu.fpu.x87.enter();
     }
@@ -105,6 +116,7 @@ fn target(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<Target, Exception> {
         let place = Place::scratch(&mut cpu.fpu.state);
         return Ok(Target {
             place,
+            offset: 0,
             write_back: None,
         });
     }
@@ -118,22 +130,47 @@ fn target(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<Target, Exception> {
         _ => (Access::Write, cpu.state.write_table),
     };
     let bytes = u32::from(p.bytes);
-    let addr = cpu.linear(i.mem.seg, offset, bytes, access)?;
-    if p.aligned && addr.0 & 15 != 0 {
+    // CPUs look at the alignment of a linear address before the segment's limit.
+    let unchecked = cpu.state.segment(i.mem.seg).base.wrapping_add(offset);
+    if p.aligned && unchecked & 15 != 0 {
         return Err(Exception::GeneralProtection(0));
     }
+    let addr = cpu.linear(i.mem.seg, offset, bytes, access)?;
     if !p.control
         && let Some(place) = Place::direct(table, addr.0, bytes)
     {
         return Ok(Target {
             place,
+            offset,
             write_back: None,
         });
     }
-    through_scratch(cpu, p, addr)
+    let write_back = through_scratch(cpu, p, addr)?;
+    Ok(Target {
+        place: Place::scratch(&mut cpu.fpu.state),
+        offset,
+        write_back,
+    })
 }
 
-fn through_scratch(cpu: &mut Cpu, p: &Plan, addr: LinearAddr) -> Result<Target, Exception> {
+/// The memory operand once more, after the instruction has run; it is not a
+/// destination.
+pub fn memory_operand(cpu: &mut Cpu, i: &Insn, p: &Plan) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let wanted = usize::from(p.bytes).min(16);
+    let base = cpu.state.segment(i.mem.seg).base;
+    let addr = LinearAddr(base.wrapping_add(effective_address(cpu, &i.mem)));
+    // It was readable a moment ago.
+    let _ = cpu.read_bytes(addr, &mut bytes[..wanted], cpu.sys.cpl == 3);
+    bytes
+}
+
+/// Loads the operand into the scratch; says where the scratch goes afterwards.
+fn through_scratch(
+    cpu: &mut Cpu,
+    p: &Plan,
+    addr: LinearAddr,
+) -> Result<Option<LinearAddr>, Exception> {
     let user = cpu.sys.cpl == 3;
     let bytes = usize::from(p.bytes).min(SCRATCH_BYTES);
     if p.memory != Memory::Read {
@@ -147,84 +184,63 @@ fn through_scratch(cpu: &mut Cpu, p: &Plan, addr: LinearAddr) -> Result<Target, 
         let mut buffer = [0; SCRATCH_BYTES];
         cpu.read_bytes(addr, &mut buffer[..bytes], user)?;
         cpu.fpu.state.scratch = buffer;
-        if p.control {
-            clear_pointers(&mut cpu.fpu.state.scratch, p.bytes);
-        }
     }
-    Ok(Target {
-        place: Place::scratch(&mut cpu.fpu.state),
-        write_back: (p.memory != Memory::Read).then_some(addr),
-    })
+    Ok((p.memory != Memory::Read).then_some(addr))
 }
 
-/// Clears the addresses and the opcode in an environment or state image of
-/// `bytes` bytes.
-fn clear_pointers(image: &mut [u8; SCRATCH_BYTES], bytes: u16) {
-    match bytes {
-        14 | 94 => image[6..14].fill(0),
-        28 | 108 => image[12..26].fill(0),
-        _ => {}
-    }
+/// The form of the environment that the instruction moves, if it does.
+fn environment(cpu: &Cpu, p: &Plan) -> Option<Layout> {
+    let wide = match p.bytes {
+        28 | 108 => true,
+        14 | 94 => false,
+        _ => return None,
+    };
+    let real = !cpu.protected();
+    Some(Layout { wide, real })
 }
 
 /// Runs an instruction of the XMM registers.
 #[inline(always)]
-fn sse(cpu: &mut Cpu, p: &Plan, place: Place, input: u64) -> Result<u64, Exception> {
+fn sse(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> Result<u64, Exception> {
     let state = &mut cpu.fpu.state;
-    if !p.mxcsr || state.mxcsr & MXCSR_MASKS == MXCSR_MASKS {
+    if !p.mxcsr || state.mxcsr & unmasked::MASKS == unmasked::MASKS {
         return Ok(p.entry.call(place, state, input));
     }
-    sse_unmasked(cpu, p, place, input)
-}
-
-/// Runs it with all exceptions masked; if one occurs that the guest has
-/// unmasked, undoes what it did and raises #XM.
-///
-/// QUIRK: an exact denormal result does not raise an unmasked underflow.
-#[cold]
-fn sse_unmasked(cpu: &mut Cpu, p: &Plan, place: Place, input: u64) -> Result<u64, Exception> {
-    let state = &mut cpu.fpu.state;
-    let (xmm, mxcsr) = (state.xmm, state.mxcsr);
-    state.mxcsr = (mxcsr | MXCSR_MASKS) & !MXCSR_FLAGS;
-    if mxcsr & MXCSR_UM == 0 {
-        // Flushing to zero is a masked response.
-        state.mxcsr &= !MXCSR_FTZ;
-    }
-    let output = p.entry.call(place, state, input);
-    let raised = state.mxcsr & MXCSR_FLAGS;
-    let unmasked = raised & !(mxcsr >> MXCSR_MASK_SHIFT);
-    if unmasked == 0 {
-        state.mxcsr = mxcsr | raised;
-        return Ok(output);
-    }
-    let reported = if unmasked & MXCSR_BEFORE != 0 {
-        raised & MXCSR_BEFORE
-    } else {
-        raised
-    };
-    state.mxcsr = mxcsr | reported;
-    state.xmm = xmm;
-    if cpu.sys.cr4 & cr4::OSXMMEXCPT == 0 {
-        return Err(Exception::InvalidOpcode);
-    }
-    Err(Exception::SimdError)
+    unmasked::run(cpu, i, p, place, input)
 }
 
 /// Runs an instruction that moves between XMM and MMX registers.
-fn sse_mmx(cpu: &mut Cpu, p: &Plan, place: Place, input: u64) -> Result<u64, Exception> {
+fn sse_mmx(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> Result<u64, Exception> {
     let resident = cpu.fpu.x87_masked();
-    if p.mxcsr && cpu.fpu.state.mxcsr & MXCSR_MASKS != MXCSR_MASKS {
+    if p.mxcsr && cpu.fpu.state.mxcsr & unmasked::MASKS != unmasked::MASKS {
         // What is in memory now is what to return to.
         cpu.fpu.x87.leave();
     }
     let control = mask_x87(cpu, resident);
     cpu.fpu.x87.enter();
-    let result = sse(cpu, p, place, input);
+    let result = sse(cpu, i, p, place, input);
     if result.is_err() {
         cpu.fpu.x87.abandon();
+        if i.ops.iter().any(|op| matches!(op, Operand::Mm(_))) {
+            // The change from x87 to MMX comes before the exception.
+            cpu.fpu.change_to_mmx();
+        }
     }
     unmask_x87(cpu, resident, control);
     result
+}
+
+/// Remembers the instruction as the last one.
+#[inline(always)]
+fn record(cpu: &mut Cpu, i: &Insn, p: &Plan, offset: u32) {
+    if p.control || !p.waiting {
+        return;
+    }
+    let (last, segments) = (&mut cpu.fpu.last, &cpu.state.seg);
+    last.record(i, segments);
+    if p.memory != Memory::None {
+        last.record_operand(&i.mem, offset, segments);
+    }
 }
 
 /// Runs an x87 or MMX instruction; also says whether its memory operand is to
@@ -248,7 +264,12 @@ fn x87_careful(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> (
         cpu.fpu.x87.enter();
         return (p.entry.call(place, &mut cpu.fpu.state, input), true);
     }
-    // Only with CR0.NE clear does a waiting instruction get here with an
+    let layout = environment(cpu, p);
+    if let (Some(layout), Memory::Read) = (layout, p.memory) {
+        let scratch = &mut cpu.fpu.state.scratch;
+        cpu.fpu.last = Pointers::take_from_environment(scratch, layout);
+    }
+    // Only with IGNNE# asserted does a waiting instruction get here with an
     // exception pending: then the host must not see it.
     let ignored = p.waiting && cpu.fpu.x87_pending();
     let control = mask_x87(cpu, !ignored);
@@ -259,9 +280,14 @@ fn x87_careful(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> (
         unmask_x87(cpu, !ignored, control);
     }
     cpu.fpu.summarise();
-    if p.control && p.memory == Memory::Write {
-        clear_pointers(&mut cpu.fpu.state.scratch, p.bytes);
+    if let (Some(layout), Memory::Write) = (layout, p.memory) {
+        let last = cpu.fpu.last;
+        last.to_environment(&mut cpu.fpu.state.scratch, layout);
     }
+    if matches!(i.mnemonic, Mnemonic::Fninit | Mnemonic::Fnsave) {
+        cpu.fpu.last = Pointers::default();
+    }
+    check::drive_ferr(cpu);
     let raised = cpu.fpu.x87_status() & !cpu.fpu.x87_control() & STORE_FAULTS;
     let suppressed = p.memory == Memory::Write && p.waiting && raised != 0;
     (output, !suppressed || ignored)

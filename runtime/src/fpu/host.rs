@@ -230,7 +230,7 @@ impl X87 {
     fn save(&mut self) {
         // SAFETY: `area` is 512 bytes, aligned to 16.
         unsafe { fxsave(&mut self.area) };
-        // QUIRK: the last instruction's opcode and addresses read as zero.
+        // Opcode and addresses of the last instruction are not the guest's.
         self.area.0[6..24].fill(0);
     }
 

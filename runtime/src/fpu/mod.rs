@@ -1,4 +1,4 @@
-//! x87, MMX, SSE and SSE2, exactly as the silicon does them: by the silicon.
+//! x87, MMX and SSE up to SSE4.2, AES and PCLMULQDQ, exactly as the silicon does them: by the silicon.
 //!
 //! On an x86-64 host each distinct instruction (its encoding and registers, not
 //! its address) becomes a small host function that runs the same instruction on
@@ -10,14 +10,11 @@
 //!
 //! On other hosts there is no FPU: every instruction raises #UD and CPUID says
 //! so.
-//!
-//! QUIRK: the addresses and the opcode of the last x87 instruction (FIP, FDP,
-//! FOP) read as zero; newer CPUs have given up their selectors likewise.
-//! QUIRK: with CR0.NE clear a pending x87 exception is ignored, as with IGNNE#
-//! asserted; IRQ 13 is not raised.
 
 #[cfg(target_arch = "x86_64")]
 mod check;
+#[cfg(target_arch = "x86_64")]
+mod dot_product;
 #[cfg(target_arch = "x86_64")]
 mod execute;
 #[cfg(target_arch = "x86_64")]
@@ -27,12 +24,23 @@ mod image;
 #[cfg(target_arch = "x86_64")]
 mod plan;
 #[cfg(target_arch = "x86_64")]
+mod pointers;
+#[cfg(target_arch = "x86_64")]
+mod rounding;
+#[cfg(target_arch = "x86_64")]
 mod table;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod thunk;
+#[cfg(target_arch = "x86_64")]
+mod unmasked;
+#[cfg(target_arch = "x86_64")]
+mod xsave;
 
+use crate::cpu_model::CpuModel;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu_model::feature::Feature;
 use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;
 use translator::insn::Insn;
@@ -40,11 +48,31 @@ use translator::semantics::Exec;
 
 /// The FPU of a CPU: its registers, and the code made for its instructions.
 #[cfg(target_arch = "x86_64")]
-#[derive(Default)]
 pub struct Fpu {
     state: host::State,
     x87: host::X87,
+    last: pointers::Pointers,
     thunks: table::Thunks,
+    /// MXCSR bits that exist.
+    mxcsr_mask: u32,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Fpu {
+    /// The FPU of a processor.
+    pub fn new(model: &CpuModel) -> Self {
+        Self {
+            state: host::State::default(),
+            x87: host::X87::default(),
+            last: pointers::Pointers::default(),
+            thunks: table::Thunks::default(),
+            // The Pentium 4 brought denormals-are-zeros, with SSE2.
+            mxcsr_mask: match model.has(Feature::Sse2) {
+                true => image::mxcsr_mask(),
+                false => image::mxcsr_mask() & image::MXCSR_WITHOUT_DAZ,
+            },
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -80,6 +108,14 @@ pub fn enter_native(_cpu: &mut Cpu) -> bool {
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Default)]
 pub struct Fpu {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Fpu {
+    /// None, whatever the processor.
+    pub fn new(_model: &CpuModel) -> Self {
+        Self {}
+    }
+}
 
 /// Runs the instruction if it is one of this module's.
 #[cfg(target_arch = "x86_64")]

@@ -2,6 +2,7 @@
 //! tables.
 
 use super::host::Entry;
+use crate::cpu_model::feature::{Feature, works_here};
 use iced_x86::{
     Code, CpuidFeature, EncodingKind, Instruction, InstructionInfo, Mnemonic, OpAccess, RflagsBits,
 };
@@ -40,6 +41,10 @@ pub enum Transfer {
     Gpr(u8),
     /// The arithmetic flags.
     Flags,
+    /// EAX and EDX, the lengths of PCMPESTRI's and PCMPESTRM's strings.
+    Lengths,
+    /// The arithmetic flags and ECX, the index that PCMPxSTRI finds.
+    FlagsAndIndex,
 }
 
 /// How to run one instruction.
@@ -68,13 +73,13 @@ pub struct Plan {
 }
 
 /// The register files of an instruction that runs as a thunk, `None` if it is
-/// not one that a CPU with SSE2 has.
+/// not one that the host has too.
 pub fn unit(i: &Insn) -> Option<Unit> {
     if i.code.op_code().encoding() != EncodingKind::Legacy {
         return None;
     }
     let features = i.code.cpuid_features();
-    if features.is_empty() || !features.iter().all(announced) {
+    if features.is_empty() || !features.iter().all(host_has) {
         return None;
     }
     let has = |f: fn(&Operand) -> bool| i.ops.iter().any(f);
@@ -98,12 +103,21 @@ pub fn unit(i: &Insn) -> Option<Unit> {
     }
 }
 
-fn announced(feature: &CpuidFeature) -> bool {
-    use CpuidFeature as F;
-    matches!(
-        feature,
-        F::FPU | F::FPU287 | F::FPU387 | F::CMOV | F::MMX | F::SSE | F::SSE2
-    )
+/// Whether the host can run these instructions. The CPU model asks the same, so
+/// that a guest never gets here with others; a thunk of one would end the process.
+fn host_has(group: &CpuidFeature) -> bool {
+    use CpuidFeature as G;
+    let feature = match group {
+        G::FPU | G::FPU287 | G::FPU387 | G::CMOV | G::MMX | G::SSE | G::SSE2 => return true,
+        G::SSE3 => Feature::Sse3,
+        G::SSSE3 => Feature::Ssse3,
+        G::SSE4_1 => Feature::Sse41,
+        G::SSE4_2 => Feature::Sse42,
+        G::AES => Feature::Aes,
+        G::PCLMULQDQ => Feature::Pclmulqdq,
+        _ => return false,
+    };
+    works_here(&feature)
 }
 
 /// The arithmetic flags; iced-x86 counts the x87 condition codes too.
@@ -125,6 +139,10 @@ pub fn plan(
     let (memory, bytes) = memory(i, info);
     let gpr = |n: usize| matches!(i.ops[n], Operand::Gpr(..)).then_some(Transfer::Gpr(n as u8));
     let flags = |touched: u32| (touched & ARITHMETIC != 0).then_some(Transfer::Flags);
+    let lengths = matches!(i.mnemonic, Mnemonic::Pcmpestri | Mnemonic::Pcmpestrm)
+        .then_some(Transfer::Lengths);
+    let index = matches!(i.mnemonic, Mnemonic::Pcmpestri | Mnemonic::Pcmpistri)
+        .then_some(Transfer::FlagsAndIndex);
     Plan {
         entry,
         unit,
@@ -132,9 +150,11 @@ pub fn plan(
         bytes,
         aligned: bytes == 16 && memory != Memory::Merge && !unaligned(i.mnemonic),
         input: gpr(1)
+            .or(lengths)
             .or_else(|| flags(host.rflags_read()))
             .unwrap_or(Transfer::None),
         output: gpr(0)
+            .or(index)
             .or_else(|| flags(host.rflags_modified()))
             .unwrap_or(Transfer::None),
         mxcsr: uses_mxcsr(i.mnemonic),
@@ -168,7 +188,14 @@ fn memory(i: &Insn, info: &InstructionInfo) -> (Memory, u16) {
 fn unaligned(mnemonic: Mnemonic) -> bool {
     matches!(
         mnemonic,
-        Mnemonic::Movups | Mnemonic::Movupd | Mnemonic::Movdqu
+        Mnemonic::Movups
+            | Mnemonic::Movupd
+            | Mnemonic::Movdqu
+            | Mnemonic::Lddqu
+            | Mnemonic::Pcmpestri
+            | Mnemonic::Pcmpestrm
+            | Mnemonic::Pcmpistri
+            | Mnemonic::Pcmpistrm
     )
 }
 
@@ -209,6 +236,8 @@ fn uses_mxcsr(mnemonic: Mnemonic) -> bool {
             | M::Cvtpi2ps | M::Cvtpi2pd | M::Cvtps2pi | M::Cvtpd2pi | M::Cvttps2pi | M::Cvttpd2pi
             | M::Cvtsi2ss | M::Cvtsi2sd | M::Cvtss2si | M::Cvtsd2si | M::Cvttss2si | M::Cvttsd2si
             | M::Cvtss2sd | M::Cvtsd2ss | M::Cvtps2pd | M::Cvtpd2ps
+            | M::Addsubps | M::Addsubpd | M::Haddps | M::Haddpd | M::Hsubps | M::Hsubpd
+            | M::Roundps | M::Roundpd | M::Roundss | M::Roundsd | M::Dpps | M::Dppd
             | M::Cvtdq2ps | M::Cvtdq2pd | M::Cvtps2dq | M::Cvtpd2dq | M::Cvttps2dq | M::Cvttpd2dq
     )
 }

@@ -1,10 +1,12 @@
 //! Sequences on a CPU with flat segments and no paging, against known values.
 
 mod random;
+mod xsave;
 
 use super::dispatch;
 use crate::clock::FakeClock;
 use crate::console::BufferConsole;
+use crate::cpu_model::{CpuModel, Processor};
 use crate::devices::pc::{Pc, PcConfig};
 use crate::vcpu::{Cpu, cr0, cr4};
 use iced_x86::code_asm::*;
@@ -20,6 +22,10 @@ use translator::state::Segment;
 const DATA: u32 = 0x2000;
 
 fn cpu() -> Cpu {
+    cpu_of(Processor::Max)
+}
+
+fn cpu_of(processor: Processor) -> Cpu {
     let ram_bytes = 1 << 20;
     let pc = Pc::new(PcConfig {
         ram_bytes,
@@ -28,7 +34,7 @@ fn cpu() -> Cpu {
         clock: Arc::new(FakeClock::new(0)),
     });
     let mmu = ShadowMmu::new(GuestRam::new(ram_bytes).unwrap()).unwrap();
-    let mut cpu = Cpu::new(mmu, pc);
+    let mut cpu = Cpu::new(CpuModel::new(processor), mmu, pc);
     cpu.sys.cr0 = cr0::PE | cr0::ET | cr0::NE | cr0::MP;
     cpu.sys.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT;
     for seg in SegReg::ALL {
@@ -127,7 +133,9 @@ fn fxsave_shows_and_fxrstor_restores_everything() {
     assert_eq!(image[..2], 0x37fu16.to_le_bytes());
     assert_eq!(image[3] >> 3 & 7, 7, "TOP");
     assert_eq!(image[4], 0x80, "one tag");
-    assert_eq!(image[6..24], [0; 18], "no pointers");
+    assert_eq!(image[6..8], [0x05, 0x05], "FOP: FLD m64");
+    assert_eq!(image[8..16], [0x02, 0x10, 0, 0, 8, 0, 0, 0], "FIP, FCS");
+    assert_eq!(image[16..24], [0, 0x20, 0, 0, 8, 0, 0, 0], "FDP, FDS");
     assert_eq!(image[24..28], 0x1f80u32.to_le_bytes());
     assert_eq!(image[32..42], [0, 0, 0, 0, 0, 0, 0, 0xa0, 0x00, 0x40]);
     assert_eq!(image[208..216], 2.5f64.to_le_bytes());
@@ -160,6 +168,16 @@ fn fxsave_images_are_aligned_and_mxcsr_has_reserved_bits() {
 }
 
 #[test]
+fn a_pentium_iii_has_no_denormals_are_zeros() {
+    let mut cpu = cpu_of(Processor::Pentium3);
+    poke(&cpu, 0, &0x1fc0u32.to_le_bytes());
+    let load = run(&mut cpu, |a| a.ldmxcsr(dword_ptr(DATA)));
+    assert_eq!(load, Err(Exception::GeneralProtection(0)));
+    run(&mut cpu, |a| a.fxsave(xmmword_ptr(DATA + 0x80))).unwrap();
+    assert_eq!(peek::<4>(&cpu, 0x80 + 28), [0; 4], "MXCSR_MASK");
+}
+
+#[test]
 fn fnsave_and_frstor_move_the_stack() {
     let mut cpu = cpu();
     poke(&cpu, 0, &1.0f64.to_le_bytes());
@@ -176,7 +194,8 @@ fn fnsave_and_frstor_move_the_stack() {
     assert_eq!(image[..2], 0x37fu16.to_le_bytes());
     assert_eq!(image[5] >> 3 & 7, 6, "TOP");
     assert_eq!(image[8..10], 0x0fffu16.to_le_bytes(), "tags");
-    assert_eq!(image[12..26], [0; 14], "no pointers");
+    assert_eq!(image[12..20], [4, 0x10, 0, 0, 8, 0, 5, 5], "FIP, FCS, FOP");
+    assert_eq!(image[20..26], [0, 0x20, 0, 0, 8, 0], "FDP, FDS");
     run(&mut cpu, |a| {
         a.frstor(ptr(DATA + 0x80))?;
         a.fstp(dword_ptr(DATA))?;
@@ -228,8 +247,51 @@ fn an_unmasked_invalid_store_stores_nothing() {
     .unwrap();
     assert_eq!(peek::<4>(&cpu, 4), [0x77; 4]);
     assert_eq!(run(&mut cpu, |a| a.wait()), Err(Exception::X87Error));
+}
+
+#[test]
+fn without_ne_the_board_hears_of_exceptions() {
+    let mut cpu = cpu();
     cpu.sys.cr0 &= !cr0::NE;
-    assert_eq!(run(&mut cpu, |a| a.fld1()), Ok(()), "ignored without NE");
+    // Both controllers, with nothing masked.
+    let controllers = [
+        (0x20, 0x11),
+        (0x21, 0x30),
+        (0x21, 4),
+        (0x21, 1),
+        (0x21, 0),
+        (0xa0, 0x11),
+        (0xa1, 0x38),
+        (0xa1, 2),
+        (0xa1, 1),
+        (0xa1, 0),
+    ];
+    for (port, value) in controllers {
+        cpu.pc.port_write(port, 1, value);
+    }
+    poke(&cpu, 0, &0x37bu16.to_le_bytes());
+    run(&mut cpu, |a| {
+        a.fninit()?;
+        a.fldcw(word_ptr(DATA))?;
+        a.fld1()?;
+        a.fldz()?;
+        a.fdivp(st1, st0)
+    })
+    .unwrap();
+    assert!(cpu.pc.interrupt_pending());
+    cpu.state.eip = 0;
+    let status = cpu.fpu.x87_status();
+    run(&mut cpu, |a| a.fld1()).unwrap();
+    assert_eq!(cpu.state.eip, 0x1000, "it stands before the instruction");
+    assert_eq!(cpu.fpu.x87_status(), status);
+    assert_eq!(cpu.pc.acknowledge(), 0x38 + 5);
+    cpu.pc.port_write(0xf0, 1, 0);
+    cpu.state.eip = 0;
+    run(&mut cpu, |a| a.fld1()).unwrap();
+    assert_eq!(cpu.state.eip, 0, "the instruction was run");
+    assert_ne!(cpu.fpu.x87_status(), status);
+    run(&mut cpu, |a| a.fnclex()).unwrap();
+    assert!(!cpu.pc.ignne());
 }
 
 #[test]
@@ -298,7 +360,6 @@ fn units_are_refused_in_the_manuals_order() {
     assert_eq!(run(&mut cpu, |a| a.emms()), nm);
     assert_eq!(run(&mut cpu, |a| a.pxor(xmm0, xmm0)), nm);
     assert_eq!(run(&mut cpu, |a| a.wait()), nm);
-    assert_eq!(run(&mut cpu, |a| a.mfence()), Ok(()));
     cpu.sys.cr0 |= cr0::EM;
     assert_eq!(run(&mut cpu, |a| a.fld1()), nm);
     assert_eq!(run(&mut cpu, |a| a.emms()), ud);

@@ -83,14 +83,11 @@ pub fn generate(
     if plan.mxcsr {
         code.op1(Code::Ldmxcsr_m32, field(offset_of!(State, mxcsr)))?;
     }
-    if plan.input == Transfer::Flags {
-        code.encode(Instruction::with1(Code::Push_r64, Register::RCX))?;
-        code.encode(Ok(Instruction::with(Code::Popfq)))?;
-    }
+    code.pass_input(plan.input)?;
     code.encode(Ok(*h))?;
-    if plan.output == Transfer::Flags {
-        code.encode(Ok(Instruction::with(Code::Pushfq)))?;
-        code.encode(Instruction::with1(Code::Pop_r64, Register::RAX))?;
+    code.fetch_output(plan.output)?;
+    if plan.input == Transfer::Lengths {
+        code.encode(mov64(Register::RDX, STATE))?;
     }
     if plan.mxcsr {
         code.op1(Code::Stmxcsr_m32, field(offset_of!(State, mxcsr)))?;
@@ -119,6 +116,13 @@ pub fn xmm_registers(info: &InstructionInfo) -> Vec<(Register, OpAccess)> {
         .collect()
 }
 
+/// Where the state's address waits while the instruction needs EDX.
+const STATE: Register = Register::R8;
+
+fn mov64(to: Register, from: Register) -> Result<Instruction, iced_x86::IcedError> {
+    Instruction::with2(Code::Mov_r64_rm64, to, from)
+}
+
 /// A field of [`State`].
 fn field(offset: usize) -> MemoryOperand {
     MemoryOperand::with_base_displ(Register::RDX, offset as i64)
@@ -135,6 +139,38 @@ impl Code64 {
     fn encode(&mut self, i: Result<Instruction, iced_x86::IcedError>) -> Option<()> {
         // Nothing here depends on where it runs.
         self.0.encode(&i.ok()?, 0).ok().map(|_| ())
+    }
+
+    /// Takes the input from RCX to where the instruction expects it.
+    fn pass_input(&mut self, input: Transfer) -> Option<()> {
+        match input {
+            Transfer::Flags => {
+                self.encode(Instruction::with1(Code::Push_r64, Register::RCX))?;
+                self.encode(Ok(Instruction::with(Code::Popfq)))
+            }
+            Transfer::Lengths => {
+                self.encode(mov64(STATE, Register::RDX))?;
+                self.encode(mov64(Register::RAX, Register::RCX))?;
+                self.encode(mov64(Register::RDX, Register::RCX))?;
+                self.encode(Instruction::with2(Code::Shr_rm64_imm8, Register::RDX, 32))
+            }
+            _ => Some(()),
+        }
+    }
+
+    /// Takes the result to RAX: flags low, an index high.
+    fn fetch_output(&mut self, output: Transfer) -> Option<()> {
+        if !matches!(output, Transfer::Flags | Transfer::FlagsAndIndex) {
+            return Some(());
+        }
+        self.encode(Ok(Instruction::with(Code::Pushfq)))?;
+        self.encode(Instruction::with1(Code::Pop_r64, Register::RAX))?;
+        if output == Transfer::FlagsAndIndex {
+            let (rax, rcx) = (Register::RAX, Register::RCX);
+            self.encode(Instruction::with2(Code::Shl_rm64_imm8, rcx, 32))?;
+            self.encode(Instruction::with2(Code::Or_r64_rm64, rax, rcx))?;
+        }
+        Some(())
     }
 
     fn op1(&mut self, code: Code, m: MemoryOperand) -> Option<()> {

@@ -1,12 +1,12 @@
 //! Control registers and what belongs to them: MOV CRn, LMSW, SMSW, CLTS,
 //! INVLPG, INVD, WBINVD (SDM vol. 3A, "Control Registers"; vol. 2, MOV).
 //!
-//! Bits of CR4 that stand for features CPUID does not announce are reserved.
+//! Bits of CR4 that stand for features the model lacks are reserved.
 //! What paging depends on goes to the MMU in one call of
 //! [`Cpu::paging_changed`], and only if it has changed: kernels flip CR0.TS far
 //! more often than CR0.PG.
 
-use super::{debug, operand, require_cpl0, segment};
+use super::{debug, operand, require_cpl0, require_umip, segment};
 use crate::vcpu::{Cpu, cr0, cr4};
 use shadow_mmu::{LinearAddr, load_pdptes};
 use translator::exception::Exception;
@@ -24,20 +24,8 @@ const CR0_WRITABLE: u32 = cr0::PE
     | cr0::CD
     | cr0::PG;
 
-/// CR4 bits of features CPUID announces, and MCE and PCE, which can be set and
-/// have nothing to enable.
-const CR4_WRITABLE: u32 = cr4::TSD
-    | cr4::DE
-    | cr4::PSE
-    | cr4::PAE
-    | cr4::MCE
-    | cr4::PGE
-    | cr4::PCE
-    | cr4::OSFXSR
-    | cr4::OSXMMEXCPT;
-
 /// CR4 bits that change how linear addresses are translated.
-const CR4_PAGING: u32 = cr4::PSE | cr4::PAE | cr4::PGE;
+const CR4_PAGING: u32 = cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP;
 
 /// MOV in its system forms: segment, control and debug registers.
 ///
@@ -71,23 +59,27 @@ pub fn mov(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 }
 
 fn read_control(cpu: &Cpu, n: u8) -> Result<u32, Exception> {
-    let value = match n {
+    require_exists(cpu, n)?;
+    require_cpl0(cpu)?;
+    Ok(match n {
         0 => cpu.sys.cr0,
         2 => cpu.sys.cr2,
         3 => cpu.sys.cr3,
-        4 => cpu.sys.cr4,
-        // CR1 and CR5–CR7 do not exist, else #UD.
-        _ => return Err(Exception::InvalidOpcode),
-    };
-    require_cpl0(cpu)?;
-    Ok(value)
+        _ => cpu.sys.cr4,
+    })
+}
+
+/// CR1 and CR5–CR7 do not exist, and not every CPU has CR4: #UD.
+fn require_exists(cpu: &Cpu, n: u8) -> Result<(), Exception> {
+    match n {
+        0 | 2 | 3 => Ok(()),
+        4 if cpu.model.has_cpuid() => Ok(()),
+        _ => Err(Exception::InvalidOpcode),
+    }
 }
 
 fn write_control(cpu: &mut Cpu, n: u8, v: u32) -> Result<(), Exception> {
-    // CR1 and CR5–CR7 do not exist, else #UD.
-    if !matches!(n, 0 | 2 | 3 | 4) {
-        return Err(Exception::InvalidOpcode);
-    }
+    require_exists(cpu, n)?;
     require_cpl0(cpu)?;
     match n {
         0 => set_cr0(cpu, v),
@@ -121,7 +113,7 @@ pub fn set_cr0(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
     if changed & (cr0::PG | cr0::WP) != 0 {
         cpu.paging_changed();
     }
-    if changed & cr0::PE != 0 {
+    if changed & (cr0::PE | cr0::AM) != 0 {
         cpu.mode_changed();
     }
     Ok(())
@@ -142,7 +134,7 @@ pub fn set_cr3(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
 
 fn set_cr4(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
     // Reserved bits, among them those of features not announced, else #GP(0).
-    if v & !CR4_WRITABLE != 0 {
+    if v & !cpu.model.cr4_writable() != 0 {
         return Err(Exception::GeneralProtection(0));
     }
     let changed = cpu.sys.cr4 ^ v;
@@ -154,7 +146,7 @@ fn set_cr4(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
     if paging {
         cpu.paging_changed();
     }
-    if changed & cr4::TSD != 0 {
+    if changed & (cr4::TSD | cr4::SMAP) != 0 {
         cpu.mode_changed();
     }
     Ok(())
@@ -183,8 +175,9 @@ pub fn lmsw(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 /// SMSW: CR0 to a register of any width, its low half to memory.
 ///
 /// # Errors
-/// What the memory access raises.
+/// #GP(0) by CR4.UMIP; what the memory access raises.
 pub fn smsw(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    require_umip(cpu)?;
     operand::write_word(cpu, i, 0, cpu.sys.cr0)
 }
 

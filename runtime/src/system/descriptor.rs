@@ -254,8 +254,8 @@ fn address(cpu: &Cpu, selector: Selector) -> Option<LinearAddr> {
 /// #PF.
 #[inline]
 pub fn read(cpu: &mut Cpu, at: LinearAddr) -> Result<Descriptor, Exception> {
-    let low = cpu.read_linear(at, Width::D, false)?;
-    let high = cpu.read_linear(LinearAddr(at.0.wrapping_add(4)), Width::D, false)?;
+    let low = cpu.read_system(at, Width::D)?;
+    let high = cpu.read_system(LinearAddr(at.0.wrapping_add(4)), Width::D)?;
     Ok(Descriptor { low, high })
 }
 
@@ -317,5 +317,5 @@ fn write_access_byte(
         return Ok(());
     };
     let byte = LinearAddr(at.0.wrapping_add(5));
-    cpu.write_linear(byte, Width::B, descriptor.high >> 8 & 0xff, false)
+    cpu.write_system(byte, Width::B, descriptor.high >> 8 & 0xff)
 }

@@ -6,30 +6,36 @@
 
 use super::require_cpl0;
 use super::stack::Frame;
-use crate::vcpu::Cpu;
+use super::vme;
+use crate::vcpu::{Cpu, Shadow};
 use translator::exception::Exception;
-use translator::flags::{self, AC, ARITHMETIC, DF, ID, IF, IOPL, NT, TF};
+use translator::flags::{self, AC, ARITHMETIC, DF, IF, IOPL, NT, TF};
 use translator::insn::{Insn, Width};
 
 /// CLI.
 ///
 /// # Errors
-/// #GP(0) if CPL is above IOPL.
+/// #GP(0) if CPL is above IOPL and interrupts are not virtual.
 pub fn cli(cpu: &mut Cpu) -> Result<(), Exception> {
-    require_iopl(cpu)?;
-    cpu.state.eflags &= !IF;
+    if if_is_virtual(cpu)? {
+        vme::cli(cpu);
+    } else {
+        cpu.state.eflags &= !IF;
+    }
     Ok(())
 }
 
 /// STI: interrupts are recognised after the next instruction.
 ///
 /// # Errors
-/// #GP(0) if CPL is above IOPL.
+/// #GP(0) if CPL is above IOPL and interrupts are not virtual, or one waits.
 pub fn sti(cpu: &mut Cpu) -> Result<(), Exception> {
-    require_iopl(cpu)?;
+    if if_is_virtual(cpu)? {
+        return vme::sti(cpu);
+    }
     if cpu.state.eflags & IF == 0 {
         cpu.state.eflags |= IF;
-        cpu.interrupt_shadow = true;
+        cpu.shadow = Shadow::Sti;
         unmasked(cpu);
     }
     Ok(())
@@ -40,8 +46,10 @@ pub fn sti(cpu: &mut Cpu) -> Result<(), Exception> {
 /// # Errors
 /// #GP(0) in virtual-8086 mode with IOPL below 3; #SS, #PF.
 pub fn pushf(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
-    require_v86_iopl(cpu)?;
-    let image = cpu.state.eflags_image() & !(flags::VM | flags::RF);
+    let image = match keeps_if_from_v86(cpu) {
+        true => vme::pushed_image(cpu, i.width)?,
+        false => cpu.state.eflags_image() & !(flags::VM | flags::RF),
+    };
     let mut frame = Frame::current(cpu);
     frame.push(cpu, i.width, image)?;
     frame.commit(cpu);
@@ -53,12 +61,20 @@ pub fn pushf(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 /// # Errors
 /// #GP(0) in virtual-8086 mode with IOPL below 3; #SS, #PF.
 pub fn popf(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
-    require_v86_iopl(cpu)?;
     let mut frame = Frame::current(cpu);
+    if keeps_if_from_v86(cpu) {
+        // An image without flags asks whether POPF is allowed at all.
+        vme::require_loadable(cpu, i.width, 0)?;
+        let image = frame.pop(cpu, i.width)?;
+        vme::require_loadable(cpu, i.width, image)?;
+        frame.commit(cpu);
+        vme::load_image(cpu, image);
+        return Ok(());
+    }
     let image = frame.pop(cpu, i.width)?;
     let mut mask = ARITHMETIC | TF | DF | NT;
     if i.width == Width::D {
-        mask |= AC | ID;
+        mask |= cpu.model.eflags_writable();
     }
     // IF changes only if CPL is at most IOPL, IOPL only at CPL 0; silently.
     if cpu.sys.cpl <= cpu.iopl() {
@@ -68,11 +84,24 @@ pub fn popf(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         mask |= IOPL;
     }
     frame.commit(cpu);
-    let traced = cpu.state.eflags & TF;
+    let was = cpu.state.eflags;
     set_flags(cpu, image, mask);
-    if cpu.state.eflags & TF != traced {
+    if (cpu.state.eflags ^ was) & (TF | AC) != 0 {
         cpu.mode_changed();
     }
+    Ok(())
+}
+
+/// CLAC, STAC.
+///
+/// # Errors
+/// #UD if CPL is not 0.
+pub fn set_ac(cpu: &mut Cpu, set: bool) -> Result<(), Exception> {
+    if cpu.sys.cpl != 0 {
+        return Err(Exception::InvalidOpcode);
+    }
+    cpu.state.eflags = cpu.state.eflags & !AC | if set { AC } else { 0 };
+    cpu.mode_changed();
     Ok(())
 }
 
@@ -84,7 +113,7 @@ pub fn hlt(cpu: &mut Cpu) -> Result<(), Exception> {
     require_cpl0(cpu)?;
     cpu.halted = true;
     // HLT is the one instruction that STI shadowed.
-    cpu.interrupt_shadow = false;
+    cpu.shadow = Shadow::None;
     cpu.request_attention();
     Ok(())
 }
@@ -112,19 +141,18 @@ fn unmasked(cpu: &mut Cpu) {
     }
 }
 
-/// CPL must be at most IOPL, else #GP(0). Real mode has CPL 0, virtual-8086
-/// mode CPL 3, so this is their rule too.
-fn require_iopl(cpu: &Cpu) -> Result<(), Exception> {
-    if cpu.sys.cpl > cpu.iopl() {
+/// CPL must be at most IOPL, else interrupts must be virtual, else #GP(0). Real
+/// mode has CPL 0, virtual-8086 mode CPL 3, so this is their rule too.
+fn if_is_virtual(cpu: &Cpu) -> Result<bool, Exception> {
+    let allowed = cpu.sys.cpl <= cpu.iopl();
+    if !allowed && !vme::virtualises_if(cpu) {
         return Err(Exception::GeneralProtection(0));
     }
-    Ok(())
+    Ok(!allowed)
 }
 
-/// In virtual-8086 mode IOPL must be 3, else #GP(0).
-fn require_v86_iopl(cpu: &Cpu) -> Result<(), Exception> {
-    if cpu.v86() && cpu.iopl() < 3 {
-        return Err(Exception::GeneralProtection(0));
-    }
-    Ok(())
+/// Virtual-8086 mode with IOPL below 3: FLAGS may be neither read nor written,
+/// unless VME makes them virtual.
+pub fn keeps_if_from_v86(cpu: &Cpu) -> bool {
+    cpu.v86() && cpu.iopl() < 3
 }

@@ -11,13 +11,16 @@ use super::descriptor::{self, Descriptor, Kind};
 use super::segment::{self, enter_code, enter_code_without_descriptor, require_in_limit};
 use super::stack::Frame;
 use super::task::{self, Cause};
-use super::tss;
-use crate::vcpu::{Cpu, cr0};
+use super::{tss, vme};
+use crate::vcpu::{Cpu, Shadow, cr0};
 use shadow_mmu::LinearAddr;
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::{Insn, SegReg, Width};
 use translator::state::Segment;
+
+/// The vector of non-maskable interrupts.
+const NMI: u8 = 2;
 
 /// What breaks into the instruction stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,13 @@ pub fn deliver(cpu: &mut Cpu, event: Event) {
     }
 }
 
+/// Delivers the NMI that is due; others wait until the next IRET.
+pub fn deliver_nmi(cpu: &mut Cpu) {
+    cpu.nmi_pending = false;
+    cpu.nmi_blocked = true;
+    deliver(cpu, Event::External(NMI));
+}
+
 /// What follows when delivering `first` raises `second`; `None` is shutdown
 /// (SDM vol. 3A, "Conditions for Generating a Double Fault").
 fn escalate(first: Exception, second: Exception) -> Option<Exception> {
@@ -110,11 +120,11 @@ fn escalate(first: Exception, second: Exception) -> Option<Exception> {
 /// # Errors
 /// What the delivery raises; EXT is clear in its error code.
 pub fn int(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
-    // In virtual-8086 mode IOPL must be 3, else #GP(0).
-    if cpu.v86() && cpu.iopl() < 3 {
-        return Err(Exception::GeneralProtection(0));
+    let vector = i.imm as u8;
+    if cpu.v86() && vme::redirect(cpu, vector)? {
+        return Ok(());
     }
-    enter(cpu, Event::Software(i.imm as u8))
+    enter(cpu, Event::Software(vector))
 }
 
 /// INT1: #DB without touching DR6 and without the gate's DPL check.
@@ -161,7 +171,8 @@ pub fn enter(cpu: &mut Cpu, event: Event) -> Result<(), Exception> {
         super::debug::entered_handler(cpu);
     }
     cpu.halted = false;
-    cpu.interrupt_shadow = false;
+    cpu.shadow = Shadow::None;
+    cpu.diverted = true;
     Ok(())
 }
 
@@ -184,7 +195,7 @@ fn real_mode(cpu: &mut Cpu, event: Event) -> Result<(), Exception> {
         return Err(Exception::GeneralProtection(0));
     }
     let entry = LinearAddr(cpu.sys.idtr.base.wrapping_add(at));
-    let pointer = cpu.read_linear(entry, Width::D, false)?;
+    let pointer = cpu.read_system(entry, Width::D)?;
     let code = segment::without_descriptor(cpu, SegReg::Cs, (pointer >> 16) as u16);
     let image = cpu.state.eflags_image();
     let mut frame = Frame::current(cpu);

@@ -2,13 +2,13 @@
 //! outer level, to virtual-8086 mode, from a nested task (SDM vol. 2, IRET/IRETD).
 
 use super::descriptor::Selector;
-use super::flagops::set_flags;
+use super::flagops::{keeps_if_from_v86, set_flags};
 use super::segment::{self, enter_code, require_in_limit};
 use super::stack::Frame;
-use super::task;
+use super::{debug, task, vme};
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
-use translator::flags::{self, AC, ARITHMETIC, DF, ID, IF, IOPL, NT, TF};
+use translator::flags::{self, ARITHMETIC, DF, IF, IOPL, NT, RF, TF};
 use translator::insn::{Insn, SegReg, Width};
 use translator::state::Segment;
 
@@ -21,6 +21,10 @@ const COMMON: u32 = ARITHMETIC | TF | DF | NT;
 /// #SS, #GP, #NP, #TS, #PF.
 pub fn iret(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let w = i.width;
+    cpu.nmi_blocked = false;
+    if cpu.nmi_pending {
+        cpu.request_attention();
+    }
     if !cpu.protected() {
         return without_descriptors(cpu, w);
     }
@@ -35,7 +39,7 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         return to_v86(cpu, frame, eip, selector, image);
     }
     let code = segment::returned_code_segment(cpu, selector)?;
-    let mask = restorable(cpu, w);
+    let mask = restorable(cpu, w, image);
     if selector.rpl() == cpu.sys.cpl {
         require_in_limit(&code, eip)?;
         frame.commit(cpu);
@@ -70,13 +74,20 @@ fn to_outer_level(
     Ok(())
 }
 
-/// The flags IRET may restore at the level it leaves.
+/// RF as an image that is being loaded gives it.
 ///
-/// RF is accepted and dropped: nothing reads it before breakpoints are matched.
-fn restorable(cpu: &Cpu, w: Width) -> u32 {
+/// Only breakpoints read RF, and an event that is delivered at once shows it; in
+/// all other cases it would be gone after the next instruction, and is not kept.
+pub fn resume_flag(cpu: &Cpu, image: u32) -> u32 {
+    let read = debug::armed(cpu.sys.dr[7]) || cpu.pc.interrupt_pending() && image & IF != 0;
+    if read { image & RF } else { 0 }
+}
+
+/// The flags IRET may restore at the level it leaves.
+fn restorable(cpu: &Cpu, w: Width, image: u32) -> u32 {
     let mut mask = COMMON;
     if w == Width::D {
-        mask |= AC | ID;
+        mask |= cpu.model.eflags_writable() | resume_flag(cpu, image);
     }
     // IF only if CPL is at most IOPL, IOPL only at CPL 0.
     if cpu.sys.cpl <= cpu.iopl() {
@@ -84,15 +95,19 @@ fn restorable(cpu: &Cpu, w: Width) -> u32 {
     }
     if cpu.sys.cpl == 0 {
         mask |= IOPL;
+        if w == Width::D && cpu.protected() {
+            mask |= cpu.model.virtual_flags();
+        }
     }
     mask
 }
 
 /// Real and virtual-8086 mode: no privilege can change.
 fn without_descriptors(cpu: &mut Cpu, w: Width) -> Result<(), Exception> {
-    // In virtual-8086 mode IOPL must be 3, else #GP(0).
-    if cpu.v86() && cpu.iopl() < 3 {
-        return Err(Exception::GeneralProtection(0));
+    let virtualised = keeps_if_from_v86(cpu);
+    if virtualised {
+        // An image without flags asks whether IRET is allowed at all.
+        vme::require_loadable(cpu, w, 0)?;
     }
     let mut frame = Frame::current(cpu);
     let eip = frame.pop(cpu, w)?;
@@ -100,11 +115,18 @@ fn without_descriptors(cpu: &mut Cpu, w: Width) -> Result<(), Exception> {
     let image = frame.pop(cpu, w)?;
     let code = segment::without_descriptor(cpu, SegReg::Cs, selector);
     require_in_limit(&code, eip)?;
-    let mask = restorable(cpu, w);
+    if virtualised {
+        vme::require_loadable(cpu, w, image)?;
+    }
     frame.commit(cpu);
     cpu.state.eip = eip;
     cpu.state.seg[SegReg::Cs as usize] = code;
-    set_flags(cpu, image, mask);
+    if virtualised {
+        vme::load_image(cpu, image);
+    } else {
+        let mask = restorable(cpu, w, image);
+        set_flags(cpu, image, mask);
+    }
     cpu.mode_changed();
     Ok(())
 }
@@ -126,7 +148,13 @@ fn to_v86(
     if eip > 0xffff {
         return Err(Exception::GeneralProtection(0));
     }
-    let mask = COMMON | AC | ID | IF | IOPL | flags::VM;
+    let mask = COMMON
+        | cpu.model.eflags_writable()
+        | cpu.model.virtual_flags()
+        | IF
+        | IOPL
+        | flags::VM
+        | resume_flag(cpu, image);
     set_flags(cpu, image, mask);
     cpu.state.gpr[4] = esp;
     let order = [SegReg::Ss, SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];

@@ -20,25 +20,31 @@ pub mod flagops;
 pub mod id;
 pub mod interrupt;
 pub mod iret;
+pub mod mca;
+pub mod msr;
+pub mod mtrr;
 pub mod operand;
+pub mod perf;
 pub mod port;
+pub mod random;
 pub mod segment;
 pub mod stack;
 pub mod string;
 pub mod table;
 pub mod task;
+pub mod tsc;
 pub mod tss;
 pub mod verify;
+pub mod vme;
 
 #[cfg(test)]
 mod tests;
 
-pub use debug::single_step_trap;
 pub use interrupt::{Event, deliver};
 
-use crate::vcpu::Cpu;
+use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic as M;
-use translator::decode::MAX_INSN_BYTES;
+use translator::decode::OVERLONG;
 use translator::exception::Exception;
 use translator::insn::{Insn, SegReg};
 
@@ -87,6 +93,8 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     match i.mnemonic {
         M::Clts => control::clts(cpu),
+        M::Clac => flagops::set_ac(cpu, false),
+        M::Stac => flagops::set_ac(cpu, true),
         M::Lmsw => control::lmsw(cpu, i),
         M::Smsw => control::smsw(cpu, i),
         M::Invlpg => control::invlpg(cpu, i),
@@ -105,7 +113,7 @@ fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         M::Verw => verify::verw(cpu, i),
         M::Arpl => verify::arpl(cpu, i),
         // Longer than 15 bytes: #GP(0) rather than #UD.
-        M::INVALID if usize::from(i.len) >= MAX_INSN_BYTES => Err(Exception::GeneralProtection(0)),
+        M::INVALID if i.len == OVERLONG => Err(Exception::GeneralProtection(0)),
         _ => string::dispatch(cpu, i)
             .or_else(|| id::dispatch(cpu, i))
             .or_else(|| crate::fpu::dispatch(cpu, i))
@@ -118,6 +126,14 @@ fn dispatch_rare(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 fn require_cpl0(cpu: &Cpu) -> Result<(), Exception> {
     if cpu.sys.cpl != 0 {
         return Err(Exception::GeneralProtection(0));
+    }
+    Ok(())
+}
+
+/// With CR4.UMIP, system registers are only for CPL 0 to see, else #GP(0).
+fn require_umip(cpu: &Cpu) -> Result<(), Exception> {
+    if cpu.sys.cr4 & cr4::UMIP != 0 {
+        require_cpl0(cpu)?;
     }
     Ok(())
 }

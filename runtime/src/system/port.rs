@@ -5,11 +5,11 @@
 //! resumable at its own EIP. The element is committed in an order that loses no
 //! data: the memory access is known to succeed before the device is touched.
 
-use super::{operand, tss};
+use super::{debug, operand, tss};
 use crate::vcpu::{Cpu, cr0};
 use shadow_mmu::Access;
 use translator::exception::Exception;
-use translator::flags::{DF, IF, TF};
+use translator::flags::{DF, IF, RF};
 use translator::insn::{Gpr, Insn, Operand, Rep, SegReg, Width};
 
 /// IN.
@@ -70,6 +70,10 @@ pub fn outs(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     })
 }
 
+/// Iterations before the run loop gets to see to time and timers. Each may touch a
+/// device, and a slice has thousands of instructions.
+const QUANTUM: u32 = 64;
+
 /// Runs `element` once, or (E)CX times with a repeat prefix, advancing `index`.
 fn repeat(
     cpu: &mut Cpu,
@@ -82,9 +86,10 @@ fn repeat(
         0 => i.width.bytes(),
         _ => i.width.bytes().wrapping_neg(),
     };
-    loop {
+    for done in 1.. {
         let count = operand::gpr(cpu, Gpr::ECX, address);
         if i.rep != Rep::None && count == 0 {
+            cpu.state.eflags &= !RF;
             return Ok(());
         }
         let offset = operand::gpr(cpu, index, address);
@@ -94,20 +99,26 @@ fn repeat(
             return Ok(());
         }
         operand::set_gpr(cpu, Gpr::ECX, address, count.wrapping_sub(1));
-        if count > 1 && must_pause(cpu) {
+        if count > 1 && (done >= QUANTUM || must_pause(cpu)) {
             // Not finished: come back to the same instruction.
             cpu.state.eip = i.eip;
+            cpu.state.eflags |= RF;
             cpu.request_attention();
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// Something has to be looked at between two iterations: an interrupt, a trap,
 /// an event of the machine, or code that an iteration overwrote.
 fn must_pause(cpu: &Cpu) -> bool {
     let interrupt = cpu.state.eflags & IF != 0 && cpu.pc.interrupt_pending();
-    interrupt || cpu.state.eflags & TF != 0 || cpu.pc.has_event() || !cpu.code_writes.is_empty()
+    interrupt
+        || cpu.nmi_due()
+        || cpu.mode().single()
+        || cpu.pc.has_event()
+        || !cpu.code_writes.is_empty()
 }
 
 /// The port operand: an immediate byte or DX.
@@ -119,12 +130,14 @@ fn port_number(cpu: &Cpu, i: &Insn, n: usize) -> u16 {
 }
 
 fn read_port(cpu: &mut Cpu, port: u16, w: Width) -> u32 {
+    debug::note_port(cpu, port, w.bytes());
     let v = cpu.pc.port_read(port, w.bytes() as u8);
     accessed(cpu);
     v & w.mask()
 }
 
 fn write_port(cpu: &mut Cpu, port: u16, w: Width, v: u32) {
+    debug::note_port(cpu, port, w.bytes());
     cpu.pc.port_write(port, w.bytes() as u8, v & w.mask());
     accessed(cpu);
 }
@@ -132,7 +145,7 @@ fn write_port(cpu: &mut Cpu, port: u16, w: Width, v: u32) {
 /// A device was touched: its line may have risen, or the machine may end.
 fn accessed(cpu: &mut Cpu) {
     let interrupt = cpu.state.eflags & IF != 0 && cpu.pc.interrupt_pending();
-    if interrupt || cpu.pc.has_event() {
+    if interrupt || cpu.pc.has_event() || cpu.nmi_due() {
         cpu.request_attention();
     }
 }

@@ -37,7 +37,7 @@ pub fn mov_to(cpu: &mut Cpu, i: &Insn, seg: SegReg) -> Result<(), Exception> {
     let selector = operand::read_word(cpu, i, 1)?;
     load(cpu, seg, selector)?;
     if seg == SegReg::Ss {
-        cpu.interrupt_shadow = true;
+        cpu.shadow_of_ss();
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ pub fn pop(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     load(cpu, seg, selector as u16)?;
     frame.commit(cpu);
     if seg == SegReg::Ss {
-        cpu.interrupt_shadow = true;
+        cpu.shadow_of_ss();
     }
     Ok(())
 }

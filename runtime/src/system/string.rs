@@ -67,18 +67,17 @@ fn repeat(cpu: &mut Cpu, i: &Insn, body: Body) -> Result<(), Exception> {
         down: cpu.state.eflags & flags::DF != 0,
         while_zf: i.rep == Rep::Repe,
     };
-    let mut quantum = match cpu.state.eflags & flags::TF {
-        0 => QUANTUM / pass.w.bytes(),
-        _ => 1, // The single-step trap comes after each iteration.
+    let mut quantum = match cpu.mode().single() {
+        false => QUANTUM / pass.w.bytes(),
+        true => 1, // Debug traps come after each iteration.
     };
     loop {
         let count = pass.get(cpu, Gpr::ECX);
         if count == 0 {
-            return Ok(());
+            break;
         }
         if quantum == 0 {
-            cpu.state.eip = i.eip;
-            cpu.request_attention();
+            pause(cpu, i);
             return Ok(());
         }
         let progress = body(cpu, &pass, count.min(quantum))?;
@@ -86,13 +85,23 @@ fn repeat(cpu: &mut Cpu, i: &Insn, body: Body) -> Result<(), Exception> {
         pass.put(cpu, Gpr::ECX, count.wrapping_sub(progress.done));
         // A write into translated code may have hit this very instruction.
         if cpu.attention && !progress.ended && count != progress.done {
-            cpu.state.eip = i.eip;
+            pause(cpu, i);
             return Ok(());
         }
         if progress.ended {
-            return Ok(());
+            break;
         }
     }
+    cpu.state.eflags &= !flags::RF;
+    Ok(())
+}
+
+/// Not finished: the run loop comes back to the same instruction. What is
+/// delivered before shows RF, and a breakpoint does not stop there again.
+fn pause(cpu: &mut Cpu, i: &Insn) {
+    cpu.state.eip = i.eip;
+    cpu.state.eflags |= flags::RF;
+    cpu.request_attention();
 }
 
 impl Pass {
@@ -137,7 +146,11 @@ impl Pass {
         let elements = ((0x1000 - (first.0 & 0xfff)) / w)
             .min(count)
             .min(before_wrap);
-        if self.down || elements == 0 || cpu.linear(seg, offset, elements * w, access).is_err() {
+        if self.down
+            || elements == 0
+            || cpu.examines()
+            || cpu.linear(seg, offset, elements * w, access).is_err()
+        {
             return Ok(None);
         }
         let user = cpu.sys.cpl == 3;

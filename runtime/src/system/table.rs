@@ -2,7 +2,7 @@
 //! STR (SDM vol. 2; vol. 3A, "Memory-Management Registers").
 
 use super::descriptor::{self, Kind, Selector};
-use super::{operand, require_cpl0, require_protected};
+use super::{operand, require_cpl0, require_protected, require_umip};
 use crate::vcpu::{Cpu, TableReg};
 use translator::exception::Exception;
 use translator::insn::{Insn, Width};
@@ -29,16 +29,18 @@ pub fn lidt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 /// SGDT.
 ///
 /// # Errors
-/// What the memory access raises.
+/// #GP(0) by CR4.UMIP; what the memory access raises.
 pub fn sgdt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    require_umip(cpu)?;
     store(cpu, i, cpu.sys.gdtr)
 }
 
 /// SIDT.
 ///
 /// # Errors
-/// What the memory access raises.
+/// #GP(0) by CR4.UMIP; what the memory access raises.
 pub fn sidt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
+    require_umip(cpu)?;
     store(cpu, i, cpu.sys.idtr)
 }
 
@@ -112,9 +114,10 @@ pub fn ldt_segment(
 /// SLDT.
 ///
 /// # Errors
-/// #UD outside protected mode; what the memory access raises.
+/// #UD outside protected mode; #GP(0) by CR4.UMIP; what the memory access raises.
 pub fn sldt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     require_protected(cpu)?;
+    require_umip(cpu)?;
     operand::write_word(cpu, i, 0, u32::from(cpu.sys.ldtr.selector))
 }
 
@@ -151,8 +154,9 @@ pub fn ltr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 /// STR.
 ///
 /// # Errors
-/// #UD outside protected mode; what the memory access raises.
+/// #UD outside protected mode; #GP(0) by CR4.UMIP; what the memory access raises.
 pub fn str(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     require_protected(cpu)?;
+    require_umip(cpu)?;
     operand::write_word(cpu, i, 0, u32::from(cpu.sys.tr.selector))
 }

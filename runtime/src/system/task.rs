@@ -9,19 +9,19 @@
 //! is delivered on the spot, unless an exception or interrupt was being
 //! delivered, whose rules of escalation then apply.
 //!
-//! QUIRK: the T bit of a TSS raises #DB only where an instruction switched
-//! tasks, not where an exception or external interrupt did: delivery then never
-//! nests deeper than one event, whatever the guest's tables say.
+//! The T bit of the new TSS makes a debug trap pending rather than raising it:
+//! delivery then never nests, whatever the guest's tables say.
 
 use super::descriptor::{self, Descriptor, Kind, Selector};
 use super::interrupt::{Event, deliver};
+use super::iret::resume_flag;
 use super::segment;
 use super::stack::Frame;
 use super::tss::{self, Image};
 use super::{control, debug, table};
 use crate::vcpu::{Cpu, cr0};
 use translator::exception::Exception;
-use translator::flags::{AC, ARITHMETIC, DF, ID, IF, IOPL, NT, RF, TF, VM};
+use translator::flags::{ARITHMETIC, DF, IF, IOPL, NT, RF, TF, VM};
 use translator::insn::{SegReg, Width};
 use translator::state::Segment;
 
@@ -35,9 +35,8 @@ pub enum Cause {
     Iret,
 }
 
-/// The flags a task switch loads: all that exist, without RF (see [`debug`]) and
-/// the virtual interrupt flags, which CPUID does not announce.
-const LOADED_FLAGS: u32 = ARITHMETIC | TF | IF | DF | IOPL | NT | VM | AC | ID;
+/// The flags a task switch loads, besides those of the model and RF.
+const LOADED_FLAGS: u32 = ARITHMETIC | TF | IF | DF | IOPL | NT | VM;
 
 impl Cause {
     /// The new task is linked to the old one.
@@ -145,16 +144,16 @@ fn switch(
     cpu.sys.tr = descriptor.segment(selector);
 
     let entered = enter_task(cpu, &image).and_then(|()| push_error_code(cpu, &new, cause));
+    cpu.diverted = true;
+    if image.trap && entered.is_ok() {
+        // The run loop delivers it before the new task's first instruction.
+        cpu.pending_debug |= debug::DR6_BT;
+    }
     if let Cause::Interrupt(Event::Exception(_) | Event::External(_)) = cause {
         return entered;
     }
-    match entered {
-        Err(e) => deliver(cpu, Event::Exception(e)),
-        Ok(()) if image.trap => {
-            cpu.sys.dr[6] |= debug::DR6_BT;
-            deliver(cpu, Event::Exception(Exception::Debug));
-        }
-        Ok(()) => {}
+    if let Err(e) = entered {
+        deliver(cpu, Event::Exception(e));
     }
     Ok(())
 }
@@ -176,7 +175,11 @@ fn enter_task(cpu: &mut Cpu, image: &Image) -> Result<(), Exception> {
     cpu.sys.dr[7] &= !debug::DR7_LOCAL;
     cpu.state.gpr[..8].copy_from_slice(&image.gpr);
     cpu.state.eip = image.eip;
-    cpu.state.set_eflags_image(image.eflags & LOADED_FLAGS);
+    let loaded = LOADED_FLAGS
+        | cpu.model.eflags_writable()
+        | cpu.model.virtual_flags()
+        | resume_flag(cpu, image.eflags);
+    cpu.state.set_eflags_image(image.eflags & loaded);
     for (s, &selector) in cpu.state.seg.iter_mut().zip(&image.selectors) {
         *s = segment::null(selector);
     }

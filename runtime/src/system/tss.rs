@@ -91,7 +91,7 @@ pub fn too_short(tss: &Segment) -> bool {
 pub fn read(cpu: &mut Cpu, tss: &Segment) -> Result<Image, Exception> {
     let l = layout(width(tss));
     let mut image = Image::default();
-    let field = |cpu: &mut Cpu, at: u32, w| cpu.read_linear(at_offset(tss, at), w, false);
+    let field = |cpu: &mut Cpu, at: u32, w| cpu.read_system(at_offset(tss, at), w);
     let slot = |n: u32| l.state + n * l.w.bytes();
     image.eip = field(cpu, slot(0), l.w)?;
     image.eflags = field(cpu, slot(1), l.w)?;
@@ -119,7 +119,7 @@ pub fn read(cpu: &mut Cpu, tss: &Segment) -> Result<Image, Exception> {
 pub fn probe_save(cpu: &mut Cpu, tss: &Segment) -> Result<(), Exception> {
     let l = layout(width(tss));
     let first = at_offset(tss, l.state);
-    cpu.probe_write(first, l.ldt - l.state, false)
+    cpu.probe_system_write(first, l.ldt - l.state)
 }
 
 /// Writes the current registers, and `eflags`, to the TSS of the task being left.
@@ -132,7 +132,7 @@ pub fn save(cpu: &mut Cpu, tss: &Segment, eflags: u32) -> Result<(), Exception> 
     let mut put = |cpu: &mut Cpu, v: u32, w: Width| {
         let to = at_offset(tss, at);
         at += l.w.bytes();
-        cpu.write_linear(to, w, v & w.mask(), false)
+        cpu.write_system(to, w, v & w.mask())
     };
     put(cpu, cpu.state.eip, l.w)?;
     put(cpu, eflags, l.w)?;
@@ -150,7 +150,7 @@ pub fn save(cpu: &mut Cpu, tss: &Segment, eflags: u32) -> Result<(), Exception> 
 /// # Errors
 /// #PF.
 pub fn back_link(cpu: &mut Cpu, tss: &Segment) -> Result<Selector, Exception> {
-    let link = cpu.read_linear(at_offset(tss, 0), Width::W, false)?;
+    let link = cpu.read_system(at_offset(tss, 0), Width::W)?;
     Ok(Selector(link as u16))
 }
 
@@ -159,7 +159,7 @@ pub fn back_link(cpu: &mut Cpu, tss: &Segment) -> Result<Selector, Exception> {
 /// # Errors
 /// #PF.
 pub fn set_back_link(cpu: &mut Cpu, tss: &Segment, selector: u16) -> Result<(), Exception> {
-    cpu.write_linear(at_offset(tss, 0), Width::W, u32::from(selector), false)
+    cpu.write_system(at_offset(tss, 0), Width::W, u32::from(selector))
 }
 
 /// The stack that the current TSS gives for the inner `level`: SS and ESP.
@@ -177,8 +177,8 @@ pub fn inner_stack(cpu: &mut Cpu, level: u8) -> Result<(Selector, u32), Exceptio
     if at + w.bytes() + 1 > tr.limit {
         return Err(Exception::InvalidTss(tr.selector & !3));
     }
-    let esp = cpu.read_linear(at_offset(&tr, at), w, false)?;
-    let ss = cpu.read_linear(at_offset(&tr, at + w.bytes()), Width::W, false)?;
+    let esp = cpu.read_system(at_offset(&tr, at), w)?;
+    let ss = cpu.read_system(at_offset(&tr, at + w.bytes()), Width::W)?;
     Ok((Selector(ss as u16), esp))
 }
 
@@ -192,15 +192,35 @@ pub fn permits_port(cpu: &mut Cpu, port: u16, w: Width) -> Result<bool, Exceptio
     if width(&tr) != Width::D || tr.limit < IO_MAP_BASE + 1 {
         return Ok(false);
     }
-    let map = cpu.read_linear(at_offset(&tr, IO_MAP_BASE), Width::W, false)?;
+    let map = cpu.read_system(at_offset(&tr, IO_MAP_BASE), Width::W)?;
     let at = map + u32::from(port >> 3);
     // Two bytes are always read, and must lie in the TSS.
     if at + 1 > tr.limit {
         return Ok(false);
     }
-    let bits = cpu.read_linear(at_offset(&tr, at), Width::W, false)?;
+    let bits = cpu.read_system(at_offset(&tr, at), Width::W)?;
     let mask = (1 << w.bytes()) - 1;
     Ok(bits >> (port & 7) & mask == 0)
+}
+
+/// Whether the interrupt redirection bitmap of the current TSS sends INT `vector`
+/// of a virtual-8086 program to the program itself. The bitmap is the 32 bytes
+/// below the I/O permission bitmap.
+///
+/// # Errors
+/// #GP(0) if the bitmap is not in the TSS, #PF.
+pub fn redirects(cpu: &mut Cpu, vector: u8) -> Result<bool, Exception> {
+    let tr = cpu.sys.tr;
+    if width(&tr) != Width::D || tr.limit < IO_MAP_BASE + 1 {
+        return Err(Exception::GeneralProtection(0));
+    }
+    let map = cpu.read_system(at_offset(&tr, IO_MAP_BASE), Width::W)?;
+    let at = map.wrapping_sub(32).wrapping_add(u32::from(vector >> 3));
+    if at > tr.limit {
+        return Err(Exception::GeneralProtection(0));
+    }
+    let bits = cpu.read_system(at_offset(&tr, at), Width::B)?;
+    Ok(bits >> (vector & 7) & 1 == 0)
 }
 
 fn at_offset(tss: &Segment, offset: u32) -> LinearAddr {

@@ -19,7 +19,8 @@ pub fn lar(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
             Kind::InterruptGate(_) | Kind::TrapGate(_) | Kind::Reserved
         )
     })?;
-    answer(cpu, i, found.map(|d| d.high & 0x00f0_ff00));
+    // The manual leaves bits 19:16 undefined; silicon has the limit there.
+    answer(cpu, i, found.map(|d| d.high & 0x00ff_ff00));
     Ok(())
 }
 

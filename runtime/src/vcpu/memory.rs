@@ -99,6 +99,7 @@ impl Cpu {
         w: Width,
         user: bool,
     ) -> Result<u32, Exception> {
+        self.examine(addr, w.bytes(), Access::Read, user)?;
         let in_page = 0x1000 - (addr.0 & 0xfff);
         if in_page < w.bytes() {
             let mut bytes = [0; 4];
@@ -136,6 +137,7 @@ impl Cpu {
         v: u32,
         user: bool,
     ) -> Result<(), Exception> {
+        self.examine(addr, w.bytes(), Access::Write, user)?;
         let in_page = 0x1000 - (addr.0 & 0xfff);
         if in_page < w.bytes() {
             return self.write_bytes(addr, &v.to_le_bytes()[..w.bytes() as usize], user);
@@ -155,6 +157,7 @@ impl Cpu {
         into: &mut [u8],
         user: bool,
     ) -> Result<(), Exception> {
+        self.examine(addr, into.len() as u32, Access::Read, user)?;
         let mut done = 0;
         while done < into.len() {
             let at = LinearAddr(addr.0.wrapping_add(done as u32));
@@ -181,6 +184,7 @@ impl Cpu {
         bytes: &[u8],
         user: bool,
     ) -> Result<(), Exception> {
+        self.examine(addr, bytes.len() as u32, Access::Write, user)?;
         let first = (0x1000 - (addr.0 & 0xfff) as usize).min(bytes.len());
         let (low, high) = bytes.split_at(first);
         let t = self.translate(addr, Access::Write, user)?;
@@ -197,6 +201,58 @@ impl Cpu {
         Ok(())
     }
 
+    /// Reads what the processor reads by itself, whatever CPL is: a descriptor, a
+    /// TSS. EFLAGS.AC does not lift SMAP for it.
+    ///
+    /// # Errors
+    /// #PF.
+    #[inline]
+    pub fn read_system(&mut self, addr: LinearAddr, w: Width) -> Result<u32, Exception> {
+        self.require_implicit(addr, w.bytes(), Access::Read)?;
+        self.read_linear(addr, w, false)
+    }
+
+    /// Writes what the processor writes by itself.
+    ///
+    /// # Errors
+    /// #PF.
+    #[inline]
+    pub fn write_system(&mut self, addr: LinearAddr, w: Width, v: u32) -> Result<(), Exception> {
+        self.require_implicit(addr, w.bytes(), Access::Write)?;
+        self.write_linear(addr, w, v, false)
+    }
+
+    /// Checks that the processor could write `bytes` bytes by itself.
+    ///
+    /// # Errors
+    /// #PF.
+    pub fn probe_system_write(&mut self, addr: LinearAddr, bytes: u32) -> Result<(), Exception> {
+        self.require_implicit(addr, bytes, Access::Write)?;
+        self.probe_write(addr, bytes, false)
+    }
+
+    /// While AC lifts SMAP for other accesses: an implicit one must do without.
+    #[inline]
+    fn require_implicit(
+        &mut self,
+        addr: LinearAddr,
+        bytes: u32,
+        access: Access,
+    ) -> Result<(), Exception> {
+        if !self.smap_lifted {
+            return Ok(());
+        }
+        let last = LinearAddr(addr.0.wrapping_add(bytes - 1));
+        for at in [addr, last] {
+            let allowed = self.mmu.permits_implicit(at, access);
+            allowed.map_err(|f| Exception::PageFault {
+                addr: f.addr.0,
+                error: f.error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Checks that `bytes` bytes could be written, without writing.
     ///
     /// # Errors
@@ -207,6 +263,7 @@ impl Cpu {
         bytes: u32,
         user: bool,
     ) -> Result<(), Exception> {
+        self.require_alignment(addr, bytes, user)?;
         self.translate(addr, Access::Write, user)?;
         let last = addr.0.wrapping_add(bytes - 1);
         if last >> 12 != addr.0 >> 12 {

@@ -10,15 +10,20 @@
 
 mod memory;
 mod regs;
+mod watch;
 
 pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
+use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::interp::Op;
+use crate::system::debug;
+use crate::system::random::Entropy;
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
+use std::sync::Arc;
 use translator::exception::Exception;
 use translator::flags;
-use translator::insn::SegReg;
+use translator::insn::{Gpr, SegReg};
 use translator::mode::Mode;
 use translator::state::{CpuState, Segment};
 
@@ -28,11 +33,27 @@ use translator::state::{CpuState, Segment};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised;
 
+/// What the last instruction holds off until the next one has run (SDM vol. 3A,
+/// "Masking Maskable Hardware Interrupts", "Masking Exceptions and Interrupts
+/// When Switching Stacks").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shadow {
+    /// Nothing.
+    #[default]
+    None,
+    /// STI: maskable interrupts.
+    Sti,
+    /// MOV SS, POP SS: all interrupts, and debug traps.
+    Ss,
+}
+
 /// One virtual CPU with the machine it drives.
 #[repr(C)]
 pub struct Cpu {
     /// State that generated code sees. First, so that both share one address.
     pub state: CpuState,
+    /// What the processor is and can do.
+    pub model: Arc<CpuModel>,
     /// The other registers.
     pub sys: SystemRegs,
     /// The exception behind a [`Raised`].
@@ -42,8 +63,19 @@ pub struct Cpu {
     pub attention: bool,
     /// A callout stored EIP before it asked for attention.
     pub eip_stored: bool,
-    /// Interrupts are inhibited for one instruction: after STI, MOV SS, POP SS.
-    pub interrupt_shadow: bool,
+    /// What is held off until the next instruction has run.
+    pub shadow: Shadow,
+    /// The instruction being run is in the shadow of a load of SS.
+    pub in_ss_shadow: bool,
+    /// An NMI has been signalled and not delivered.
+    pub nmi_pending: bool,
+    /// An NMI has been delivered, and no IRET has been executed since.
+    pub nmi_blocked: bool,
+    /// DR6 bits of the #DB trap due at the next instruction boundary.
+    pub pending_debug: u32,
+    /// The instruction being run has delivered an event or switched tasks: no
+    /// single-step trap follows it.
+    pub diverted: bool,
     /// HLT: nothing runs until an interrupt.
     pub halted: bool,
     /// Shutdown after a triple fault.
@@ -53,8 +85,13 @@ pub struct Cpu {
     /// Base and highest offset of CS when the mode was last recomputed: an EIP
     /// names another block under others.
     code: (u32, u32),
-    /// Shadow tables of the current address space: supervisor's, user's.
+    /// Shadow tables of the current address space: supervisor's, user's. Blank
+    /// ones while accesses are examined.
     views: [View; 2],
+    /// What accesses are examined for.
+    watch: watch::Watch,
+    /// EFLAGS.AC lifts SMAP for explicit accesses.
+    smap_lifted: bool,
     /// Instructions that compiled code calls out for, by callout index.
     pub callouts: Vec<Op>,
     /// Callouts from compiled code, by mnemonic.
@@ -63,13 +100,15 @@ pub struct Cpu {
     pub mmu: ShadowMmu,
     /// The devices.
     pub pc: Pc,
+    /// Where RDRAND has its numbers from.
+    pub entropy: Entropy,
     /// x87, MMX and SSE state.
     pub fpu: Box<crate::fpu::Fpu>,
 }
 
 impl Cpu {
     /// A CPU in its reset state (SDM vol. 3A, "Processor State After Reset").
-    pub fn new(mmu: ShadowMmu, pc: Pc) -> Self {
+    pub fn new(model: CpuModel, mmu: ShadowMmu, pc: Pc) -> Self {
         let mut cpu = Self {
             state: CpuState::default(),
             sys: SystemRegs {
@@ -79,6 +118,7 @@ impl Cpu {
                 cr4: 0,
                 dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
                 efer: 0,
+                xcr0: 1,
                 gdtr: TableReg {
                     base: 0,
                     limit: 0xffff,
@@ -109,15 +149,24 @@ impl Cpu {
             eip_stored: false,
             code: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
+            watch: watch::Watch::default(),
+            smap_lifted: false,
             callouts: Vec::new(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
-            interrupt_shadow: false,
+            shadow: Shadow::None,
+            in_ss_shadow: false,
+            nmi_pending: false,
+            nmi_blocked: false,
+            pending_debug: 0,
+            diverted: false,
             halted: false,
             shutdown: false,
             code_writes: Vec::new(),
             mmu,
             pc,
-            fpu: Box::default(),
+            entropy: Entropy::default(),
+            fpu: Box::new(crate::fpu::Fpu::new(&model)),
+            model: Arc::new(model),
         };
         cpu.state.seg = [Segment::real(0); 6];
         cpu.state.seg[SegReg::Cs as usize] = Segment {
@@ -125,6 +174,7 @@ impl Cpu {
             ..Segment::real(0xf000)
         };
         cpu.state.eip = 0xfff0;
+        cpu.state.gpr[Gpr::EDX.0 as usize] = cpu.model.signature();
         cpu.paging_changed();
         cpu.mode_changed();
         cpu
@@ -143,6 +193,26 @@ impl Cpu {
         self.attention = true;
     }
 
+    /// SS was loaded by MOV or POP. Of several such loads in a row only the first
+    /// casts a shadow.
+    pub fn shadow_of_ss(&mut self) {
+        if !self.in_ss_shadow {
+            self.shadow = Shadow::Ss;
+        }
+    }
+
+    /// Signals an NMI; while one waits, another is lost.
+    pub fn signal_nmi(&mut self) {
+        self.nmi_pending = true;
+        self.request_attention();
+    }
+
+    /// Whether an NMI is to be delivered now.
+    #[inline]
+    pub fn nmi_due(&self) -> bool {
+        self.nmi_pending && !self.nmi_blocked && self.shadow != Shadow::Ss && !self.pc.nmi_masked()
+    }
+
     /// EFLAGS.VM with protection on.
     pub fn v86(&self) -> bool {
         self.state.eflags & flags::VM != 0
@@ -159,7 +229,8 @@ impl Cpu {
     }
 
     /// Must be called after any change of a segment register, CPL, CR0.PE,
-    /// CR4.TSD, EFLAGS.VM or EFLAGS.TF: recomputes the mode bits and picks the view.
+    /// EFLAGS.VM, TF or AC, CR0.AM, CR4.TSD or SMAP, or DR7: recomputes the mode bits
+    /// and picks the view.
     pub fn mode_changed(&mut self) {
         let protected = self.protected();
         let v86 = self.v86();
@@ -192,8 +263,11 @@ impl Cpu {
         if self.sys.cpl == 0 || self.sys.cr4 & cr4::TSD == 0 {
             bits |= Mode::TIME_STAMP;
         }
-        if self.state.eflags & flags::TF != 0 {
+        if self.state.eflags & flags::TF != 0 || debug::armed(self.sys.dr[7]) {
             bits |= Mode::SINGLE;
+        }
+        if self.checks_alignment() {
+            bits |= Mode::ALIGNED;
         }
         let cs = self.state.segment(SegReg::Cs);
         let code = (cs.base, cs.hi);
@@ -202,6 +276,7 @@ impl Cpu {
             self.code = code;
             self.request_attention();
         }
+        self.update_watch();
         self.update_view();
     }
 
@@ -215,8 +290,7 @@ impl Cpu {
             nx: self.sys.efer >> 11 & 1 != 0,
             pae_pdptes: self.sys.pdptes,
         });
-        self.views = [self.mmu.view(false), self.mmu.view(true)];
-        self.update_view();
+        self.choose_views();
         self.request_attention();
     }
 

@@ -27,6 +27,8 @@ pub struct SystemRegs {
     pub dr: [u32; 8],
     /// IA32_EFER.
     pub efer: u64,
+    /// XCR0, of which only the low half has bits.
+    pub xcr0: u32,
     /// Global descriptor table register.
     pub gdtr: TableReg,
     /// Interrupt descriptor table register.
@@ -76,6 +78,7 @@ pub mod cr4 {
     pub const OSFXSR: u32 = 1 << 9;
     pub const OSXMMEXCPT: u32 = 1 << 10;
     pub const UMIP: u32 = 1 << 11;
+    pub const OSXSAVE: u32 = 1 << 18;
     pub const SMEP: u32 = 1 << 20;
     pub const SMAP: u32 = 1 << 21;
 }

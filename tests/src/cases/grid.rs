@@ -1,7 +1,7 @@
 //! Products of operation, width, edge operands and carry.
 
-use crate::case::{Case, Family};
-use crate::state::State;
+use runtime::selftest::case::{Case, Family};
+use runtime::selftest::state::State;
 
 /// Edge values; narrower widths see their low parts, which are edges again.
 const EDGES: [u32; 14] = [
@@ -106,6 +106,7 @@ fn case(code: &[u8], eax: u32, ecx: u32, flags: u32) -> Case {
         entry,
         data_seed: 1,
         patches: Vec::new(),
+        read_only_page: None,
         family: Family::Arith,
         seed: 0,
     }

@@ -133,5 +133,8 @@ pub const LIMITS: &[Row] = &[
     ("write across 4 GiB through ES", "26 89 03", "ebx=ffffffff", "#GP(0)"),
     ("read across 4 GiB through SS", "8b 45 00", "ebp=fffffffe", "#SS(0)"),
     ("popfd sets TF: trap after the next instruction", "68 02 03 00 00 9d 40 40", "", "#DB"),
+    ("15 bytes that may not have LOCK", "f0 66 66 66 66 66 66 66 66 66 66 66 66 66 90", "", "#UD"),
+    ("14 bytes of no instruction", "66 66 66 66 66 66 66 66 66 66 66 66 0f 0b", "", "#UD"),
+    ("16 bytes that may not have LOCK", "f0 66 66 66 66 66 66 66 66 66 66 66 66 66 66 90", "", "#GP(0)"),
     ("16 bytes", "66 66 66 66 66 66 66 66 66 66 66 66 66 66 66 90", "", "#GP(0)"),
 ];

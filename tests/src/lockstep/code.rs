@@ -6,16 +6,19 @@
 //! Displacements are replaced, since random ones would hardly ever meet memory,
 //! and branch targets are moved into the code.
 
-use crate::case::is_near_branch;
-use crate::rng::Rng;
 use iced_x86::{
     CpuidFeature, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
 };
+use runtime::selftest::case::is_near_branch;
+use runtime::selftest::rng::Rng;
 
 /// Prefixes: operand and address size, segments, LOCK, repeats.
 const PREFIXES: [u8; 11] = [
     0x66, 0x67, 0x66, 0x67, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0xf2, 0xf3,
 ];
+
+/// How many instructions a branch may go back: few, so that loops of one block occur.
+const LOOP_INSNS: usize = 6;
 
 /// Code for one world.
 pub struct CodeMaker<'a> {
@@ -39,7 +42,8 @@ impl CodeMaker<'_> {
         let (mut code, mut starts) = (Vec::new(), Vec::new());
         while code.len() + 15 < self.bytes {
             let eip = self.first_eip.wrapping_add(code.len() as u32);
-            let insn = self.instruction(eip);
+            let recent = &starts[starts.len().saturating_sub(LOOP_INSNS)..];
+            let insn = self.instruction(eip, recent);
             starts.push(eip);
             code.extend_from_slice(&insn);
         }
@@ -47,7 +51,8 @@ impl CodeMaker<'_> {
         (code, starts)
     }
 
-    fn instruction(&mut self, eip: u32) -> Vec<u8> {
+    /// One instruction at `eip`; a branch often goes back to one of `recent`.
+    fn instruction(&mut self, eip: u32, recent: &[u32]) -> Vec<u8> {
         loop {
             let mut bytes = self.draw();
             let mut decoder = Decoder::with_ip(self.bits, &bytes, eip.into(), DecoderOptions::NONE);
@@ -62,16 +67,23 @@ impl CodeMaker<'_> {
                 let at = offsets.displacement_offset();
                 patch(&mut bytes, at, offsets.displacement_size(), displacement);
             }
-            if is_near_branch(&insn) && offsets.immediate_size() > 1 {
-                let target = self
-                    .first_eip
-                    .wrapping_add(self.rng.below(self.bytes) as u32);
+            let back = !recent.is_empty() && self.rng.chance(40);
+            if is_near_branch(&insn) && (back || offsets.immediate_size() > 1) {
+                let target = match back {
+                    true => self.rng.pick(recent),
+                    false => self.anywhere(),
+                };
                 let relative = target.wrapping_sub(eip.wrapping_add(insn.len() as u32));
                 let at = offsets.immediate_offset();
                 patch(&mut bytes, at, offsets.immediate_size(), relative);
             }
             return bytes;
         }
+    }
+
+    fn anywhere(&mut self) -> u32 {
+        let offset = self.rng.below(self.bytes) as u32;
+        self.first_eip.wrapping_add(offset)
     }
 
     /// Sixteen bytes that may begin with an instruction.

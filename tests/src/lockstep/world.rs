@@ -14,10 +14,10 @@
 
 use super::code::CodeMaker;
 use crate::machine::Setup;
-use crate::rng::Rng;
 use runtime::clock::FakeClock;
 use runtime::config::Tier;
-use runtime::vcpu::{TableReg, cr0, cr4};
+use runtime::selftest::rng::Rng;
+use runtime::vcpu::{Shadow, TableReg, cr0, cr4};
 use runtime::vm::Vm;
 use shadow_mmu::PhysAddr;
 use std::fmt;
@@ -37,6 +37,9 @@ const TSS: u32 = SYSTEM + 0x400;
 const IDT: u32 = SYSTEM + 0x800;
 const KERNEL_STACK_TOP: u32 = SYSTEM + 0x2000;
 const HANDLERS: u32 = SYSTEM + 0x2000;
+
+/// Guest time of a machine: it passes in HLT alone, and at once.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// All memory that is compared: address and size.
 const REGIONS: [(u32, usize); 6] = [
@@ -89,7 +92,7 @@ pub fn machine(tier: Tier, clock: Arc<FakeClock>) -> std::io::Result<Vm> {
     let setup = Setup {
         memory_mib: 4,
         clock: Some(clock),
-        timeout: Duration::from_secs(1 << 30),
+        timeout: TIMEOUT,
         ..Setup::new(&[], tier)
     };
     Ok(setup.machine().0)
@@ -164,6 +167,23 @@ impl World {
         };
         (world.code, world.starts) = maker.make();
         world
+    }
+
+    /// Bytes of code.
+    pub const CODE_BYTES: usize = CODE_BYTES;
+
+    /// The world with other code, of at most [`World::CODE_BYTES`].
+    pub fn with_code(mut self, mut code: Vec<u8>) -> World {
+        code.resize(CODE_BYTES, 0x90);
+        self.code = code;
+        self
+    }
+
+    /// The EIP of any byte of the code.
+    pub fn any_eip(&self, rng: &mut Rng) -> u32 {
+        let base = self.segments[SegReg::Cs as usize].base;
+        CODE.wrapping_sub(base)
+            .wrapping_add(rng.below(CODE_BYTES) as u32)
     }
 
     /// 16 or 32: the size of code.
@@ -308,11 +328,11 @@ impl World {
         cpu.state.seg = self.segments;
         cpu.sys.cpl = self.cpl;
         cpu.sys.cr2 = 0;
-        let fresh = crate::state::State::new();
+        let fresh = runtime::selftest::state::State::new();
         cpu.fpu.set_image(&fresh.fxsave);
         cpu.halted = false;
         cpu.shutdown = false;
-        cpu.interrupt_shadow = false;
+        cpu.shadow = Shadow::None;
         cpu.mode_changed();
         cpu.request_attention();
     }

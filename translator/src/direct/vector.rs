@@ -11,6 +11,9 @@
 //! at the new mask.
 //!
 //! A block in which that keeps failing is compiled again with callouts instead.
+//!
+//! QUIRK: x87 instructions that run here are not recorded as the last one: its
+//! opcode and addresses in an environment are those of the last callout.
 
 use super::asm::{Mem, Size, reg};
 use super::effects::access;

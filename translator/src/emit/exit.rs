@@ -32,6 +32,8 @@ pub struct Exit {
     resume: usize,
     /// What differs from memory there.
     state: Registers,
+    /// The budget, if a loop keeps it in a register.
+    budget: Option<Value>,
 }
 
 /// The interval being emitted.
@@ -63,7 +65,7 @@ impl Emitter<'_> {
         if self.stored_in_insn {
             self.unredoable.get_or_insert(self.index);
         }
-        self.survey.flags_seen |= !self.interval.state.flags_dirty();
+        self.survey.flags_shown |= !self.interval.state.flags_dirty();
         let exit = match self.interval.exit {
             Some(block) => block,
             None => {
@@ -74,6 +76,7 @@ impl Emitter<'_> {
                     kind: ExitKind::Interpret,
                     resume: self.interval.start,
                     state: self.interval.state,
+                    budget: self.looping.map(|l| l.budget),
                 });
                 block
             }
@@ -83,7 +86,7 @@ impl Emitter<'_> {
         self.cur.insert_block(next);
     }
 
-    fn cold_block(&mut self) -> Block {
+    pub(super) fn cold_block(&mut self) -> Block {
         let block = self.cur.func.dfg.make_block();
         self.cur.func.layout.append_block(block);
         self.cur.func.layout.set_cold(block);
@@ -95,16 +98,17 @@ impl Emitter<'_> {
         for exit in std::mem::take(&mut self.scratch.exits) {
             self.enter_leaf(exit.block);
             self.cur.set_srcloc(loc::exit(exit.kind, exit.resume));
-            self.restore(&exit.state);
+            self.restore(&exit.state, exit.budget);
             if exit.kind == ExitKind::Budget {
                 self.store_eip(self.block.eip);
+                self.give_back(exit.budget, 0);
             } else {
                 if exit.kind == ExitKind::Interpret
                     && let Some(insn) = self.block.insns.get(exit.resume)
                 {
                     self.store_eip(insn.eip);
                 }
-                self.give_back(self.block.insns.len() - exit.resume);
+                self.give_back(exit.budget, self.block.insns.len() - exit.resume);
             }
             self.leave(exit.kind);
         }
@@ -116,10 +120,15 @@ impl Emitter<'_> {
         self.cur.goto_bottom(block);
     }
 
-    /// Takes the block's length from the budget, or leaves with `state`.
-    pub(super) fn spend_budget(&mut self, state: Registers) {
+    /// Takes the block's length from the budget, or leaves with `state`. Returns
+    /// what is left of it.
+    pub(super) fn spend_budget(&mut self, state: Registers) -> Value {
         let offset = offset_of!(CpuState, budget);
-        let budget = self.load_state(types::I64, offset);
+        let in_loop = self.looping.map(|l| l.budget);
+        let budget = match in_loop {
+            Some(budget) => budget,
+            None => self.load_state(types::I64, offset),
+        };
         let count = self.block.insns.len() as i64;
         let rest = self.ins().iadd_imm_s(budget, -count);
         let negative = self.ins().icmp_imm_s(IntCC::SignedLessThan, rest, 0);
@@ -129,19 +138,27 @@ impl Emitter<'_> {
             kind: ExitKind::Budget,
             resume: 0,
             state,
+            budget: in_loop,
         });
         self.ins().brif(negative, exit, &[], next, &[]);
         self.cur.insert_block(next);
-        self.store_state(rest, offset);
+        if in_loop.is_none() {
+            self.store_state(rest, offset);
+        }
+        rest
     }
 
-    /// Adds instructions that did not run to the budget.
-    fn give_back(&mut self, count: usize) {
-        if count == 0 {
+    /// Adds instructions that did not run to the budget, which is `budget` if a
+    /// loop has it.
+    fn give_back(&mut self, budget: Option<Value>, count: usize) {
+        if budget.is_none() && count == 0 {
             return;
         }
         let offset = offset_of!(CpuState, budget);
-        let budget = self.load_state(types::I64, offset);
+        let budget = match budget {
+            Some(budget) => budget,
+            None => self.load_state(types::I64, offset),
+        };
         let budget = self.ins().iadd_imm_s(budget, count as i64);
         self.store_state(budget, offset);
     }
@@ -193,6 +210,7 @@ impl Emitter<'_> {
             kind: ExitKind::Leave,
             resume: self.index + 1,
             state: Registers::default(),
+            budget: None,
         });
         self.ins().brif(outcome, exit, &[], next, &[]);
         self.cur.insert_block(next);
@@ -202,6 +220,7 @@ impl Emitter<'_> {
     /// Continues at a fixed EIP.
     pub(super) fn go_to(&mut self, eip: u32) {
         self.ended = true;
+        self.survey.flags_after = self.regs.flags_to_store();
         match self.looping {
             Some(this) if eip == self.block.eip => self.repeat_always(this),
             _ => {
@@ -217,6 +236,7 @@ impl Emitter<'_> {
             return self.go_to(if c { taken } else { fallthrough });
         }
         self.ended = true;
+        self.survey.flags_after = self.regs.flags_to_store();
         if let Some(this) = self.looping
             && taken == self.block.eip
         {
@@ -260,6 +280,9 @@ impl Emitter<'_> {
 
     /// To a fixed EIP; the state has been flushed.
     pub(super) fn transfer(&mut self, eip: u32) {
+        if let Some(left) = self.looping {
+            self.store_state(left.budget, offset_of!(CpuState, budget));
+        }
         if self.mode.single() {
             let eip = self.constant(eip);
             return self.leave_at(eip);

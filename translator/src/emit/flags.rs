@@ -21,9 +21,20 @@ impl Emitter<'_> {
             LazyFlags::Sub { a, b, r, w } => self.condition_of_sub(c, a, b, r, w),
             LazyFlags::Logic { r, w } => self.condition_of_logic(c, r, w),
             LazyFlags::Result { r, w, cf, of } => self.condition_of_result(c, r, w, cf, of),
-            LazyFlags::Add { r, w, .. } | LazyFlags::Sbb { r, w, .. } => {
-                self.condition_of_number(c, r, w)
+            LazyFlags::Add { .. } | LazyFlags::Sbb { .. } | LazyFlags::Step { .. }
+                if matches!(c, C::b | C::ae) =>
+            {
+                let carry = self.fused_carry()?;
+                let cc = if c == C::b {
+                    IntCC::NotEqual
+                } else {
+                    IntCC::Equal
+                };
+                Some(self.compare(cc, carry, Val::Imm(0)))
             }
+            LazyFlags::Add { r, w, .. }
+            | LazyFlags::Sbb { r, w, .. }
+            | LazyFlags::Step { r, w, .. } => self.condition_of_number(c, r, w),
             LazyFlags::Raw { .. } => None,
         }
     }
@@ -141,9 +152,21 @@ impl Emitter<'_> {
                 Some(self.bit_value(borrow))
             }
             LazyFlags::Logic { .. } => Some(Val::Imm(0)),
-            LazyFlags::Result { cf, .. } => Some(cf),
-            _ => None,
+            LazyFlags::Result { cf, .. } | LazyFlags::Step { cf, .. } => Some(cf),
+            // Of a full width, the two words are as cheap and may be wanted anyway.
+            LazyFlags::Add { w: Width::D, .. } | LazyFlags::Sbb { w: Width::D, .. } => None,
+            LazyFlags::Add { a, b, r, w } => Some(self.carry_out(a, b, r, w, false)),
+            LazyFlags::Sbb { a, b, r, w } => Some(self.carry_out(a, b, r, w, true)),
+            LazyFlags::Raw { .. } => None,
         }
+    }
+
+    /// The carry or borrow out of the top bit of `a ± b = r`, 0 or 1.
+    fn carry_out(&mut self, a: Val, b: Val, r: Val, w: Width, borrow: bool) -> Val {
+        let top = w.bits() - 1;
+        let vector = self.carry_vector_of(a, b, r, 1 << top, borrow);
+        let bit = self.shr(vector, Val::Imm(top));
+        self.and_values(bit, Val::Imm(1))
     }
 
     /// The carries of `a + b = r` of width `w`, in the places of the lazy form.
@@ -152,12 +175,18 @@ impl Emitter<'_> {
     /// complemented and `r` not, it is the borrow of `a - b`. Only three bits
     /// are wanted, so a constant operand is masked before it is used.
     pub(super) fn carries_of(&mut self, a: Val, b: Val, r: Val, w: Width, borrow: bool) -> Val {
+        let wanted = 0b11 << (w.bits() - 2) | 1 << 3;
+        let vector = self.carry_vector_of(a, b, r, wanted, borrow);
+        self.place_carries(vector, w)
+    }
+
+    /// The `wanted` bits of the vector of carries; others are anything.
+    fn carry_vector_of(&mut self, a: Val, b: Val, r: Val, wanted: u32, borrow: bool) -> Val {
         let ones = Val::Imm(u32::MAX);
         let (a, r) = match borrow {
             true => (self.xor_values(a, ones), r),
             false => (a, self.xor_values(r, ones)),
         };
-        let wanted = 0b11 << (w.bits() - 2) | 1 << 3;
         let (k, v) = match (a, b) {
             (Val::Imm(k), v) | (v, Val::Imm(k)) => (Val::Imm(k & wanted), v),
             _ => (a, b),
@@ -168,8 +197,7 @@ impl Emitter<'_> {
             _ => self.or_values(k, v),
         };
         let passed = self.and_values(any, r);
-        let vector = self.or_values(both, passed);
-        self.place_carries(vector, w)
+        self.or_values(both, passed)
     }
 
     /// Moves a vector of carries of width `w` into the places of the lazy form.

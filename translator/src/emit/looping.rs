@@ -1,7 +1,8 @@
 //! A block that branches to its own start: a loop inside one function.
 //!
-//! The registers the block writes become parameters of the loop's head, those it
-//! only reads are loaded once before it, and so are the tables' addresses:
+//! The registers the block writes, the budget and the windows ([`super::window`])
+//! are parameters of the loop's head; registers it only reads are loaded once
+//! before it, and so are the tables' addresses:
 //!
 //! ```text
 //! entry: budget, loads            head(written registers): the body
@@ -10,17 +11,18 @@
 //!                    └────────────────────────────────────┘
 //! ```
 //!
-//! The flags are not parameters: their definition at the end of the body is not
-//! the one at the entry. They are stored on the way back, unless the body defines
-//! them before anything could see the old ones, which makes that free.
+//! How the flags go around is in [`super::carry`].
 //!
 //! Only blocks without callouts loop: a callout leaves nothing in registers.
 
 use super::Emitter;
+use super::carry::Carried;
 use super::regs::Registers;
-use super::value::Bool;
+use super::value::{Bool, Val};
+use super::window::Window;
+use crate::flags::LazyFlags;
 use cranelift_codegen::cursor::Cursor;
-use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, types};
+use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, Value, types};
 
 /// What a first pass over a block saw that a loop needs to know.
 #[derive(Clone, Copy, Default)]
@@ -33,8 +35,12 @@ pub struct Survey {
     pub reads: bool,
     /// The write table is used.
     pub writes: bool,
-    /// The flags at the block's start are read, or stored by a side exit.
-    pub flags_seen: bool,
+    /// The flags at the block's start are read.
+    pub flags_read: bool,
+    /// A side exit shows them.
+    pub flags_shown: bool,
+    /// Their definition at the block's end, if it is not in memory.
+    pub flags_after: Option<LazyFlags<Val>>,
 }
 
 /// The loop being emitted.
@@ -42,11 +48,17 @@ pub struct Survey {
 pub struct Loop {
     head: Block,
     survey: Survey,
+    /// How the flags go around.
+    pub carried: Carried,
+    /// What was left of the budget in the first iteration.
+    pub first_budget: Value,
+    /// What is left of the budget in this iteration.
+    pub budget: Value,
 }
 
 impl Emitter<'_> {
-    /// Begins the loop; the budget has been spent for the first iteration.
-    pub(super) fn begin_loop(&mut self, survey: Survey) {
+    /// Begins the loop; the budget has been spent for the first iteration, `rest` is left.
+    pub(super) fn begin_loop(&mut self, survey: Survey, rest: Value) {
         let head = self.cur.func.dfg.make_block();
         let mut args = Vec::with_capacity(8);
         for n in (0..8).filter(|n| (survey.read | survey.written) >> n & 1 != 0) {
@@ -61,6 +73,13 @@ impl Emitter<'_> {
         if survey.writes {
             self.table(true);
         }
+        args.push(BlockArg::Value(rest));
+        let carried = Carried::of(&survey);
+        self.enter_with_flags(carried, &mut args);
+        let windows = self.scratch.plan.windows();
+        for _ in 0..windows {
+            args.extend(Window::empty(self));
+        }
         self.ins().jump(head, &args);
         self.cur.insert_block(head);
         for n in (0..8).filter(|n| survey.written >> n & 1 != 0) {
@@ -68,16 +87,25 @@ impl Emitter<'_> {
             let param = self.fresh(param);
             self.regs.replace(n, param);
         }
+        let budget = self.cur.func.dfg.append_block_param(head, types::I64);
+        self.take_flags(carried, head);
+        for _ in 0..windows {
+            let window = Window::params(self, head);
+            self.windows.push(window);
+        }
         // Keeps loads of guest memory inside the loop: another may change it.
         self.ins().sequence_point();
-        self.looping = Some(Loop { head, survey });
+        self.looping = Some(Loop {
+            head,
+            survey,
+            carried,
+            first_budget: rest,
+            budget,
+        });
     }
 
     /// Goes back to the head if `c` holds, else on to `out`.
     pub(super) fn repeat(&mut self, this: Loop, c: Bool, out: u32) {
-        if this.survey.flags_seen {
-            self.flush_flags();
-        }
         let (back, leave) = (
             self.cur.func.dfg.make_block(),
             self.cur.func.dfg.make_block(),
@@ -96,19 +124,21 @@ impl Emitter<'_> {
 
     /// Goes back to the head.
     pub(super) fn repeat_always(&mut self, this: Loop) {
-        if this.survey.flags_seen {
-            self.flush_flags();
-        }
         self.go_back(this);
     }
 
     fn go_back(&mut self, this: Loop) {
         let regs: Registers = self.regs;
-        self.spend_budget(regs);
+        let rest = self.spend_budget(regs);
         let mut args = Vec::with_capacity(8);
         for n in (0..8).filter(|n| this.survey.written >> n & 1 != 0) {
             let v = self.full(n);
             args.push(BlockArg::Value(self.value(v)));
+        }
+        args.push(BlockArg::Value(rest));
+        self.pass_flags(this.carried, &mut args);
+        for window in std::mem::take(&mut self.windows) {
+            args.extend(window.args());
         }
         self.ins().jump(this.head, &args);
     }

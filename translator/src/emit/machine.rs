@@ -294,6 +294,7 @@ impl Machine for Emitter<'_> {
                 (self.sext_value(r, w), carries)
             }
             LazyFlags::Logic { r, w } => (self.sext_value(r, w), Val::Imm(0)),
+            LazyFlags::Step { on, off, r, w, cf } => self.lower_step(on, off, r, w, cf),
             LazyFlags::Result { r, w, cf, of } => {
                 let carries = self.place_carry_and_overflow(cf, of);
                 (self.sext_value(r, w), carries)

@@ -239,7 +239,10 @@ impl Emitter<'_> {
             Some(root) => Val::Sum(root, range.offset),
             None => Val::Imm(range.offset),
         };
-        let host = self.check_range(first, range.len, range.write);
+        let host = match self.looping.and(self.scratch.plan.window(number)) {
+            Some(n) => self.through_window(n, first, range.len, range.write),
+            None => self.check_range(first, range.len, range.write),
+        };
         self.memory.lookups.push(Lookup { root, range, host });
         self.checks += 1;
         HostAddr {
@@ -275,7 +278,7 @@ impl Emitter<'_> {
     }
 
     /// The table's entry for the page of a linear address.
-    fn entry(&mut self, table: Value, linear: Val) -> Value {
+    pub(super) fn entry(&mut self, table: Value, linear: Val) -> Value {
         let flags = self.flags.table;
         if let Val::Imm(k) = linear {
             let offset = (k >> 12) as i32 * 8;

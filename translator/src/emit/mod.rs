@@ -11,6 +11,7 @@
 //! state of an instruction boundary, and every effect before it has happened
 //! once, every effect after it not at all.
 
+mod carry;
 mod divide;
 mod exit;
 mod flags;
@@ -20,6 +21,7 @@ mod memory;
 mod plan;
 mod regs;
 mod value;
+mod window;
 
 use crate::block::{Block, Terminal};
 use crate::insn::Insn;
@@ -180,6 +182,10 @@ pub struct Emitter<'a> {
     survey: looping::Survey,
     /// The loop, if the block is one.
     looping: Option<looping::Loop>,
+    /// The flags did not go around the loop as the survey had it.
+    failed_loop: bool,
+    /// The windows of the loop.
+    windows: Vec<window::Window>,
 }
 
 /// Emits `job` into `ctx`.
@@ -199,7 +205,7 @@ pub fn emit(ctx: &mut Context, scratch: &mut Scratch, job: &Job) -> Emitted {
         let survey = looping.then_some(attempt.survey);
         // … and again if that helps.
         let attempt = match looping || fewer_checks {
-            true => pass(ctx, scratch, job, &force_callout, survey),
+            true => second_pass(ctx, scratch, job, &force_callout, survey),
             false => attempt,
         };
         match attempt.unredoable {
@@ -225,9 +231,30 @@ struct Attempt {
     /// Number of table checks.
     checks: usize,
     survey: looping::Survey,
+    /// The flags did not go around the loop as the survey had it.
+    failed_loop: bool,
     /// An instruction that stores and may then have to leave, so that it could
     /// not be redone: it must be a callout.
     unredoable: Option<usize>,
+}
+
+/// Emits the block by its plan and survey, flags the plain way if they must.
+fn second_pass(
+    ctx: &mut Context,
+    scratch: &mut Scratch,
+    job: &Job,
+    force_callout: &[usize],
+    survey: Option<looping::Survey>,
+) -> Attempt {
+    let attempt = pass(ctx, scratch, job, force_callout, survey);
+    if !attempt.failed_loop {
+        return attempt;
+    }
+    let survey = survey.map(|seen| looping::Survey {
+        flags_read: true,
+        ..seen
+    });
+    pass(ctx, scratch, job, force_callout, survey)
 }
 
 /// Emits the block by the plan in `scratch`, as a loop if `looping` tells how.
@@ -243,9 +270,9 @@ fn pass(
     scratch.exits.clear();
     scratch.accesses.clear();
     let mut emitter = Emitter::new(&mut ctx.func, scratch, job);
-    emitter.spend_budget(regs::Registers::default());
+    let budget = emitter.spend_budget(regs::Registers::default());
     if let Some(survey) = looping {
-        emitter.begin_loop(survey);
+        emitter.begin_loop(survey, budget);
     }
     emitter.begin_interval(0);
     for (index, insn) in job.block.insns.iter().enumerate() {
@@ -267,6 +294,7 @@ fn pass(
         },
         checks: emitter.checks,
         survey: emitter.survey,
+        failed_loop: emitter.failed_loop,
         unredoable: emitter.unredoable,
     }
 }
@@ -309,6 +337,8 @@ impl<'a> Emitter<'a> {
             ended: false,
             survey: looping::Survey::default(),
             looping: None,
+            failed_loop: false,
+            windows: Vec::new(),
         }
     }
 

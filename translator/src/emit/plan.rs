@@ -11,6 +11,7 @@
 //! [`MAX_SPAN_BYTES`] bounds how often that can be: a span of n bytes crosses at
 //! n − 1 of 4,096 positions. Wider spans save nothing more.
 
+use super::window::MAX_WINDOWS;
 use cranelift_codegen::ir::Value;
 
 /// Most bytes that one check covers, unless the address is a constant.
@@ -86,6 +87,21 @@ impl Plan {
     /// Number of checks the plan comes to.
     pub fn checks(&self) -> usize {
         self.groups.len()
+    }
+
+    /// How many windows a loop has: see [`super::window`].
+    pub fn windows(&self) -> usize {
+        let moving = self.groups.iter().filter(|(a, _)| a.root.is_some());
+        moving.count().min(MAX_WINDOWS)
+    }
+
+    /// The window that access number `n` goes through.
+    pub fn window(&self, n: usize) -> Option<usize> {
+        let group = *self.members.get(n)?;
+        self.groups.get(group)?.0.root?;
+        let before = self.groups[..group].iter();
+        let number = before.filter(|(a, _)| a.root.is_some()).count();
+        (number < MAX_WINDOWS).then_some(number)
     }
 
     /// What access number `n` should check, if it is planned.

@@ -4,8 +4,9 @@
 //! later store cannot fault: nothing has changed when an instruction faults.
 
 use super::{Exec, flagops, write_with_register};
+use crate::exception::Exception;
 use crate::flags::LazyFlags;
-use crate::insn::{Gpr, Insn, Operand, Width};
+use crate::insn::{Gpr, Insn, Operand, SegReg, Width};
 use crate::machine::Machine;
 use iced_x86::Mnemonic;
 
@@ -105,7 +106,7 @@ pub fn inc<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let r = m.zext(sum, w);
     m.write(i, 0, r)?;
     // A bit carries out when it turned from 1 to 0.
-    step_flags(m, i, (a, r), r, w);
+    step_flags(m, i, a, r, r, w);
     Ok(())
 }
 
@@ -119,44 +120,18 @@ pub fn dec<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let r = m.zext(difference, w);
     m.write(i, 0, r)?;
     // A bit borrows when it turned from 0 to 1.
-    step_flags(m, i, (r, a), r, w);
+    step_flags(m, i, r, a, r, w);
     Ok(())
 }
 
-/// Flags of INC and DEC. The bits that carried or borrowed are those set in the
-/// first of `turned` and clear in the second.
+/// Flags of INC and DEC, see [`LazyFlags::Step`].
 #[inline(always)]
-fn step_flags<M: Machine>(m: &mut M, i: &Insn, turned: (M::Val, M::Val), r: M::Val, w: Width) {
+fn step_flags<M: Machine>(m: &mut M, i: &Insn, on: M::Val, off: M::Val, r: M::Val, w: Width) {
     if i.flags_dead {
         return;
     }
-    let (_, old) = m.flags_raw();
-    let ones = m.imm(u32::MAX);
-    let clear = m.xor(turned.1, ones);
-    let carries = m.and(turned.0, clear);
-    let aligned = if w == Width::D {
-        carries
-    } else {
-        let up = m.imm(32 - w.bits());
-        m.shl(carries, up)
-    };
-    // OF is the carry out of the top bit (now bit 31) xor the carry into it
-    // (bit 30); bit 30 of the lazy form is CF xor OF.
-    let one = m.imm(1);
-    let cf = m.imm(0x8000_0000);
-    let cf = m.and(old, cf);
-    let half = m.shr(aligned, one);
-    let of = m.xor(half, aligned);
-    let half = m.shr(cf, one);
-    let next = m.xor(of, half);
-    let bit30 = m.imm(0x4000_0000);
-    let next = m.and(next, bit30);
-    let bit3 = m.imm(1 << 3);
-    let af = m.and(carries, bit3);
-    let carries = m.or(cf, next);
-    let carries = m.or(carries, af);
-    let result = m.sext(r, w);
-    m.set_flags(LazyFlags::Raw { result, carries });
+    let cf = m.carry();
+    m.set_flags(LazyFlags::Step { on, off, r, w, cf });
 }
 
 /// NEG: destination ← −destination.
@@ -212,6 +187,14 @@ pub fn cmpxchg8b<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let low_at = m.effective_address(&i.mem);
     let four = m.imm(4);
     let high_at = m.add(low_at, four);
+    // One operand of eight bytes: a limit is looked at before any page.
+    let last_place = m.imm(0xffff_fff8);
+    let wraps = m.ult(last_place, low_at);
+    let beyond = match seg {
+        SegReg::Ss => Exception::StackFault(0),
+        _ => Exception::GeneralProtection(0),
+    };
+    m.fault_if(wraps, beyond)?;
     let low = m.load_for_write(seg, low_at, d)?;
     let high = m.load_for_write(seg, high_at, d)?;
     let (eax, edx) = (m.gpr(Gpr::EAX, d), m.gpr(Gpr::EDX, d));

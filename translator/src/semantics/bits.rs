@@ -17,9 +17,8 @@ pub fn lookup<M: Machine>(i: &Insn) -> Option<Exec<M>> {
         Mnemonic::Bts => bts,
         Mnemonic::Btr => btr,
         Mnemonic::Btc => btc,
-        // Without BMI1 and LZCNT, which CPUID denies, the F3 prefix means nothing.
-        Mnemonic::Bsf | Mnemonic::Tzcnt => bsf,
-        Mnemonic::Bsr | Mnemonic::Lzcnt => bsr,
+        Mnemonic::Bsf => bsf,
+        Mnemonic::Bsr => bsr,
         Mnemonic::Bswap => bswap,
         Mnemonic::Popcnt => popcnt,
         mnemonic => return conditional(mnemonic),

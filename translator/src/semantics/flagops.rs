@@ -22,20 +22,8 @@ pub fn lookup<M: Machine>(i: &Insn) -> Option<Exec<M>> {
         M::Lahf => lahf,
         M::Sahf => sahf,
         M::Salc => salc,
-        M::Nop
-        | M::Pause
-        | M::Endbr32
-        | M::Endbr64
-        | M::Prefetch
-        | M::Prefetchw
-        | M::Prefetchwt1
-        | M::Prefetchnta
-        | M::Prefetcht0
-        | M::Prefetcht1
-        | M::Prefetcht2
-        | M::Reservednop
-        // Without CET, which CPUID denies, this is a reserved NOP too.
-        | M::Rdsspd => nop,
+        // Hints decode as reserved NOPs; nothing is reordered that a fence could put back.
+        M::Nop | M::Pause | M::Reservednop | M::Lfence | M::Mfence | M::Sfence => nop,
         _ => return None,
     })
 }

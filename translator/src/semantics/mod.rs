@@ -13,6 +13,7 @@
 pub mod arith;
 pub mod bits;
 pub mod branch;
+pub mod crc;
 pub mod decimal;
 pub mod flagops;
 pub mod forms;
@@ -55,6 +56,7 @@ pub fn lookup<M: Machine>(i: &Insn) -> Option<Exec<M>> {
         .or_else(|| string::lookup(i))
         .or_else(|| flagops::lookup(i))
         .or_else(|| decimal::lookup(i))
+        .or_else(|| crc::lookup(i))
 }
 
 /// Operands that only the runtime can reach: segment, control and debug

@@ -214,7 +214,7 @@ fn residency_changes_nothing() {
 
 #[test]
 fn a_guest_cannot_make_the_table_grow_without_end() {
-    let mut fpu = Fpu::default();
+    let mut fpu = Fpu::new(&crate::cpu_model::CpuModel::default());
     for immediate in 0..=255u8 {
         for modrm in 0xc0..=0xffu8 {
             for opcode in [0x70, 0xc6] {

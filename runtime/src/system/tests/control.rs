@@ -29,7 +29,7 @@ fn cr0_rules() {
 #[test]
 fn cr4_takes_only_announced_features() {
     let mut b = Bench::new();
-    for bit in [cr4::VME, cr4::PVI, cr4::UMIP, cr4::SMEP, cr4::SMAP, 1 << 31] {
+    for bit in [1 << 13, 1 << 17, 1 << 22, 1 << 31] {
         assert_eq!(set_cr(&mut b, 4, bit), GP0, "{bit:#x}");
     }
     assert_eq!(set_cr(&mut b, 4, cr4::PSE | cr4::PGE | cr4::OSFXSR), Ok(()));
@@ -133,7 +133,7 @@ fn questions_answer_in_zf() {
         (b.cpu.state.eflags_image() & ZF != 0).then_some(b.cpu.state.gpr[1])
     };
     let (lar, lsl) = ([0x0f, 0x02, 0xc8], [0x0f, 0x03, 0xc8]); // LAR/LSL ECX, EAX
-    assert_eq!(ask(&lar, CODE0), Some(0x00c0_9b00));
+    assert_eq!(ask(&lar, CODE0), Some(0x00cf_9b00));
     assert_eq!(ask(&lsl, CODE0), Some(u32::MAX));
     assert_eq!(ask(&lsl, TASK2), Some(0x67));
     assert_eq!(ask(&lar, CALL_GATE), Some(0x0000_ec00));

@@ -1,7 +1,8 @@
 //! Event delivery, IRET, fast calls.
 
 use super::*;
-use crate::vcpu::cr4;
+use crate::system::interrupt;
+use crate::vcpu::{Shadow, cr4};
 use translator::flags::{IF, IOPL, NT, RF, TF, VM};
 
 const IRETD: &[u8] = &[0xcf];
@@ -138,10 +139,29 @@ fn single_step_sets_bs() {
     let mut b = Bench::new();
     b.cpu.state.eflags |= TF;
     b.cpu.mode_changed();
-    crate::system::single_step_trap(&mut b.cpu);
+    b.cpu.pending_debug = crate::system::debug::DR6_BS;
+    crate::system::debug::deliver_pending(&mut b.cpu);
     assert_eq!(b.cpu.sys.dr[6] & 0x4000, 0x4000);
     assert_eq!(b.stack(), [CODE_AT, u32::from(CODE0), TF | 2]);
     assert!(!b.cpu.mode().single());
+}
+
+#[test]
+fn an_nmi_blocks_the_next_until_iret() {
+    let mut b = Bench::new();
+    b.cpu.signal_nmi();
+    assert!(b.cpu.nmi_due(), "IF does not mask it");
+    interrupt::deliver_nmi(&mut b.cpu);
+    assert_eq!(b.cpu.state.eip, HANDLERS + 2 * 16);
+    b.cpu.signal_nmi();
+    assert!(!b.cpu.nmi_due());
+    b.ok(IRETD);
+    assert!(b.cpu.nmi_due());
+    b.cpu.shadow_of_ss();
+    assert!(!b.cpu.nmi_due(), "in the shadow of a load of SS");
+    b.cpu.shadow = Shadow::None;
+    b.cpu.pc.port_write(0x70, 1, 0x80);
+    assert!(!b.cpu.nmi_due(), "masked at the board");
 }
 
 #[test]

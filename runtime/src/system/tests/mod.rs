@@ -8,6 +8,7 @@ mod control;
 mod events;
 mod far;
 mod mode;
+mod model;
 mod port;
 mod random;
 mod segment;
@@ -18,11 +19,12 @@ use super::descriptor::Descriptor;
 use super::interrupt::{Event, deliver};
 use crate::clock::FakeClock;
 use crate::console::BufferConsole;
+use crate::cpu_model::{CpuModel, Processor};
 use crate::devices::pc::{Pc, PcConfig};
 use crate::vcpu::{Cpu, TableReg, cr0};
 use shadow_mmu::{GuestRam, PhysAddr, ShadowMmu};
 use std::sync::Arc;
-use translator::decode::decode_block;
+use translator::decode::decode_block_for;
 use translator::exception::Exception;
 use translator::insn::SegReg;
 use translator::state::Segment;
@@ -82,6 +84,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::on(Processor::Max)
+    }
+
+    fn on(processor: Processor) -> Self {
         let ram = GuestRam::new(1 << 20).expect("guest memory");
         let (console, _) = BufferConsole::new(b"");
         let pc = Pc::new(PcConfig {
@@ -90,7 +96,11 @@ impl Bench {
             debug_output: Box::new(std::io::sink()),
             clock: Arc::new(FakeClock::new(0)),
         });
-        let cpu = Cpu::new(ShadowMmu::new(ram).expect("shadow MMU"), pc);
+        let cpu = Cpu::new(
+            CpuModel::new(processor),
+            ShadowMmu::new(ram).expect("shadow MMU"),
+            pc,
+        );
         let mut bench = Self { cpu };
         bench.fill_tables();
         bench.enter_ring0();
@@ -163,7 +173,8 @@ impl Bench {
     /// Runs one instruction as the run loop would.
     fn run(&mut self, bytes: &[u8]) -> Result<(), Exception> {
         let eip = self.cpu.state.eip;
-        let block = decode_block(bytes, eip, self.cpu.mode(), 1).expect("a whole instruction");
+        let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
+        let block = decode_block_for(known, bytes, eip, mode, 1).expect("a whole instruction");
         let insn = block.insns[0];
         self.cpu.state.eip = insn.next_eip;
         let result = super::dispatch(&mut self.cpu, &insn);

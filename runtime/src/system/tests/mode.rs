@@ -1,6 +1,7 @@
 //! Flags and halting.
 
 use super::*;
+use crate::vcpu::Shadow;
 use translator::flags::{IF, IOPL, TF};
 
 /// Sets up the interrupt controller and starts the timer, whose line rises.
@@ -36,10 +37,10 @@ fn unmasking_asks_for_attention_if_an_interrupt_is_pending() {
 fn sti_shadows_one_instruction() {
     let mut b = Bench::new();
     b.ok(&[0xfb]);
-    assert!(b.cpu.interrupt_shadow);
-    b.cpu.interrupt_shadow = false;
+    assert_eq!(b.cpu.shadow, Shadow::Sti);
+    b.cpu.shadow = Shadow::None;
     b.ok(&[0xfb]);
-    assert!(!b.cpu.interrupt_shadow, "IF was set already");
+    assert_eq!(b.cpu.shadow, Shadow::None, "IF was set already");
     b.ok(&[0xfa]);
     assert_eq!(b.cpu.state.eflags & IF, 0);
 }
@@ -92,7 +93,7 @@ fn hlt_is_privileged() {
     let mut b = Bench::new();
     b.ok(&[0xfb]);
     b.ok(&[0xf4]);
-    assert!(b.cpu.halted && b.cpu.attention && !b.cpu.interrupt_shadow);
+    assert!(b.cpu.halted && b.cpu.attention && b.cpu.shadow == Shadow::None);
     b.cpu.halted = false;
     b.enter_ring3();
     b.faults(&[0xf4], Exception::GeneralProtection(0));

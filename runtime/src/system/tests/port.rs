@@ -70,6 +70,18 @@ fn rep_outs_with_no_count_does_nothing() {
 }
 
 #[test]
+fn rep_insb_pauses_now_and_then() {
+    let mut b = Bench::new();
+    b.cpu.state.gpr[1] = 1000;
+    b.cpu.state.gpr[2] = 0xe9;
+    b.cpu.state.gpr[7] = DATA;
+    b.ok(&[0xf3, 0x6c]);
+    let left = b.cpu.state.gpr[1];
+    assert!(left > 0 && left < 1000, "{left} left");
+    assert_eq!(b.cpu.state.gpr[7], DATA + 1000 - left);
+}
+
+#[test]
 fn rep_outs_pauses_for_an_event() {
     let mut b = Bench::new();
     b.cpu.state.gpr[1] = 3;

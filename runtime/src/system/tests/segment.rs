@@ -1,6 +1,7 @@
 //! Segment loads and the descriptors behind them.
 
 use super::*;
+use crate::vcpu::Shadow;
 use translator::insn::Width;
 
 const MOV_DS_AX: &[u8] = &[0x8e, 0xd8];
@@ -83,11 +84,11 @@ fn stack_segment_must_match_cpl_exactly() {
 fn loading_ss_inhibits_interrupts_once() {
     let mut b = with_ax(DATA0);
     b.ok(MOV_SS_AX);
-    assert!(b.cpu.interrupt_shadow);
-    b.cpu.interrupt_shadow = false;
+    assert_eq!(b.cpu.shadow, Shadow::Ss);
+    b.cpu.shadow = Shadow::None;
     b.push_all(&[u32::from(DATA0)]);
     b.ok(&[0x17]); // POP SS
-    assert!(b.cpu.interrupt_shadow);
+    assert_eq!(b.cpu.shadow, Shadow::Ss);
     assert_eq!(b.cpu.state.gpr[4], STACK);
 }
 

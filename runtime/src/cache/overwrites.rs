@@ -1,0 +1,138 @@
+//! Code that keeps being overwritten.
+//!
+//! A block is dropped when its bytes are stored to, and decoded again when it
+//! runs again. For a loop that patches itself that would be a compilation a
+//! round. So the cache counts, by the doubleword, the stores that dropped a block,
+//! and a doubleword that has seen a few of them is *volatile*. Blocks end where
+//! volatile code begins or ends: instructions around a patched one stay, and a
+//! volatile block is cheap to decode again and never compiled.
+//!
+//! A volatile block must run undisturbed for a number of times that doubles with
+//! each store to it. Then its bytes are tried as usual code; the next store takes
+//! that back and doubles the price. So whatever the rhythm in which code is
+//! patched, compiling it takes little time beside the interpreting in between.
+
+use super::Map;
+use std::ops::Range;
+
+/// Bytes counted together.
+const GRANULE_BYTES: usize = 4;
+/// Granules of a page frame.
+const GRANULES: usize = 0x1000 / GRANULE_BYTES;
+/// Stores that drop a block before a granule is volatile.
+const TOLERATED: u8 = 4;
+/// Undisturbed runs that a block just become volatile must show.
+const FIRST_PRICE: u32 = 64;
+/// Most doublings of it.
+const MAX_DOUBLINGS: u8 = 14;
+/// Frames remembered; beyond, all are forgotten.
+const MAX_FRAMES: usize = 1024;
+/// The price has been paid: usual code until the next store.
+const PAID: u8 = 0x80;
+
+/// The counts of the granules of each frame.
+#[derive(Default)]
+pub struct Overwrites(Map<u64, Box<[u8; GRANULES]>>);
+
+/// The runs that a granule asks for.
+fn price_of(granule: u8) -> u32 {
+    if granule & PAID == 0 && granule >= TOLERATED {
+        FIRST_PRICE << (granule - TOLERATED)
+    } else {
+        0
+    }
+}
+
+fn granules(bytes: &Range<usize>) -> Range<usize> {
+    bytes.start / GRANULE_BYTES..bytes.end.div_ceil(GRANULE_BYTES).min(GRANULES)
+}
+
+impl Overwrites {
+    /// Counts a store of `bytes` of a frame that drops a block.
+    pub fn count(&mut self, frame: u64, bytes: &Range<usize>) {
+        if self.0.len() >= MAX_FRAMES {
+            self.0.clear();
+        }
+        let counts = self
+            .0
+            .entry(frame)
+            .or_insert_with(|| Box::new([0; GRANULES]));
+        for granule in counts.get_mut(granules(bytes)).into_iter().flatten() {
+            *granule = (*granule & !PAID)
+                .saturating_add(1)
+                .min(TOLERATED + MAX_DOUBLINGS);
+        }
+    }
+
+    /// The runs that a new block of `bytes` must show; 0 where code is as usual.
+    pub fn price(&self, frame: u64, bytes: &Range<usize>) -> u32 {
+        let counts = self.0.get(&frame);
+        let counts = counts.and_then(|counts| counts.get(granules(bytes)));
+        let prices = counts
+            .into_iter()
+            .flatten()
+            .map(|&granule| price_of(granule));
+        prices.max().unwrap_or(0)
+    }
+
+    /// How many bytes from `phys` on, up to the end of its frame, are all volatile
+    /// or all not.
+    pub fn alike(&self, phys: u64) -> usize {
+        let offset = (phys & 0xfff) as usize;
+        let Some(counts) = self.0.get(&(phys >> 12)) else {
+            return 0x1000 - offset;
+        };
+        let mut rest = counts.iter().skip(offset / GRANULE_BYTES);
+        let first = rest.next().map_or(0, |&granule| price_of(granule));
+        let more = rest.take_while(|&&granule| (price_of(granule) == 0) == (first == 0));
+        (offset / GRANULE_BYTES + 1 + more.count()) * GRANULE_BYTES - offset
+    }
+
+    /// A block of `bytes` has paid its price.
+    pub fn forgive(&mut self, frame: u64, bytes: &Range<usize>) {
+        if let Some(counts) = self.0.get_mut(&frame) {
+            for granule in counts.get_mut(granules(bytes)).into_iter().flatten() {
+                *granule |= PAID;
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_price_doubles_and_is_paid_for_until_the_next_store() {
+        let mut overwrites = Overwrites::default();
+        let mut prices = Vec::new();
+        for _ in 0..7 {
+            prices.push(overwrites.price(1, &(0x10..0x20)));
+            overwrites.count(1, &(0x17..0x18));
+        }
+        assert_eq!(prices, [0, 0, 0, 0, 64, 128, 256]);
+        assert_eq!(overwrites.price(1, &(0x18..0x20)), 0);
+        overwrites.forgive(1, &(0x10..0x20));
+        assert_eq!(overwrites.price(1, &(0x10..0x20)), 0);
+        overwrites.count(1, &(0x14..0x18));
+        assert_eq!(overwrites.price(1, &(0x10..0x20)), 1024);
+        (0..300).for_each(|_| overwrites.count(1, &(0x14..0x18)));
+        assert_eq!(overwrites.price(1, &(0x10..0x20)), 64 << 14);
+    }
+
+    #[test]
+    fn volatile_runs_have_ends() {
+        let mut overwrites = Overwrites::default();
+        assert_eq!(overwrites.alike(0x1ffe), 2);
+        (0..TOLERATED).for_each(|_| overwrites.count(1, &(0x102..0x109)));
+        assert_eq!(overwrites.alike(0x10f0), 0x10);
+        assert_eq!(overwrites.alike(0x1101), 11);
+        assert_eq!(overwrites.alike(0x110c), 0x1000 - 0x10c);
+        assert_eq!(overwrites.alike(0x2000), 0x1000);
+    }
+}

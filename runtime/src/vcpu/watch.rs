@@ -1,0 +1,135 @@
+//! Accesses that must be looked at one by one: data breakpoints and alignment
+//! checks.
+//!
+//! Nothing is paid for either while it is off. While one is on, the shadow tables
+//! of the CPU are replaced by one that permits nothing, so that every access of
+//! any instruction takes the careful path, which examines it here. The mode bits
+//! [`Mode::SINGLE`](translator::mode::Mode::SINGLE) and
+//! [`Mode::ALIGNED`](translator::mode::Mode::ALIGNED) keep blocks interpreted
+//! meanwhile.
+
+use super::{Cpu, cr0, cr4};
+use crate::system::debug;
+use shadow_mmu::{Access, LinearAddr, View};
+use translator::exception::Exception;
+use translator::flags;
+
+/// Entries of a shadow table.
+const ENTRIES: usize = 1 << 20;
+
+/// What accesses are examined for.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// #AC for user accesses.
+    alignment: bool,
+    /// Data breakpoints.
+    data: bool,
+    /// The shadow table without entries, once it has been needed.
+    blank: Vec<u64>,
+}
+
+impl Watch {
+    fn on(&self) -> bool {
+        self.alignment || self.data
+    }
+}
+
+impl Cpu {
+    /// CR0.AM, EFLAGS.AC and CPL 3: misaligned accesses are #AC.
+    pub(super) fn checks_alignment(&self) -> bool {
+        self.sys.cpl == 3 && self.state.eflags & flags::AC != 0 && self.sys.cr0 & cr0::AM != 0
+    }
+
+    /// Whether every access must go through the checked accessors, one element
+    /// at a time.
+    pub fn examines(&self) -> bool {
+        self.watch.on()
+    }
+
+    /// Adopts what the registers say is to be examined, and whether EFLAGS.AC
+    /// lifts SMAP.
+    pub(super) fn update_watch(&mut self) {
+        let (alignment, data) = (self.checks_alignment(), debug::watches_data(self.sys.dr[7]));
+        if (alignment, data) != (self.watch.alignment, self.watch.data) {
+            (self.watch.alignment, self.watch.data) = (alignment, data);
+            if self.watch.on() && self.watch.blank.is_empty() {
+                self.watch.blank = vec![0; ENTRIES];
+            }
+            self.choose_views();
+        }
+        // At CPL 3 all supervisor accesses are implicit, and AC does not lift those.
+        let lifted =
+            self.sys.cr4 & cr4::SMAP != 0 && self.state.eflags & flags::AC != 0 && self.sys.cpl < 3;
+        if lifted != self.smap_lifted {
+            self.smap_lifted = lifted;
+            self.mmu.set_smap_override(lifted);
+            self.choose_views();
+            self.request_attention();
+        }
+    }
+
+    /// Picks the tables for both privileges, of the current address space.
+    pub(super) fn choose_views(&mut self) {
+        self.views = if self.watch.on() {
+            let table = self.watch.blank.as_ptr() as u64;
+            let (read, write) = (table, table);
+            [View { read, write }; 2]
+        } else {
+            [self.mmu.view(false), self.mmu.view(true)]
+        };
+        self.update_view();
+    }
+
+    /// Looks at an access of `bytes` bytes before it is made.
+    ///
+    /// # Errors
+    /// #AC, which silicon raises before #PF.
+    #[inline]
+    pub(super) fn examine(
+        &mut self,
+        addr: LinearAddr,
+        bytes: u32,
+        access: Access,
+        user: bool,
+    ) -> Result<(), Exception> {
+        if !self.watch.on() {
+            return Ok(());
+        }
+        self.require_alignment(addr, bytes, user)?;
+        if self.watch.data {
+            self.pending_debug |= debug::data_hits(self, addr, bytes, access);
+        }
+        Ok(())
+    }
+
+    /// A user access must be aligned if that is checked, else #AC.
+    ///
+    /// # Errors
+    /// #AC.
+    pub fn require_alignment(
+        &self,
+        addr: LinearAddr,
+        bytes: u32,
+        user: bool,
+    ) -> Result<(), Exception> {
+        if self.watch.alignment && user && addr.0 & (alignment(bytes) - 1) != 0 {
+            return Err(Exception::AlignmentCheck);
+        }
+        Ok(())
+    }
+}
+
+/// The alignment that #AC asks of an operand by its size (SDM vol. 3A, "Alignment
+/// Requirements by Data Type"): a power of two.
+fn alignment(bytes: u32) -> u32 {
+    match bytes {
+        2 | 8 | 16 => bytes,
+        // An 80-bit number.
+        10 => 8,
+        // Environment and state of the x87 unit in the 16-bit format.
+        14 | 94 => 2,
+        0 | 1 => 1,
+        // Doublewords, and the other images of state.
+        _ => 4,
+    }
+}
