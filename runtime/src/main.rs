@@ -111,14 +111,14 @@ fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
     let mut config = args.guest.to_config()?;
     config.timeout = Some(args.run_for);
     // The interpreter counts how often it enters each block.
-    config.tier = Tier::Interp;
+    let tier = std::mem::replace(&mut config.tier, Tier::Interp);
     let files = launch::Files::read(&config)?;
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
     files.load(&config, &mut vm)?;
     vm.run();
     print!(
         "{}",
-        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count())?
+        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count(), tier == Tier::Direct)?
     );
     Ok(status::POWERED_OFF)
 }

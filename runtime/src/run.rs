@@ -213,7 +213,7 @@ impl Vm {
             Some(ExitKind::Interpret) => {
                 self.counters.side_exits += 1;
                 if let Some(info) = self.cache.links.info(ExitKind::payload(exit)) {
-                    self.tiers.on_side_exit(&mut self.cache, info.owner);
+                    self.tiers.on_side_exit(&mut self.cache, info.owner, exit);
                 }
                 let eip = self.cpu.state.eip;
                 self.block_at(eip)

@@ -1,15 +1,16 @@
 //! Which tier runs a block, and the thread that compiles.
 //!
-//! Cold blocks are interpreted; one entered often enough is queued for the
-//! worker, which compiles it while the interpreter goes on. Finished code comes
-//! back over a channel and is installed by the run loop between blocks.
-//! Compilation costs 60 to 400 µs a block, the interpreter some 10 ns an
-//! instruction, so a block must promise thousands of executions; the threshold
-//! assumes that what ran [`WARM`] times will run on.
+//! Cold blocks are interpreted. On hosts that have direct code, a block entered
+//! [`LUKEWARM`] times is re-encoded at once, which costs microseconds. On others,
+//! one entered [`WARM`] times is queued for the worker, which compiles it while
+//! the interpreter goes on. Finished code comes back over a channel and is
+//! installed by the run loop between blocks. That costs 60 to 400 µs a block, the
+//! interpreter some 10 ns an instruction, so a block must promise thousands of
+//! executions; the threshold assumes that what ran so often will run on.
 
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
-use crate::interp::Op;
+use crate::native;
 use crate::vcpu::Cpu;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +18,15 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use translator::block::Block;
 use translator::compile::{CompileRequest, Compiler, HostCode};
-use translator::direct::DirectCompiler;
+use translator::direct::{DirectCompiler, hint};
 use translator::error::CompileError;
 
 /// Entries after which a block is worth compiling.
 pub const WARM: u32 = 60;
+
+/// The same, for being re-encoded, which costs as much as interpreting some tens
+/// of times.
+pub const LUKEWARM: u32 = 8;
 
 /// Instructions that a compilation on the vCPU's thread takes from the budget.
 const COMPILE_CHARGE: i64 = 1_000;
@@ -29,8 +34,24 @@ const COMPILE_CHARGE: i64 = 1_000;
 /// The same, for re-encoding.
 const DIRECT_CHARGE: i64 = 20;
 
-/// Side exits after which a block is compiled again, each access checked alone.
-pub const MANY_SIDE_EXITS: u32 = 32;
+/// Of so many blocks re-encoded, one is timed.
+const SAMPLED: u64 = 16;
+
+/// Side exits, weighted, after which a block is compiled again, each access
+/// checked alone.
+pub const MANY_SIDE_EXITS: u32 = 256;
+
+/// Weight of a side exit that checking alone will probably spare.
+const PROBABLE: u32 = 8;
+
+/// What a side exit of direct code counts, of [`MANY_SIDE_EXITS`].
+fn weight(exit: u64) -> u32 {
+    match exit & hint::VECTOR {
+        // Most often it is just the first access to a page.
+        0 => u32::from(exit & hint::SHARED != 0),
+        _ => PROBABLE,
+    }
+}
 
 /// Callout numbers given before the cache is cleared and they start over.
 const MAX_CALLOUTS: usize = 1 << 20;
@@ -80,6 +101,10 @@ pub struct CompileCounters {
 /// The compiler's side of the tiers.
 pub struct Tiers {
     policy: Tier,
+    /// Compiling is re-encoding.
+    direct_code: bool,
+    /// Blocks re-encoded.
+    re_encoded: u64,
     compiler: Compiler,
     direct: DirectCompiler,
     requests: Option<Sender<Request>>,
@@ -98,8 +123,9 @@ impl Tiers {
         let counters = Arc::new(CompileCounters::default());
         let (requests, inbox) = channel::<Request>();
         let (outbox, replies) = channel();
+        let direct_code = native::uses_direct_code(policy);
         let worker = match policy {
-            Tier::Auto => {
+            Tier::Auto if !direct_code => {
                 let compiler = Compiler::new()?;
                 let counters = Arc::clone(&counters);
                 let run = move || work(compiler, &inbox, &outbox, &counters);
@@ -109,10 +135,12 @@ impl Tiers {
                         .spawn(run)?,
                 )
             }
-            Tier::Interp | Tier::Cranelift | Tier::Direct => None,
+            _ => None,
         };
         Ok(Self {
             policy,
+            direct_code,
+            re_encoded: 0,
             compiler: Compiler::new()?,
             direct: DirectCompiler::new(),
             requests: Some(requests),
@@ -138,6 +166,9 @@ impl Tiers {
         }
         match self.policy {
             Tier::Interp => false,
+            Tier::Auto if self.direct_code => {
+                block.heat >= LUKEWARM && self.compile_now(cache, cpu, id)
+            }
             Tier::Auto => {
                 if block.heat >= WARM && block.compiled == Compiled::No {
                     self.queue(cache, cpu, id);
@@ -151,32 +182,38 @@ impl Tiers {
     /// Called when a block's compiled code left in the middle: code that keeps
     /// doing so is dropped once, to be compiled with narrower checks.
     #[cold]
-    pub fn on_side_exit(&mut self, cache: &mut Cache, id: BlockId) {
-        // Direct code checks every access alone anyway.
-        if self.policy == Tier::Direct {
-            return;
-        }
+    pub fn on_side_exit(&mut self, cache: &mut Cache, id: BlockId, exit: u64) {
         let Some(block) = cache.get_mut(id) else {
             return;
         };
-        block.side_exits = block.side_exits.saturating_add(1);
-        if block.side_exits == MANY_SIDE_EXITS {
+        let few = block.side_exits < MANY_SIDE_EXITS;
+        let weight = if self.direct_code {
+            weight(exit)
+        } else {
+            PROBABLE
+        };
+        block.side_exits = block.side_exits.saturating_add(weight);
+        if few && block.side_exits >= MANY_SIDE_EXITS {
             cache.drop_code(id);
         }
     }
 
-    /// Compiles a block for its listing alone.
+    /// Compiles a block for its listing alone, by the direct tier or by Cranelift.
     ///
     /// # Errors
     /// See [`CompileError`].
-    pub fn listing(&mut self, block: &Block) -> Result<HostCode, CompileError> {
-        self.compiler.compile(&CompileRequest {
+    pub fn listing(&mut self, block: &Block, direct: bool) -> Result<HostCode, CompileError> {
+        let request = CompileRequest {
             block,
             link_base: 0,
             grouped: true,
             callout_base: 0,
             listing: true,
-        })
+        };
+        match direct {
+            true => self.direct.compile(&request),
+            false => self.compiler.compile(&request),
+        }
     }
 
     /// Installs what the worker has finished.
@@ -218,15 +255,15 @@ impl Tiers {
             return false;
         };
         // The slice pays, so that time limits hold while much is compiled.
-        let code = if self.policy == Tier::Direct {
+        let code = if self.direct_code {
             cpu.state.budget -= DIRECT_CHARGE;
-            measured(&self.counters, || {
-                self.direct.compile(&request.to_compile())
-            })
+            self.re_encode(&request)
         } else {
             cpu.state.budget -= COMPILE_CHARGE;
             let compiler = &mut self.compiler;
-            measured(&self.counters, || compiler.compile(&request.to_compile()))
+            measured(&self.counters, 1, || {
+                compiler.compile(&request.to_compile())
+            })
         };
         install(
             cache,
@@ -236,6 +273,23 @@ impl Tiers {
                 code,
             },
         )
+    }
+}
+
+impl Tiers {
+    /// Re-encodes a block. Looking at the clock takes as long, so that is done now
+    /// and then only.
+    fn re_encode(&mut self, request: &Request) -> Result<HostCode, CompileError> {
+        self.re_encoded += 1;
+        if !self.re_encoded.is_multiple_of(SAMPLED) {
+            let code = self.direct.compile(&request.to_compile());
+            let failed = u64::from(code.is_err());
+            self.counters.failed.fetch_add(failed, Ordering::Relaxed);
+            return code;
+        }
+        let direct = &mut self.direct;
+        let compile = || direct.compile(&request.to_compile());
+        measured(&self.counters, SAMPLED, compile)
     }
 }
 
@@ -259,8 +313,7 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     let cached = cache.get(id)?;
     let block = cached.block();
     let callout_base = cpu.callouts.len() as u32;
-    cpu.callouts
-        .extend(block.insns.iter().map(|&insn| Op::new(insn)));
+    cpu.callouts.extend_from_slice(&cached.ops);
     Some(Request {
         grouped: cached.side_exits < MANY_SIDE_EXITS,
         id,
@@ -293,16 +346,17 @@ fn thread_cpu_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Runs a compilation and counts what it cost.
+/// Runs a compilation and counts what it cost, `weight` times.
 fn measured(
     counters: &CompileCounters,
+    weight: u64,
     compile: impl FnOnce() -> Result<HostCode, CompileError>,
 ) -> Result<HostCode, CompileError> {
     let start = thread_cpu_ns();
     let code = compile();
     counters
         .compile_ns
-        .fetch_add(thread_cpu_ns() - start, Ordering::Relaxed);
+        .fetch_add(weight * (thread_cpu_ns() - start), Ordering::Relaxed);
     if code.is_err() {
         counters.failed.fetch_add(1, Ordering::Relaxed);
     }
@@ -316,7 +370,7 @@ fn work(
     counters: &CompileCounters,
 ) {
     while let Ok(request) = inbox.recv() {
-        let code = measured(counters, || compiler.compile(&request.to_compile()));
+        let code = measured(counters, 1, || compiler.compile(&request.to_compile()));
         let reply = Reply {
             id: request.id,
             serial: request.serial,

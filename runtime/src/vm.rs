@@ -86,16 +86,23 @@ impl Vm {
             cpu.pc.insert_test_device();
         }
         let routines = native::routines(config.tier)?;
-        let (cache, fixed) =
-            Cache::new(&[&routines.unlinked, &routines.trampoline, &routines.callout])
-                .context("cannot map executable memory")?;
-        let [_, entry, direct_callout] = fixed[..] else {
+        let (cache, fixed) = Cache::new(&[
+            &routines.unlinked,
+            &routines.trampoline,
+            &routines.callout,
+            &routines.vector,
+        ])
+        .context("cannot map executable memory")?;
+        let [_, entry, direct_callout, vector_enter] = fixed[..] else {
             anyhow::bail!("the code arena is too small");
         };
         cpu.state.links = cache.links.address();
         cpu.state.jump_cache = cache.jump_cache_address();
         cpu.state.callout = native::callout_address();
         cpu.state.direct_callout = direct_callout;
+        cpu.state.vector_enter = vector_enter;
+        cpu.state.vector_prepare = native::vector_prepare_address();
+        cpu.state.vector_state = cpu.fpu.vector_address();
         let deadline_ns = config
             .timeout
             .map(|t| host.clock.now_ns() + t.as_nanos() as u64);

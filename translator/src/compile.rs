@@ -19,7 +19,7 @@ use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use crate::emit::{Callout, Link};
+pub use crate::emit::{Callout, Jump, Link};
 
 /// Why compiled code has returned to the run loop: the low byte of what the
 /// trampoline returns.
@@ -70,7 +70,8 @@ pub struct CompileRequest<'a> {
     pub callout_base: u32,
     /// One check may cover neighbouring accesses. Costs a side exit whenever
     /// the range crosses to a page that is no neighbour on the host, so blocks
-    /// that suffer are compiled without.
+    /// that suffer are compiled without. The direct tier leaves vector
+    /// instructions of such a block to the runtime, too.
     pub grouped: bool,
     /// Keep the CLIF as text, for a dump.
     pub listing: bool,

@@ -20,6 +20,8 @@ impl Mode {
     pub const PROTECTED: u32 = 1 << 3;
     /// EFLAGS.TF, a breakpoint or the like: blocks hold one instruction.
     pub const SINGLE: u32 = 1 << 4;
+    /// RDTSC is permitted: CPL is 0 or CR4.TSD clear.
+    pub const TIME_STAMP: u32 = 1 << 6;
     /// Accesses are checked for alignment: blocks stay interpreted.
     pub const ALIGNED: u32 = 1 << 5;
     const UNLIMITED_SHIFT: u32 = 8;
@@ -67,6 +69,11 @@ impl Mode {
     /// The block holds one instruction only.
     pub const fn single(self) -> bool {
         self.0 & Self::SINGLE != 0
+    }
+
+    /// RDTSC needs no check.
+    pub const fn time_stamp(self) -> bool {
+        self.0 & Self::TIME_STAMP != 0
     }
 
     /// The block must not be compiled: what surrounds each access or instruction matters.

@@ -106,11 +106,39 @@ pub struct JumpEntry {
 /// Number of entries of the jump cache, a power of two.
 pub const JUMP_ENTRIES: usize = 1 << 14;
 
+/// How far [`jump_index`] shifts: what is as far apart as the cache has entries
+/// must not meet.
+pub const JUMP_SHIFT: u32 = 14;
+
 /// Index of `eip` in the jump cache; generated code computes the same. (A sum,
 /// because direct code can add without touching the guest's flags.)
 #[inline]
 pub const fn jump_index(eip: u32) -> usize {
-    eip.wrapping_add(eip >> 12) as usize & (JUMP_ENTRIES - 1)
+    eip.wrapping_add(eip >> JUMP_SHIFT) as usize & (JUMP_ENTRIES - 1)
+}
+
+/// Masks that direct code has in memory, as it has no register to spare.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct Masks {
+    /// The page number of an address.
+    pub page: u32,
+    /// All of an offset within a page but its low n bits.
+    pub above: [u32; 9],
+}
+
+impl Masks {
+    /// They never change.
+    pub const VALUES: Self = {
+        let mut above = [0; 9];
+        let mut n = 0;
+        while n < above.len() {
+            above[n] = 0x1000 - (1 << n);
+            n += 1;
+        }
+        let page = 0xffff_f000;
+        Self { page, above }
+    };
 }
 
 /// Guest state reachable from generated code.
@@ -133,6 +161,10 @@ pub struct CpuState {
     pub eflags: u32,
     /// Location-descriptor bits that hold now ([`crate::mode::Mode`]).
     pub mode: u32,
+    /// Constants that direct code takes bits by.
+    pub masks: Masks,
+    /// Where direct code keeps AX as LAHF and SETO AL made it.
+    pub saved_flags: u32,
     /// ES, CS, SS, DS, FS, GS.
     pub seg: [Segment; 6],
     /// Guest instructions that may still run before generated code must return
@@ -143,16 +175,17 @@ pub struct CpuState {
     /// Host address of the current view's read table: 2^20 entries of 8 bytes.
     /// An entry is 0 (not permitted) or host page address − linear page address.
     pub read_table: u64,
-    /// Host address of the current view's write table, same form.
+    /// Host address of the current view's write table, same form. It lies
+    /// [`WRITE_TABLE_DISTANCE`] behind the read table.
     pub write_table: u64,
     /// Host address of the array of link slots (8 bytes each, host code addresses).
     pub links: u64,
     /// Host address of the jump cache, [`JUMP_ENTRIES`] × [`JumpEntry`].
     pub jump_cache: u64,
+    /// Zero: the low half of a jump-cache key without its EIP.
+    pub reserved: u32,
     /// Mode and address-space tag that jump-cache keys must carry now.
     pub jump_tag: u32,
-    /// Zero, for alignment.
-    pub reserved: u32,
     /// Host address of `extern "C" fn(*mut CpuState, u64) -> u64`, the callout
     /// that runs one instruction in the runtime. Its second argument is the
     /// instruction's index: the `callout_base` the block was compiled with plus
@@ -163,7 +196,31 @@ pub struct CpuState {
     pub direct_callout: u64,
     /// Where direct code keeps a value while it has no register for it.
     pub spill: u64,
+    /// Where direct code keeps pointers into guest memory within a block.
+    pub pointers: [u64; POINTERS],
+    /// 0 while the guest's vector state is in the host's registers.
+    pub vector_away: u64,
+    /// Host address of the direct tier's routine that loads the vector state.
+    pub vector_enter: u64,
+    /// Host address of `extern "C" fn(*mut CpuState) -> u64`: 0 if vector and x87
+    /// instructions may run now, with all exceptions masked; the x87 state is in
+    /// the host's registers then.
+    pub vector_prepare: u64,
+    /// What the guest's time-stamp counter is ahead of the host's.
+    pub tsc_offset: u64,
+    /// Host address of XMM0–XMM7, the guest's MXCSR (at [`VECTOR_MXCSR`]) and the
+    /// host's (behind it).
+    pub vector_state: u64,
 }
+
+/// Pointers that direct code keeps in memory.
+pub const POINTERS: usize = 3;
+
+/// Where MXCSR is, from the start of the vector state.
+pub const VECTOR_MXCSR: usize = 128;
+
+/// From a view's read table to its write table, in bytes.
+pub const WRITE_TABLE_DISTANCE: u64 = 8 << 20;
 
 impl CpuState {
     /// The segment register.
@@ -194,17 +251,25 @@ impl Default for CpuState {
             flag_carries,
             eflags: flags::FIXED,
             mode: 0,
+            masks: Masks::VALUES,
+            saved_flags: 0,
             seg: [Segment::default(); 6],
             budget: 0,
             read_table: 0,
             write_table: 0,
             links: 0,
             jump_cache: 0,
-            jump_tag: 0,
             reserved: 0,
+            jump_tag: 0,
             callout: 0,
             direct_callout: 0,
             spill: 0,
+            pointers: [0; POINTERS],
+            vector_away: 1,
+            vector_enter: 0,
+            vector_prepare: 0,
+            tsc_offset: 0,
+            vector_state: 0,
         }
     }
 }

@@ -64,6 +64,21 @@ impl Arena {
         Some(self.executable as u64 + start as u64)
     }
 
+    /// Makes the jump whose 32-bit displacement is at the executable address `at`
+    /// lead to `target`. Addresses outside the arena change nothing.
+    pub fn redirect(&mut self, at: u64, target: u64) {
+        let start = at.wrapping_sub(self.executable as u64) as usize;
+        let distance = target.wrapping_sub(at.wrapping_add(4)) as i32;
+        if start < self.used && start + 4 <= self.used {
+            // SAFETY: the four bytes lie in the mapping. They are being executed by
+            // no other thread: code runs on the thread that owns the arena.
+            unsafe {
+                let place = self.writable.add(start).cast::<i32>();
+                place.write_unaligned(distance);
+            }
+        }
+    }
+
     /// Forgets all code after the first `keep` bytes. The caller must hold no
     /// address beyond.
     pub fn clear(&mut self, keep: usize) {

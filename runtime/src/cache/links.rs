@@ -2,7 +2,8 @@
 //!
 //! Compiled code loads a host address from its slot and jumps there. An unlinked
 //! slot holds the address of a stub that returns to the run loop and names the
-//! slot; linking and unlinking a jump is one store.
+//! slot; linking and unlinking a jump is one store. Direct code has jumps instead
+//! that are written themselves; their slots only say where they are.
 
 use super::BlockId;
 
@@ -16,6 +17,9 @@ pub struct SlotInfo {
     pub owner: BlockId,
     /// EIP of the target.
     pub eip: u32,
+    /// The jump to be written, by host addresses of its displacement and of what
+    /// it leads to without a link.
+    pub jump: Option<(u64, u64)>,
 }
 
 /// All link slots. The array's address never changes.
@@ -45,14 +49,20 @@ impl Links {
         let first = self.info.len();
         let slots = self.slots.get_mut(first..first + count)?;
         slots.fill(self.stub);
-        self.info.resize(first + count, SlotInfo { owner, eip: 0 });
+        let info = SlotInfo {
+            owner,
+            eip: 0,
+            jump: None,
+        };
+        self.info.resize(first + count, info);
         Some(first as u32)
     }
 
-    /// Notes where a slot leads.
-    pub fn describe(&mut self, slot: u32, eip: u32) {
+    /// Notes where a slot leads, and the jump it stands for.
+    pub fn describe(&mut self, slot: u32, eip: u32, jump: Option<(u64, u64)>) {
         if let Some(info) = self.info.get_mut(slot as usize) {
             info.eip = eip;
+            info.jump = jump;
         }
     }
 
@@ -61,16 +71,15 @@ impl Links {
         self.info.get(slot as usize).copied()
     }
 
-    /// Makes a slot lead to `code`.
-    pub fn link(&mut self, slot: u32, code: u64) {
-        if let Some(word) = self.slots.get_mut(slot as usize) {
-            *word = code;
-        }
-    }
-
-    /// Makes a slot lead to the run loop again.
-    pub fn unlink(&mut self, slot: u32) {
-        self.link(slot, self.stub);
+    /// Makes a slot lead to `code`, or to the run loop if that is `None`. Returns
+    /// the address of a jump's displacement and where it must lead now, if the
+    /// slot stands for one.
+    #[must_use]
+    pub fn set(&mut self, slot: u32, code: Option<u64>) -> Option<(u64, u64)> {
+        let word = self.slots.get_mut(slot as usize)?;
+        *word = code.unwrap_or(self.stub);
+        let (at, stub) = self.info.get(slot as usize)?.jump?;
+        Some((at, code.unwrap_or(stub)))
     }
 
     /// Forgets all slots.

@@ -345,7 +345,9 @@ impl Cache {
             return false;
         };
         for link in &code.links {
-            self.links.describe(link.slot, link.eip);
+            let of = |offset: u32| address + u64::from(offset);
+            let jump = link.jump.map(|jump| (of(jump.at), of(jump.stub)));
+            self.links.describe(link.slot, link.eip, jump);
         }
         let Some(block) = self.get_mut(id) else {
             return true;
@@ -375,10 +377,16 @@ impl Cache {
         let Some(Compiled::At(code)) = self.get(target).map(|b| b.compiled) else {
             return;
         };
-        self.links.link(slot, code);
+        self.set_link(slot, Some(code));
         self.counters.links += 1;
         if let Some(block) = self.get_mut(target) {
             block.incoming.push(slot);
+        }
+    }
+
+    fn set_link(&mut self, slot: u32, code: Option<u64>) {
+        if let Some((at, target)) = self.links.set(slot, code) {
+            self.arena.redirect(at, target);
         }
     }
 
@@ -425,7 +433,9 @@ impl Cache {
         };
         let incoming = std::mem::take(&mut block.incoming);
         let index = jump_index(block.key.eip);
-        incoming.iter().for_each(|&slot| self.links.unlink(slot));
+        for slot in incoming {
+            self.set_link(slot, None);
+        }
         if self.jumps[index].code == code {
             self.jumps[index] = JumpEntry::default();
         }
@@ -465,10 +475,9 @@ impl Cache {
                 self.by_frame.remove(&frame);
             }
         }
-        block
-            .incoming
-            .iter()
-            .for_each(|&slot| self.links.unlink(slot));
+        for &slot in &block.incoming {
+            self.set_link(slot, None);
+        }
         let index = jump_index(block.key.eip);
         if self.recent[index].1 == id {
             self.recent[index] = (u64::MAX, NOWHERE);

@@ -11,7 +11,7 @@ use super::plan::{Memory, Plan, Transfer, Unit};
 use super::pointers::{Layout, Pointers};
 use super::unmasked;
 use crate::system::operand::{effective_address, gpr, set_gpr};
-use crate::vcpu::Cpu;
+use crate::vcpu::{Cpu, cr0, cr4};
 use iced_x86::Mnemonic;
 use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
@@ -85,6 +85,16 @@ pub fn execute(cpu: &mut Cpu, i: &Insn, p: &Plan) -> Result<(), Exception> {
 
 fn set_flags(cpu: &mut Cpu, image: u64) {
     (cpu.state.flag_result, cpu.state.flag_carries) = flags::from_eflags(image as u32);
+}
+
+/// See [`super::enter_native`].
+pub fn enter_native(cpu: &mut Cpu) -> bool {
+    let usable = cpu.sys.cr0 & (cr0::EM | cr0::TS) == 0 && cpu.sys.cr4 & cr4::OSFXSR != 0;
+    let masked = cpu.fpu.x87_masked() && cpu.fpu.state.mxcsr & unmasked::MASKS == unmasked::MASKS;
+    if usable && masked {
+        cpu.fpu.x87.enter();
+    }
+    usable && masked
 }
 
 /// MASKMOVQ has changed from x87 to MMX state when its store faults; all other

@@ -30,24 +30,32 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
+use translator::state::VECTOR_MXCSR;
 
 /// What FXSAVE writes.
 #[repr(C, align(16))]
 #[derive(Clone)]
 pub struct Area(pub [u8; 512]);
 
-/// What a thunk works on; it holds the address of this in RDX.
+/// What a thunk works on; it holds the address of this in RDX. Direct code knows
+/// where the registers are.
 #[repr(C, align(64))]
 pub struct State {
     /// XMM0–XMM7.
     pub xmm: [[u8; 16]; 8],
-    /// A memory operand that is not in plain RAM, or an environment image.
-    pub scratch: [u8; 128],
     /// The guest's MXCSR.
     pub mxcsr: u32,
     /// The host's, for thunks that load the guest's.
     pub host_mxcsr: u32,
+    /// Aligns what follows to 16 bytes.
+    pub reserved: [u32; 2],
+    /// A memory operand that is not in plain RAM, or an environment image.
+    pub scratch: [u8; SCRATCH_BYTES],
 }
+
+const _: () = assert!(std::mem::offset_of!(State, xmm) == 0);
+const _: () = assert!(std::mem::offset_of!(State, mxcsr) == VECTOR_MXCSR);
+const _: () = assert!(std::mem::offset_of!(State, host_mxcsr) == VECTOR_MXCSR + 4);
 
 impl Default for State {
     /// MXCSR as after reset.
@@ -57,6 +65,7 @@ impl Default for State {
             scratch: [0; SCRATCH_BYTES],
             mxcsr: HOST_MXCSR,
             host_mxcsr: HOST_MXCSR,
+            reserved: [0; 2],
         }
     }
 }

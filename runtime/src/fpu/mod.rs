@@ -75,6 +75,35 @@ impl Fpu {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+impl Fpu {
+    /// Where the XMM registers and MXCSR are while direct code does not have them.
+    pub fn vector_address(&self) -> u64 {
+        &raw const self.state as u64
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Fpu {
+    /// Nowhere.
+    pub fn vector_address(&self) -> u64 {
+        0
+    }
+}
+
+/// Whether the guest may use all units now and has masked all exceptions; its x87
+/// state is in the host's registers then.
+#[cfg(target_arch = "x86_64")]
+pub fn enter_native(cpu: &mut Cpu) -> bool {
+    execute::enter_native(cpu)
+}
+
+/// This host has no direct code.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn enter_native(_cpu: &mut Cpu) -> bool {
+    false
+}
+
 /// No FPU on this host.
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Default)]

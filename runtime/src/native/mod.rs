@@ -20,11 +20,11 @@ pub use translator::direct::Routines;
 /// # Errors
 /// The host has no such tier.
 pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
-    if tier == Tier::Direct {
-        ensure!(
-            direct_supported(),
-            "the direct tier needs an x86-64 host with BMI2"
-        );
+    ensure!(
+        tier != Tier::Direct || direct_supported(),
+        "the direct tier needs an x86-64 host with BMI2"
+    );
+    if uses_direct_code(tier) {
         return Ok(translator::direct::routines());
     }
     let mut compiler = Compiler::new()?;
@@ -32,7 +32,17 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
         unlinked: compiler.unlinked_stub()?,
         trampoline: compiler.trampoline()?,
         callout: Vec::new(),
+        vector: Vec::new(),
     })
+}
+
+/// Whether compiled code is direct code in `tier`.
+pub fn uses_direct_code(tier: Tier) -> bool {
+    match tier {
+        Tier::Direct => true,
+        Tier::Auto => direct_supported(),
+        Tier::Interp | Tier::Cranelift => false,
+    }
 }
 
 /// Whether the host can run direct code.
@@ -75,6 +85,18 @@ impl Trampoline {
 /// Address of the callout, for [`CpuState::callout`].
 pub fn callout_address() -> u64 {
     callout as *const () as u64
+}
+
+/// Address of the function for [`CpuState::vector_prepare`].
+pub fn vector_prepare_address() -> u64 {
+    vector_prepare as *const () as u64
+}
+
+/// Whether direct code may run vector and x87 instructions itself: 0 if so.
+extern "C" fn vector_prepare(state: *mut CpuState) -> u64 {
+    // SAFETY: as in `callout`.
+    let cpu = unsafe { &mut *state.cast::<Cpu>() };
+    u64::from(!crate::fpu::enter_native(cpu))
 }
 
 /// Runs one instruction for compiled code: 0 to go on, 1 to leave.

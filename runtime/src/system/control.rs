@@ -146,7 +146,7 @@ fn set_cr4(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
     if paging {
         cpu.paging_changed();
     }
-    if changed & cr4::SMAP != 0 {
+    if changed & (cr4::TSD | cr4::SMAP) != 0 {
         cpu.mode_changed();
     }
     Ok(())

@@ -120,7 +120,7 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
 
 /// Moves the TSC, which IA32_TSC_ADJUST shows (SDM vol. 3B, "Time-Stamp Counter Adjustment").
 fn adjust_tsc(cpu: &mut Cpu, change: u64) {
-    cpu.sys.tsc_offset = cpu.sys.tsc_offset.wrapping_add(change);
+    cpu.state.tsc_offset = cpu.state.tsc_offset.wrapping_add(change);
     let shown = cpu.sys.msrs.entry(ia32::TSC_ADJUST).or_insert(0);
     *shown = shown.wrapping_add(change);
 }
@@ -136,7 +136,7 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         ia32::TSC => {
             let change = value
                 .wrapping_sub(host_tsc())
-                .wrapping_sub(cpu.sys.tsc_offset);
+                .wrapping_sub(cpu.state.tsc_offset);
             adjust_tsc(cpu, change);
         }
         ia32::TSC_ADJUST => {

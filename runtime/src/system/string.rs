@@ -290,8 +290,18 @@ fn repeat_pattern(bytes: &mut [u8], pattern: &[u8]) {
     if pattern.iter().all(|&byte| byte == pattern[0]) {
         return bytes.fill(pattern[0]);
     }
-    let elements = bytes.chunks_exact_mut(pattern.len());
-    elements.for_each(|element| element.copy_from_slice(pattern));
+    // The length is a constant in each arm, so that stores become wide.
+    match *pattern {
+        [a, b] => {
+            let elements = bytes.chunks_exact_mut(2);
+            elements.for_each(|element| element.copy_from_slice(&[a, b]));
+        }
+        [a, b, c, d] => {
+            let elements = bytes.chunks_exact_mut(4);
+            elements.for_each(|element| element.copy_from_slice(&[a, b, c, d]));
+        }
+        _ => {}
+    }
 }
 
 fn scas(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {

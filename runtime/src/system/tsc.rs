@@ -42,7 +42,7 @@ pub fn tsc_hz() -> u64 {
 
 /// What the guest reads.
 pub fn guest_tsc(cpu: &Cpu) -> u64 {
-    host_tsc().wrapping_add(cpu.sys.tsc_offset)
+    host_tsc().wrapping_add(cpu.state.tsc_offset)
 }
 
 /// RDTSC.

@@ -142,7 +142,6 @@ impl Cpu {
                 cpl: 0,
                 sysenter: [0; 3],
                 pdptes: [0; 4],
-                tsc_offset: 0,
                 msrs: std::collections::BTreeMap::new(),
             },
             raised: None,
@@ -230,7 +229,8 @@ impl Cpu {
     }
 
     /// Must be called after any change of a segment register, CPL, CR0.PE,
-    /// EFLAGS.VM, TF or AC, CR0.AM, CR4.SMAP or DR7: recomputes the mode bits and picks the view.
+    /// EFLAGS.VM, TF or AC, CR0.AM, CR4.TSD or SMAP, or DR7: recomputes the mode bits
+    /// and picks the view.
     pub fn mode_changed(&mut self) {
         let protected = self.protected();
         let v86 = self.v86();
@@ -259,6 +259,9 @@ impl Cpu {
         }
         if protected {
             bits |= Mode::PROTECTED;
+        }
+        if self.sys.cpl == 0 || self.sys.cr4 & cr4::TSD == 0 {
+            bits |= Mode::TIME_STAMP;
         }
         if self.state.eflags & flags::TF != 0 || debug::armed(self.sys.dr[7]) {
             bits |= Mode::SINGLE;

@@ -43,8 +43,6 @@ pub struct SystemRegs {
     pub sysenter: [u32; 3],
     /// PDPTE registers, loaded by MOV CR3 under PAE.
     pub pdptes: [u64; 4],
-    /// Added to the host's TSC.
-    pub tsc_offset: u64,
     /// Other model-specific registers by number, as the guest wrote them.
     pub msrs: std::collections::BTreeMap<u32, u64>,
 }

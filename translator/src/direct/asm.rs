@@ -64,6 +64,14 @@ impl Mem {
         }
     }
 
+    /// The same, `by` bytes further.
+    pub const fn plus(self, by: i32) -> Self {
+        Self {
+            disp: self.disp.wrapping_add(by),
+            ..self
+        }
+    }
+
     /// `[base + index × 2^shift]`.
     pub const fn indexed(base: Reg, index: Reg, shift: u8) -> Self {
         Self {
@@ -89,9 +97,19 @@ pub enum Branch {
 pub struct Assembler {
     /// The code so far.
     pub bytes: Vec<u8>,
+    /// A short branch could not reach its target: the code is no good.
+    pub out_of_reach: bool,
 }
 
 impl Assembler {
+    /// An empty one with room for some bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            out_of_reach: false,
+        }
+    }
+
     /// Offset of the next instruction.
     pub fn here(&self) -> usize {
         self.bytes.len()
@@ -112,6 +130,11 @@ impl Assembler {
         if bits != 0 {
             self.bytes.push(0x40 | bits);
         }
+    }
+
+    /// The prefix that an opcode with register `r` in it needs.
+    pub fn rex_for(&mut self, r: Reg) {
+        self.rex(Size::D, 0, 0, r);
     }
 
     /// An instruction with a register (or opcode extension) and a memory operand.
@@ -203,6 +226,11 @@ impl Assembler {
         self.op_reg(size, &[0xf7], 2, r);
     }
 
+    /// MOVSXD: 32 bits, sign-extended.
+    pub fn sign_extend(&mut self, to: Reg, from: Reg) {
+        self.op_reg(Size::Q, &[0x63], to, from);
+    }
+
     /// MOVZX of the low word.
     pub fn zero_extend_word(&mut self, to: Reg, from: Reg) {
         self.op_reg(Size::D, &[0x0f, 0xb7], to, from);
@@ -220,16 +248,29 @@ impl Assembler {
         self.bytes.push(count);
     }
 
-    /// SHRX (BMI2), which leaves the flags alone.
-    pub fn shrx(&mut self, to: Reg, from: Reg, count: Reg) {
-        self.vex(Size::D, 2, 3, to, count, from);
-        self.raw(&[0xf7, 0xc0 | (to & 7) << 3 | from & 7]);
-    }
-
     /// PEXT (BMI2), which leaves the flags alone.
     pub fn pext(&mut self, to: Reg, from: Reg, mask: Reg) {
         self.vex(Size::D, 2, 2, to, from, mask);
         self.raw(&[0xf5, 0xc0 | (to & 7) << 3 | mask & 7]);
+    }
+
+    /// PEXT with its mask in memory, without an index.
+    pub fn pext_mem(&mut self, to: Reg, from: Reg, mask: Mem) {
+        self.vex(Size::D, 2, 2, to, from, mask.base.unwrap_or(0));
+        self.raw(&[0xf5]);
+        self.modrm_mem(to, mask);
+    }
+
+    /// PDEP (BMI2), which leaves the flags alone.
+    pub fn pdep(&mut self, to: Reg, from: Reg, mask: Reg) {
+        self.vex(Size::D, 2, 3, to, from, mask);
+        self.raw(&[0xf5, 0xc0 | (to & 7) << 3 | mask & 7]);
+    }
+
+    /// RORX of 32 bits (BMI2), which leaves the flags alone.
+    pub fn rotate_right(&mut self, to: Reg, from: Reg, count: u8) {
+        self.vex(Size::D, 3, 3, to, 0, from);
+        self.raw(&[0xf0, 0xc0 | (to & 7) << 3 | from & 7, count]);
     }
 
     /// RORX by 32 (BMI2): swaps the halves and leaves the flags alone.
@@ -295,15 +336,14 @@ impl Assembler {
         self.land_at(branch, self.here());
     }
 
-    /// Makes `branch` lead to `target`. A short branch that cannot reach it is a
-    /// mistake in a fixed sequence; it is left as it is and tests find it.
+    /// Makes `branch` lead to `target`, or notes that it cannot.
     pub fn land_at(&mut self, branch: Branch, target: usize) {
         let (at, bytes) = match branch {
             Branch::Short(at) => (at, 1),
             Branch::Near(at) => (at, 4),
         };
         let distance = target.wrapping_sub(at + bytes) as isize;
-        debug_assert!(bytes == 4 || i8::try_from(distance).is_ok());
+        self.out_of_reach |= bytes == 1 && i8::try_from(distance).is_err();
         if let Some(place) = self.bytes.get_mut(at..at + bytes) {
             place.copy_from_slice(&(distance as i32).to_le_bytes()[..bytes]);
         }
@@ -346,10 +386,14 @@ mod tests {
 
     #[test]
     fn flag_sparing_operations_are_encoded() {
-        let shrx = text(|a| a.shrx(reg::R9, reg::R8, reg::R10));
-        assert_eq!(shrx, "shrx r9d,r8d,r10d");
         let pext = text(|a| a.pext(reg::RCX, reg::R8, reg::RCX));
         assert_eq!(pext, "pext ecx,r8d,ecx");
+        let pext = text(|a| a.pext_mem(reg::R9, reg::R8, Mem::at(reg::R15, 60)));
+        assert_eq!(pext, "pext r9d,r8d,[r15+3Ch]");
+        let pdep = text(|a| a.pdep(reg::R9, reg::R9, reg::R10));
+        assert_eq!(pdep, "pdep r9d,r9d,r10d");
+        let rotate = text(|a| a.rotate_right(reg::R9, reg::R8, 12));
+        assert_eq!(rotate, "rorx r9d,r8d,0Ch");
         let swap = text(|a| a.swap_halves(reg::R11, reg::R11));
         assert_eq!(swap, "rorx r11,r11,20h");
         assert_eq!(text(|a| a.not(Size::Q, reg::R10)), "not r10");

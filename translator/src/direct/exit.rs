@@ -6,8 +6,9 @@
 //! - the *trampoline* loads them and calls the block, so that a block leaves with
 //!   RET, its exit word in R8;
 //! - the *callout* stores them, calls [`CpuState::callout`] and loads them again;
-//! - the *unlinked stub*, which empty link slots lead to, makes the exit word that
-//!   names the slot in R9.
+//! - *vector enter* does the same around [`CpuState::vector_prepare`] and loads the
+//!   vector state. It stays in the host's registers until one of the other two
+//!   finds it there and stores it: Rust runs with its own MXCSR.
 //!
 //! The arithmetic flags travel as LAHF and SETO see them. Their lazy form comes
 //! from a table of its 64 values; the way back is computed.
@@ -15,7 +16,7 @@
 use super::asm::{Assembler, Mem, Reg, Size, reg};
 use crate::compile::ExitKind;
 use crate::flags;
-use crate::state::CpuState;
+use crate::state::{CpuState, VECTOR_MXCSR};
 use std::mem::offset_of;
 
 /// Registers the host's calling convention wants preserved.
@@ -29,18 +30,21 @@ const FLAG_BITS: u32 = 0xd501;
 pub struct Routines {
     /// `extern "C" fn(state: *mut CpuState, code: *const u8) -> u64`.
     pub trampoline: Vec<u8>,
-    /// What unlinked slots lead to.
+    /// What unlinked slots lead to, if code reads them.
     pub unlinked: Vec<u8>,
     /// For [`CpuState::direct_callout`].
     pub callout: Vec<u8>,
+    /// For [`CpuState::vector_enter`].
+    pub vector: Vec<u8>,
 }
 
 /// Makes the routines.
 pub fn routines() -> Routines {
     Routines {
         trampoline: trampoline(),
-        unlinked: unlinked(),
+        unlinked: Vec::new(),
         callout: callout(),
+        vector: vector(),
     }
 }
 
@@ -60,18 +64,10 @@ fn trampoline() -> Vec<u8> {
     // CALL R11. Blocks have RSP at a multiple of 16.
     asm.op_reg(Size::D, &[0xff], 2, reg::R11);
     let table = store_guest(&mut asm);
+    store_vector(&mut asm);
     asm.mov(Size::Q, reg::RAX, reg::R8);
     leave(&mut asm);
     place_flag_table(&mut asm, table);
-    asm.bytes
-}
-
-fn unlinked() -> Vec<u8> {
-    let mut asm = Assembler::default();
-    asm.swap_halves(reg::R8, reg::R9);
-    let kind = ExitKind::Unlinked as i32;
-    asm.lea(Size::Q, reg::R8, Mem::at(reg::R8, kind));
-    asm.ret();
     asm.bytes
 }
 
@@ -81,25 +77,91 @@ fn callout() -> Vec<u8> {
     let mut asm = Assembler::default();
     push(&mut asm, reg::R9);
     let table = store_guest(&mut asm);
+    store_vector(&mut asm);
     asm.mov(Size::Q, reg::RDI, reg::R15);
     asm.mov(Size::Q, reg::RSI, reg::R8);
     asm.call_mem(field(offset_of!(CpuState, callout)));
     pop(&mut asm, reg::R9);
     // TEST RAX, RAX
     asm.op_reg(Size::Q, &[0x85], reg::RAX, reg::RAX);
-    let leaving = asm.jump_if(5);
+    let leaving = asm.jump_if(NOT_ZERO);
     load_guest(&mut asm);
     asm.ret();
     asm.land(leaving);
     // ADD [budget], R9
-    let budget = field(offset_of!(CpuState, budget));
-    asm.op_mem(Size::Q, &[0x01], reg::R9, budget);
+    asm.op_mem(Size::Q, &[0x01], reg::R9, budget());
     // The block does not go on, and the trampoline has nothing to store.
     asm.lea(Size::Q, reg::RSP, Mem::at(reg::RSP, 16));
     asm.mov_imm(reg::RAX, ExitKind::Leave as u32);
     leave(&mut asm);
     place_flag_table(&mut asm, table);
     asm.bytes
+}
+
+/// Leaves 0 in R8 and the vector state in the host's registers, or something else
+/// and nothing. Spares R10.
+fn vector() -> Vec<u8> {
+    let mut asm = Assembler::default();
+    push(&mut asm, reg::R10);
+    let table = store_guest(&mut asm);
+    asm.mov(Size::Q, reg::RDI, reg::R15);
+    asm.call_mem(field(offset_of!(CpuState, vector_prepare)));
+    push(&mut asm, reg::RAX);
+    // TEST RAX, RAX
+    asm.op_reg(Size::Q, &[0x85], reg::RAX, reg::RAX);
+    let refused = asm.jump_if(NOT_ZERO);
+    let away = field(offset_of!(CpuState, vector_away));
+    asm.store(Size::Q, away, reg::RAX);
+    asm.load(Size::Q, reg::RAX, field(offset_of!(CpuState, vector_state)));
+    for n in 0..8 {
+        // MOVUPS XMMn, [RAX + 16 n]
+        let place = Mem::at(reg::RAX, 16 * i32::from(n));
+        asm.op_mem(Size::D, &[0x0f, 0x10], n, place);
+    }
+    mxcsr(&mut asm, LDMXCSR, 0);
+    asm.land(refused);
+    load_guest(&mut asm);
+    pop(&mut asm, reg::R8);
+    pop(&mut asm, reg::R10);
+    asm.ret();
+    place_flag_table(&mut asm, table);
+    asm.bytes
+}
+
+/// Conditions, as encoded.
+pub const ZERO: u8 = 4;
+/// See [`ZERO`].
+pub const NOT_ZERO: u8 = 5;
+/// See [`ZERO`].
+pub const NOT_SIGN: u8 = 9;
+/// Opcode extensions.
+const LDMXCSR: u8 = 2;
+const STMXCSR: u8 = 3;
+
+/// LDMXCSR or STMXCSR of the guest's (0) or host's (4) value; RAX is the address
+/// of the vector state.
+fn mxcsr(asm: &mut Assembler, extension: u8, offset: i32) {
+    let place = Mem::at(reg::RAX, VECTOR_MXCSR as i32 + offset);
+    asm.op_mem(Size::D, &[0x0f, 0xae], extension, place);
+}
+
+/// Stores the vector state if it is in the host's registers. Spares R8 to R11.
+fn store_vector(asm: &mut Assembler) {
+    let away = field(offset_of!(CpuState, vector_away));
+    // CMP qword [away], 0
+    asm.op_mem(Size::Q, &[0x83], 7, away);
+    asm.raw(&[0]);
+    let done = asm.jump_if(NOT_ZERO);
+    asm.load(Size::Q, reg::RAX, field(offset_of!(CpuState, vector_state)));
+    for n in 0..8 {
+        // MOVUPS [RAX + 16 n], XMMn
+        let place = Mem::at(reg::RAX, 16 * i32::from(n));
+        asm.op_mem(Size::D, &[0x0f, 0x11], n, place);
+    }
+    mxcsr(asm, STMXCSR, 0);
+    mxcsr(asm, LDMXCSR, 4);
+    asm.store_imm(away, 1);
+    asm.land(done);
 }
 
 fn push(asm: &mut Assembler, r: Reg) {
@@ -129,17 +191,28 @@ fn gpr(n: Reg) -> Mem {
 
 /// Host registers and flags from the state. Spares R11.
 fn load_guest(asm: &mut Assembler) {
+    load_budget(asm);
     load_flags(asm);
     for n in 0..8 {
         asm.load(Size::D, guest(n), gpr(n));
     }
-    let tables = [
-        (reg::R14, offset_of!(CpuState, read_table)),
-        (reg::R13, offset_of!(CpuState, write_table)),
-    ];
-    for (r, offset) in tables {
-        asm.load(Size::Q, r, field(offset));
-    }
+    asm.load(Size::Q, reg::R14, field(offset_of!(CpuState, read_table)));
+}
+
+/// R13 is minus the budget.
+fn load_budget(asm: &mut Assembler) {
+    asm.load(Size::Q, reg::R13, budget());
+    // NEG R13
+    asm.op_reg(Size::Q, &[0xf7], 3, reg::R13);
+}
+
+fn store_budget(asm: &mut Assembler) {
+    asm.op_reg(Size::Q, &[0xf7], 3, reg::R13);
+    asm.store(Size::Q, budget(), reg::R13);
+}
+
+fn budget() -> Mem {
+    field(offset_of!(CpuState, budget))
 }
 
 /// Host registers and flags to the state. Spares R8 to R11. Returns where the
@@ -158,6 +231,7 @@ fn store_guest(asm: &mut Assembler) -> usize {
     asm.load(Size::Q, reg::RCX, Mem::indexed(reg::RCX, reg::RAX, 3));
     let lazy = field(offset_of!(CpuState, flag_result));
     asm.store(Size::Q, lazy, reg::RCX);
+    store_budget(asm);
     table
 }
 

@@ -24,26 +24,35 @@
 //! they permit, link slots, the jump cache and the callout.
 
 mod asm;
+mod control;
+mod divide;
+mod effects;
+mod encode;
 mod exit;
+mod flags;
 mod memory;
 mod rename;
 mod special;
 mod string;
+mod vector;
 pub mod verify;
 
 pub use exit::{Routines, routines};
 
 use crate::block::Block;
-use crate::compile::{Callout, CompileRequest, ExitKind, HostCode, Link};
+use crate::compile::{Callout, CompileRequest, ExitKind, HostCode};
 use crate::emit::loc;
 use crate::error::CompileError;
 use crate::insn::{Flow, Gpr, Insn, Operand, SegReg, Width};
-use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
-use asm::{Assembler, Branch, Mem, Size, reg};
+use crate::state::CpuState;
+use asm::{Assembler, Branch, Mem, reg};
+use effects::access;
+use encode::{Forms, swap};
 use exit::field;
-use iced_x86::{ConditionCode, Encoder, Mnemonic, Register};
-use memory::Access;
-use std::mem::{offset_of, size_of};
+use flags::{Flags, Recipe};
+use iced_x86::{ConditionCode, Encoder, Mnemonic};
+use memory::{Access, Known};
+use std::mem::offset_of;
 
 /// Most instructions in a block.
 const MAX_INSNS: usize = crate::emit::MAX_INSNS;
@@ -51,6 +60,22 @@ const MAX_INSNS: usize = crate::emit::MAX_INSNS;
 /// Re-encodes blocks one after the other.
 pub struct DirectCompiler {
     encoder: Encoder,
+    forms: Forms,
+    scratch: Scratch,
+}
+
+/// Allocations that outlive one block.
+#[derive(Default)]
+struct Scratch {
+    /// Short branches to code out of line, which need a stepping stone nearby.
+    near: Vec<(Branch, Cold)>,
+    /// `near` as of the current instruction's beginning.
+    near_before: Vec<(Branch, Cold)>,
+    /// Code out of line, with the branches that lead there.
+    cold: Vec<(Branch, Cold)>,
+    /// Where the side exits of each instruction are, once they have been emitted.
+    exits: Vec<Option<usize>>,
+    known: Known,
 }
 
 impl Default for DirectCompiler {
@@ -64,6 +89,8 @@ impl DirectCompiler {
     pub fn new() -> Self {
         Self {
             encoder: Encoder::new(64),
+            forms: Forms::default(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -84,23 +111,41 @@ impl DirectCompiler {
         if !block.mode.code32() || block.mode.single() || !any_target {
             return Err(CompileError::Mode);
         }
+        self.scratch.start(count);
         let mut emitter = Emitter {
-            asm: Assembler {
-                bytes: Vec::with_capacity(64 * count),
-            },
+            asm: Assembler::with_capacity(64 * count),
             encoder: &mut self.encoder,
+            forms: &mut self.forms,
             block,
             link_base: request.link_base,
             callout_base: request.callout_base,
-            cold: Vec::new(),
-            exits: vec![None; count],
+            grouped: request.grouped,
+            listing: request.listing,
+            s: &mut self.scratch,
             index: 0,
+            vector_loaded: false,
+            flags: Flags::Live,
+            loop_head: None,
+            repeats: false,
             code: HostCode::default(),
         };
         emitter.emit();
         let mut code = emitter.code;
+        if emitter.asm.out_of_reach {
+            return Err(CompileError::Length(count));
+        }
         code.bytes = emitter.asm.bytes;
         Ok(code)
+    }
+}
+
+impl Scratch {
+    fn start(&mut self, count: usize) {
+        self.near.clear();
+        self.cold.clear();
+        self.exits.clear();
+        self.exits.resize(2 * count, None);
+        self.known.start();
     }
 }
 
@@ -113,44 +158,107 @@ enum Next {
     Ended,
 }
 
-/// Code out of line.
+/// Code out of line. In all but transfers RCX is in R11.
 #[derive(Clone, Copy)]
 enum Cold {
-    /// To the interpreter, before the instruction with this number. RCX is in R11.
+    /// To the interpreter, before the instruction with this number.
     Exit(usize),
-    /// The budget does not cover the block. RCX is in R11.
-    Budget,
-    /// An unaligned access.
+    /// The same, because of a range that several accesses share.
+    SharedExit(usize),
+    /// An access that may cross a page boundary.
     Crossing {
         index: usize,
         access: Access,
         bytes: u32,
+        shared: bool,
         back: usize,
     },
-    /// Continues at a fixed EIP.
+    /// An exit where only a recipe has the flags, and RCX is where it belongs.
+    LostExit {
+        index: usize,
+        recipe: Recipe,
+        shared: bool,
+    },
+    /// The same for an access that may cross.
+    LostCrossing {
+        index: usize,
+        recipe: Recipe,
+        access: Access,
+        bytes: u32,
+        shared: bool,
+        back: usize,
+    },
+    /// The budget is spent at the end of a loop's turn, likewise.
+    LostBudget { recipe: Recipe, eip: Option<u32> },
+    /// The jump cache has no code for the EIP in R8, likewise.
+    LostMiss(Recipe),
+    /// The vector state is not loaded.
+    Vector { index: usize, back: usize },
+    /// The budget is spent; goes on at this EIP, or at the one in R8.
+    Budget(Option<u32>),
+    /// Continues at a fixed EIP. RCX is where it belongs.
     Transfer(u32),
-    /// The jump cache has no code for the EIP stored. RCX is in R11.
+    /// The link with this number is not made. RCX is where it belongs.
+    Unlinked(usize),
+    /// The jump cache has no code for the EIP in R8.
     Miss,
+}
+
+/// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
+/// block should be compiled with `grouped` off.
+pub mod hint {
+    /// The vector state could not be loaded.
+    pub const VECTOR: u64 = 1 << 8;
+    /// A range wider than the access was not permitted.
+    pub const SHARED: u64 = 1 << 9;
 }
 
 /// Emits one block.
 struct Emitter<'a> {
     asm: Assembler,
     encoder: &'a mut Encoder,
+    forms: &'a mut Forms,
     block: &'a Block,
     link_base: u32,
     callout_base: u32,
-    /// Code out of line, with the branches that lead there.
-    cold: Vec<(Branch, Cold)>,
-    /// Where the side exit of each instruction is, once it has been emitted.
-    exits: Vec<Option<usize>>,
+    /// Checks look ahead, and vector instructions run as they are.
+    grouped: bool,
+    /// Note what code is for.
+    listing: bool,
+    s: &'a mut Scratch,
     /// Number of the current instruction.
     index: usize,
+    /// The vector state is in the host's registers.
+    vector_loaded: bool,
+    flags: Flags,
+    /// Where the second copy of a loop's body begins, and where its flags are from.
+    loop_head: Option<(usize, Recipe)>,
+    /// The block wants such a copy.
+    repeats: bool,
     code: HostCode,
 }
 
 impl Emitter<'_> {
     fn emit(&mut self) {
+        self.body();
+        if let (true, Some(recipe)) = (self.repeats, self.recipe()) {
+            // The second and later turns of a loop know where its flags are from.
+            self.loop_head = Some((self.asm.here(), recipe));
+            self.flags = Flags::Lost(recipe);
+            self.s.known.forget();
+            self.body();
+        }
+        self.flags = Flags::Live;
+        self.stepping_stones(false);
+        let mut n = 0;
+        while let Some(&(branch, cold)) = self.s.cold.get(n) {
+            self.out_of_line(branch, cold);
+            self.stepping_stones(false);
+            n += 1;
+        }
+    }
+
+    fn body(&mut self) {
         self.spend_budget();
         let block = self.block;
         let mut next = Next::Insn;
@@ -161,19 +269,18 @@ impl Emitter<'_> {
             if next == Next::Ended {
                 break;
             }
+            self.s.known.after(insn);
         }
         if let (Next::Insn, Some(last)) = (next, block.insns.last()) {
             self.transfer(last.next_eip);
-        }
-        let mut n = 0;
-        while let Some(&(branch, cold)) = self.cold.get(n) {
-            self.out_of_line(branch, cold);
-            n += 1;
         }
     }
 
     /// Notes what the code from here on is for.
     fn mark(&mut self, part: u32, eip: u32) {
+        if !self.listing {
+            return;
+        }
         let here = self.asm.here() as u32;
         self.code.parts.push((here, part));
         self.code.insn_map.push((here, eip));
@@ -181,46 +288,61 @@ impl Emitter<'_> {
 
     /// Emits one instruction, in one of three ways.
     fn instruction(&mut self, i: &Insn) -> Next {
-        let (start, cold) = (self.asm.here(), self.cold.len());
+        self.reserve(60);
+        self.flags_before(i);
+        let flags = self.flags;
+        let (start, cold) = (self.asm.here(), self.s.cold.len());
         let links = self.code.links.len();
+        self.s.near_before.clone_from(&self.s.near);
         let done = match is_plain(i) {
             true => self.plain(i).map(|()| Next::Insn),
             false => self.special(i),
         };
         done.unwrap_or_else(|| {
             self.asm.bytes.truncate(start);
-            self.cold.truncate(cold);
+            self.s.cold.truncate(cold);
             self.code.links.truncate(links);
+            self.s.near.clone_from(&self.s.near_before);
+            self.flags = flags;
             self.call_out(i)
         })
     }
 
     /// The general rule.
     fn plain(&mut self, i: &Insn) -> Option<()> {
-        let renamed = rename::rename(i, Register::R8, Register::R9)?;
+        let mut place = None;
         for op in i.ops {
             if let Operand::Mem(w) = op {
-                self.check(&i.mem, access(i), w.bytes())?;
+                place = Some(self.check(&i.mem, access(i), w.bytes())?);
             }
         }
-        let swap = |e: &mut Self| {
-            if let Some(r) = renamed.swapped {
-                // XCHG of the register's two low bytes.
-                e.asm.raw(&[0x86, 0xc0 | (r + 4) << 3 | r]);
-            }
-        };
-        swap(self);
+        let start = self.asm.here();
+        self.encode(i, place)?;
+        self.flags_after(i, start);
+        Some(())
+    }
+
+    /// Appends the host's form of an instruction.
+    fn encode(&mut self, i: &Insn, place: Option<Mem>) -> Option<()> {
+        if self.forms.encode(&mut self.asm, i, place).is_some() {
+            return Some(());
+        }
+        let renamed = rename::rename(i, place)?;
+        swap(&mut self.asm, renamed.swapped);
         self.encoder.set_buffer(std::mem::take(&mut self.asm.bytes));
         // Nothing here depends on where it runs.
         let encoded = self.encoder.encode(&renamed.instruction, 0);
         self.asm.bytes = self.encoder.take_buffer();
-        encoded.ok()?;
-        swap(self);
-        Some(())
+        swap(&mut self.asm, renamed.swapped);
+        encoded.ok().map(|_| ())
     }
 
     /// The runtime carries the instruction out.
     fn call_out(&mut self, i: &Insn) -> Next {
+        self.restore_flags();
+        self.flags = Flags::Live;
+        self.s.known.forget();
+        self.vector_loaded = false;
         let rest = (self.block.insns.len() - self.index - 1) as u32;
         let number = self.callout_base.wrapping_add(self.index as u32);
         self.asm.mov_imm(reg::R8, number);
@@ -235,156 +357,8 @@ impl Emitter<'_> {
             return Next::Insn;
         }
         // The callout has set EIP.
-        self.leave(ExitKind::Next, 0);
+        self.leave(ExitKind::Next as u64);
         Next::Ended
-    }
-
-    /// Takes the block's length from the budget, or leaves.
-    fn spend_budget(&mut self) {
-        let budget = field(offset_of!(CpuState, budget));
-        let count = self.block.insns.len() as i32;
-        let asm = &mut self.asm;
-        asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.load(Size::Q, reg::RCX, budget);
-        asm.lea(Size::Q, reg::RCX, Mem::at(reg::RCX, -count));
-        asm.store(Size::Q, budget, reg::RCX);
-        // The upper half is zero unless the budget is negative: it is never large.
-        asm.swap_halves(reg::RCX, reg::RCX);
-        asm.mov(Size::D, reg::RCX, reg::RCX);
-        let enough = asm.jrcxz();
-        let exit = asm.jump();
-        asm.land(enough);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
-        self.cold.push((exit, Cold::Budget));
-    }
-
-    /// Continues at a fixed EIP.
-    fn transfer(&mut self, eip: u32) {
-        if !self.block.may_link_to(eip) {
-            self.asm.mov_imm(reg::R8, eip);
-            let cache = field(offset_of!(CpuState, jump_cache));
-            self.asm.load(Size::Q, reg::R10, cache);
-            return self.probe_entry((jump_index(eip) * size_of::<JumpEntry>()) as i32);
-        }
-        let slot = self.link_base.wrapping_add(self.code.links.len() as u32);
-        self.code.links.push(Link { slot, eip });
-        let links = field(offset_of!(CpuState, links));
-        self.asm.load(Size::Q, reg::R8, links);
-        self.asm.mov_imm(reg::R9, slot);
-        let slot = Mem::at(reg::R8, (slot as i32).wrapping_mul(8));
-        self.asm.jump_mem(slot);
-    }
-
-    /// Continues at the EIP in R8.
-    fn probe(&mut self) {
-        let asm = &mut self.asm;
-        asm.mov_imm(reg::R9, 12);
-        asm.shrx(reg::R9, reg::R8, reg::R9);
-        asm.lea(Size::D, reg::R9, Mem::indexed(reg::R8, reg::R9, 0));
-        asm.mov_imm(reg::R10, (JUMP_ENTRIES - 1) as u32);
-        asm.pext(reg::R9, reg::R9, reg::R10);
-        asm.lea(Size::D, reg::R9, Mem::indexed(reg::R9, reg::R9, 0));
-        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
-        asm.lea(Size::Q, reg::R10, Mem::indexed(reg::R10, reg::R9, 3));
-        self.probe_entry(0);
-    }
-
-    /// Goes to the code that the entry at R10 + `offset` has for the EIP in R8.
-    fn probe_entry(&mut self, offset: i32) {
-        let asm = &mut self.asm;
-        asm.store(Size::D, field(offset_of!(CpuState, eip)), reg::R8);
-        asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.load(Size::D, reg::RCX, field(offset_of!(CpuState, jump_tag)));
-        asm.swap_halves(reg::RCX, reg::RCX);
-        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
-        let key = Mem::at(reg::R10, offset + offset_of!(JumpEntry, key) as i32);
-        asm.load(Size::Q, reg::RCX, key);
-        asm.not(Size::Q, reg::RCX);
-        let difference = Mem {
-            disp: 1,
-            ..Mem::indexed(reg::RCX, reg::R8, 0)
-        };
-        asm.lea(Size::Q, reg::RCX, difference);
-        let hit = asm.jrcxz();
-        let missed = asm.jump();
-        asm.land(hit);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
-        let code = Mem::at(reg::R10, offset + offset_of!(JumpEntry, code) as i32);
-        asm.jump_mem(code);
-        self.cold.push((missed, Cold::Miss));
-    }
-
-    /// Emits code out of line.
-    fn out_of_line(&mut self, branch: Branch, cold: Cold) {
-        if let Cold::Exit(index) = cold
-            && let Some(place) = self.exits.get(index).copied().flatten()
-        {
-            return self.asm.land_at(branch, place);
-        }
-        self.asm.land(branch);
-        match cold {
-            Cold::Exit(index) => self.side_exit(index),
-            Cold::Budget => {
-                let eip = self.block.eip;
-                self.mark(loc::exit(ExitKind::Budget, 0).bits(), eip);
-                self.leave_before(0, eip, ExitKind::Budget, 0);
-            }
-            Cold::Crossing {
-                index,
-                access,
-                bytes,
-                back,
-            } => {
-                self.mark_insn(index);
-                self.crossing(index, access, bytes, back);
-            }
-            Cold::Transfer(eip) => {
-                self.mark_insn(self.block.insns.len() - 1);
-                self.transfer(eip);
-            }
-            Cold::Miss => {
-                self.asm.mov(Size::Q, reg::RCX, reg::R11);
-                self.leave(ExitKind::Next, 0);
-            }
-        }
-    }
-
-    fn mark_insn(&mut self, index: usize) {
-        if let Some(insn) = self.block.insns.get(index) {
-            self.mark(loc::insn(index).bits(), insn.eip);
-        }
-    }
-
-    fn side_exit(&mut self, index: usize) {
-        let Some(insn) = self.block.insns.get(index) else {
-            return;
-        };
-        self.exits[index] = Some(self.asm.here());
-        self.mark(loc::exit(ExitKind::Interpret, index).bits(), insn.eip);
-        self.leave_before(index, insn.eip, ExitKind::Interpret, self.link_base);
-    }
-
-    /// Leaves with instruction `index`, at `eip`, and those after it not done.
-    fn leave_before(&mut self, index: usize, eip: u32, kind: ExitKind, payload: u32) {
-        let asm = &mut self.asm;
-        asm.mov(Size::Q, reg::RCX, reg::R11);
-        asm.store_imm(field(offset_of!(CpuState, eip)), eip);
-        let budget = field(offset_of!(CpuState, budget));
-        let rest = (self.block.insns.len() - index) as i32;
-        asm.load(Size::Q, reg::R9, budget);
-        asm.lea(Size::Q, reg::R9, Mem::at(reg::R9, rest));
-        asm.store(Size::Q, budget, reg::R9);
-        self.leave(kind, payload);
-    }
-
-    /// Returns to the run loop.
-    fn leave(&mut self, kind: ExitKind, payload: u32) {
-        let word = u64::from(payload) << 32 | kind as u64;
-        match u32::try_from(word) {
-            Ok(word) => self.asm.mov_imm(reg::R8, word),
-            Err(_) => self.asm.mov_imm64(reg::R8, word),
-        }
-        self.asm.ret();
     }
 }
 
@@ -411,18 +385,5 @@ fn is_plain(i: &Insn) -> bool {
         M::Clc | M::Stc | M::Cmc | M::Lahf | M::Sahf => true,
         // SETcc and CMOVcc.
         _ => i.code.condition_code() != ConditionCode::None,
-    }
-}
-
-/// What a plain instruction does with its memory operand.
-fn access(i: &Insn) -> Access {
-    use Mnemonic as M;
-    let destination = matches!(i.ops[0], Operand::Mem(_));
-    let only_reads =
-        matches!(i.mnemonic, M::Cmp | M::Test | M::Bt | M::Mul) || i.mnemonic == M::Imul;
-    match destination && !only_reads {
-        true => Access::Write,
-        false if i.mnemonic == M::Xchg => Access::Write,
-        false => Access::Read,
     }
 }

@@ -7,7 +7,7 @@
 //! replaced memory operand always needs: the two bytes of the register are
 //! swapped around the instruction instead.
 
-use super::asm::{Reg, reg};
+use super::asm::{Mem, Reg, reg};
 use crate::insn::{Gpr, Insn, Operand, Width};
 use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
 
@@ -38,15 +38,15 @@ pub struct Renamed {
     pub swapped: Option<Reg>,
 }
 
-/// The host instruction for `i`, whose memory operand is `[base + index]`.
-/// `None` if an operand has no host form.
-pub fn rename(i: &Insn, base: Register, index: Register) -> Option<Renamed> {
+/// The host instruction for `i`, whose memory operand is at `place`. `None` if an
+/// operand has no host form.
+pub fn rename(i: &Insn, place: Option<Mem>) -> Option<Renamed> {
     let code = host_code(i.code);
     let mut h = Instruction::default();
     h.set_code(code);
     let operands = code.op_code();
     let needs_rex = i.ops.iter().any(|op| match op {
-        Operand::Mem(_) => true,
+        Operand::Mem(_) | Operand::Wide(_) => true,
         Operand::Gpr(r, w) => *r == Gpr::ESP && *w != Width::B,
         _ => false,
     });
@@ -62,12 +62,10 @@ pub fn rename(i: &Insn, base: Register, index: Register) -> Option<Renamed> {
                 set_register(&mut h, n, named(low, Width::B));
             }
             Operand::Gpr(r, w) => set_register(&mut h, n, named(r, w)),
-            Operand::Mem(_) => {
-                h.set_op_kind(n, OpKind::Memory);
-                h.set_memory_base(base);
-                h.set_memory_index(index);
-                h.set_memory_index_scale(1);
-            }
+            Operand::Mem(_) | Operand::Wide(_) => set_memory(&mut h, n, place?),
+            Operand::Xmm(r) => set_register(&mut h, n, Register::XMM0 + u32::from(r & 7)),
+            Operand::Mm(r) => set_register(&mut h, n, Register::MM0 + u32::from(r & 7)),
+            Operand::St(r) => set_register(&mut h, n, Register::ST0 + u32::from(r & 7)),
             Operand::Imm(_) => set_immediate(&mut h, n, operands.op_kind(n), i.imm)?,
             _ => return None,
         }
@@ -76,6 +74,18 @@ pub fn rename(i: &Insn, base: Register, index: Register) -> Option<Renamed> {
         instruction: h,
         swapped,
     })
+}
+
+fn set_memory(h: &mut Instruction, n: u32, place: Mem) {
+    let wide = |r: Reg| Register::RAX + u32::from(r);
+    h.set_op_kind(n, OpKind::Memory);
+    h.set_memory_base(place.base.map_or(Register::None, wide));
+    if let Some((index, shift)) = place.index {
+        h.set_memory_index(wide(index));
+        h.set_memory_index_scale(1 << (shift & 3));
+    }
+    h.set_memory_displacement64(i64::from(place.disp) as u64);
+    h.set_memory_displ_size(u32::from(place.disp != 0));
 }
 
 fn set_register(h: &mut Instruction, n: u32, r: Register) {
@@ -106,7 +116,7 @@ fn set_immediate(h: &mut Instruction, n: u32, kind: OpCodeOperandKind, v: u32) -
 }
 
 /// The encoding that 64-bit mode has for what `code` does.
-fn host_code(code: Code) -> Code {
+pub fn host_code(code: Code) -> Code {
     match code {
         Code::Inc_r16 => Code::Inc_rm16,
         Code::Inc_r32 => Code::Inc_rm32,
@@ -126,6 +136,11 @@ fn host_code(code: Code) -> Code {
         Code::Mov_moffs8_AL => Code::Mov_rm8_r8,
         Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
         Code::Mov_moffs32_EAX => Code::Mov_rm32_r32,
+        // Stores that bypass the caches are ordinary ones to a guest.
+        Code::Movntps_m128_xmm => Code::Movaps_xmmm128_xmm,
+        Code::Movntpd_m128_xmm => Code::Movapd_xmmm128_xmm,
+        Code::Movntdq_m128_xmm => Code::Movdqa_xmmm128_xmm,
+        Code::Movntq_m64_mm => Code::Movq_mmm64_mm,
         other => other,
     }
 }
@@ -138,7 +153,8 @@ mod tests {
 
     fn renamed(bytes: &[u8]) -> Option<(String, Option<Reg>)> {
         let block = decode_block(bytes, 0, Mode::flat32(), 1).expect("a whole instruction");
-        let r = rename(&block.insns[0], Register::R8, Register::R9)?;
+        let place = Mem::indexed(reg::R8, reg::R9, 0);
+        let r = rename(&block.insns[0], Some(place))?;
         Some((r.instruction.to_string(), r.swapped))
     }
 

@@ -2,14 +2,18 @@
 //! operands, and control transfers.
 //!
 //! In every one the checks come first and the effects after, so that a side exit
-//! leaves an instruction boundary behind. R10 carries a value over a second check.
+//! leaves an instruction boundary behind. A value is carried over a second check in
+//! [`CpuState::spill`].
 
-use super::asm::{Mem, Reg, Size, reg};
-use super::memory::{Access, CHECKED};
+use super::asm::{Mem, Size, reg};
+use super::exit::field;
+use super::memory::Access;
 use super::rename::host;
-use super::{Cold, Emitter, Next};
+use super::{Cold, Emitter, Next, vector};
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
+use crate::state::CpuState;
 use iced_x86::{Code, Mnemonic};
+use std::mem::offset_of;
 
 /// The top of the stack, or the doubleword above the one at `disp` below it.
 fn stack(base: Gpr, disp: i32) -> MemRef {
@@ -27,11 +31,17 @@ impl Emitter<'_> {
     /// Emits `i` if it is one of those here. `None` if it must be a callout.
     pub(super) fn special(&mut self, i: &Insn) -> Option<Next> {
         match i.mnemonic {
-            Mnemonic::Nop => {}
+            Mnemonic::Nop | Mnemonic::Endbr32 => {}
             Mnemonic::Lea => self.lea(i)?,
             Mnemonic::Push => self.push(i)?,
             Mnemonic::Pop => self.pop(i)?,
             Mnemonic::Leave => self.leave_frame(i)?,
+            // Orders and hints mean nothing to a CPU that runs in order.
+            Mnemonic::Pause | Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence => {}
+            Mnemonic::Rdtsc => self.rdtsc()?,
+            Mnemonic::Div => self.div(i)?,
+            Mnemonic::Idiv => self.idiv(i)?,
+            _ if vector::is_native(i) => self.vector(i)?,
             _ if i.flow == Flow::Next => self.string(i)?,
             _ => return self.transfer_insn(i),
         }
@@ -52,6 +62,23 @@ impl Emitter<'_> {
         Some(Next::Ended)
     }
 
+    /// RDTSC, which CR4.TSD may deny to all but ring 0.
+    fn rdtsc(&mut self) -> Option<()> {
+        if !self.block.mode.time_stamp() {
+            return None;
+        }
+        let asm = &mut self.asm;
+        asm.raw(&[0x0f, 0x31]);
+        asm.swap_halves(reg::R8, reg::RDX);
+        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RAX, 0));
+        asm.load(Size::Q, reg::R9, field(offset_of!(CpuState, tsc_offset)));
+        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::R9, 0));
+        asm.mov(Size::D, reg::RAX, reg::R8);
+        asm.swap_halves(reg::R8, reg::R8);
+        asm.mov(Size::D, reg::RDX, reg::R8);
+        Some(())
+    }
+
     fn lea(&mut self, i: &Insn) -> Option<()> {
         match i.ops[0] {
             Operand::Gpr(r, Width::D) => self.offset(&i.mem, host(r)),
@@ -65,12 +92,9 @@ impl Emitter<'_> {
         Some(())
     }
 
-    /// Stores a doubleword on the stack and moves ESP.
-    fn push_with(&mut self, store: impl FnOnce(&mut Self)) -> Option<()> {
-        self.check(&stack(Gpr::ESP, -4), Access::Write, 4)?;
-        store(self);
-        self.move_esp(-4);
-        Some(())
+    /// Checks the doubleword below the top of the stack.
+    fn check_push(&mut self) -> Option<Mem> {
+        self.check(&stack(Gpr::ESP, -4), Access::Write, 4)
     }
 
     fn move_esp(&mut self, by: i32) {
@@ -78,25 +102,11 @@ impl Emitter<'_> {
         self.asm.lea(Size::D, esp, Mem::at(esp, by));
     }
 
-    fn push_reg(&mut self, r: Reg) -> Option<()> {
-        self.push_with(|e| e.asm.store(Size::D, CHECKED, r))
-    }
-
     fn push_imm(&mut self, value: u32) -> Option<()> {
-        self.push_with(|e| e.asm.store_imm(CHECKED, value))
-    }
-
-    /// The operand's value is in the returned register.
-    fn read_operand(&mut self, i: &Insn) -> Option<Reg> {
-        match i.ops[0] {
-            Operand::Gpr(r, Width::D) => Some(host(r)),
-            Operand::Mem(Width::D) => {
-                self.check(&i.mem, Access::Read, 4)?;
-                self.asm.load(Size::D, reg::R10, CHECKED);
-                Some(reg::R10)
-            }
-            _ => None,
-        }
+        let top = self.check_push()?;
+        self.asm.store_imm(top, value);
+        self.move_esp(-4);
+        Some(())
     }
 
     fn push(&mut self, i: &Insn) -> Option<()> {
@@ -104,12 +114,29 @@ impl Emitter<'_> {
             return None;
         }
         match i.ops[0] {
-            Operand::Imm(_) => self.push_imm(i.imm),
-            _ => {
-                let r = self.read_operand(i)?;
-                self.push_reg(r)
+            Operand::Imm(_) => return self.push_imm(i.imm),
+            Operand::Gpr(r, Width::D) => {
+                let top = self.check_push()?;
+                self.asm.store(Size::D, top, host(r));
             }
+            Operand::Mem(Width::D) => {
+                self.load_to_spill(&i.mem)?;
+                let top = self.check_push()?;
+                self.asm.load(Size::D, reg::R11, spill());
+                self.asm.store(Size::D, top, reg::R11);
+            }
+            _ => return None,
         }
+        self.move_esp(-4);
+        Some(())
+    }
+
+    /// Keeps the doubleword at `m` over another check.
+    fn load_to_spill(&mut self, m: &MemRef) -> Option<()> {
+        let place = self.check(m, Access::Read, 4)?;
+        self.asm.load(Size::D, reg::R8, place);
+        self.asm.store(Size::D, spill(), reg::R8);
+        Some(())
     }
 
     fn pop(&mut self, i: &Insn) -> Option<()> {
@@ -119,9 +146,9 @@ impl Emitter<'_> {
         if !i.stack32 {
             return None;
         }
-        self.check(&stack(Gpr::ESP, 0), Access::Read, 4)?;
+        let top = self.check(&stack(Gpr::ESP, 0), Access::Read, 4)?;
         self.move_esp(4);
-        self.asm.load(Size::D, host(r), CHECKED);
+        self.asm.load(Size::D, host(r), top);
         Some(())
     }
 
@@ -129,10 +156,10 @@ impl Emitter<'_> {
         if i.code != Code::Leaved || !i.stack32 {
             return None;
         }
-        self.check(&stack(Gpr::EBP, 0), Access::Read, 4)?;
+        let top = self.check(&stack(Gpr::EBP, 0), Access::Read, 4)?;
         let (esp, ebp) = (host(Gpr::ESP), host(Gpr::EBP));
         self.asm.lea(Size::D, esp, Mem::at(ebp, 4));
-        self.asm.load(Size::D, ebp, CHECKED);
+        self.asm.load(Size::D, ebp, top);
         Some(())
     }
 
@@ -142,9 +169,15 @@ impl Emitter<'_> {
         }
         // The condition's number is its encoding plus one.
         let condition = (i.code.condition_code() as u8).wrapping_sub(1);
-        let taken = self.asm.jump_if(condition);
-        self.cold.push((taken, Cold::Transfer(i.imm)));
-        self.transfer(i.next_eip);
+        self.reserve(50);
+        if self.is_backward(i.imm) {
+            // A loop, most often: what repeats it stands first.
+            self.jump_if(condition ^ 1, i.next_eip);
+            self.transfer(i.imm);
+        } else {
+            self.jump_if(condition, i.imm);
+            self.transfer(i.next_eip);
+        }
         Some(())
     }
 
@@ -169,10 +202,8 @@ impl Emitter<'_> {
     /// Goes to `zero` if ECX is 0, else to `other`.
     fn branch_on_ecx(&mut self, zero: u32, other: u32) {
         let is_zero = self.asm.jrcxz();
-        let not_zero = self.asm.jump();
-        self.asm.land(is_zero);
-        self.cold.push((not_zero, Cold::Transfer(other)));
-        self.transfer(zero);
+        self.s.near.push((is_zero, Cold::Transfer(zero)));
+        self.transfer(other);
     }
 
     fn call(&mut self, i: &Insn) -> Option<()> {
@@ -185,19 +216,24 @@ impl Emitter<'_> {
     }
 
     fn indirect(&mut self, i: &Insn) -> Option<()> {
-        let target = self.read_operand(i)?;
-        if i.flow == Flow::IndirectCall {
-            if !i.stack32 {
-                return None;
+        let calls = i.flow == Flow::IndirectCall;
+        if calls && !i.stack32 {
+            return None;
+        }
+        match i.ops[0] {
+            Operand::Gpr(r, Width::D) if !calls => self.asm.mov(Size::D, reg::R8, host(r)),
+            Operand::Mem(Width::D) if !calls => {
+                let place = self.check(&i.mem, Access::Read, 4)?;
+                self.asm.load(Size::D, reg::R8, place);
             }
             // The target may be ESP, which the push moves.
-            if target != reg::R10 {
-                self.asm.mov(Size::D, reg::R10, target);
-            }
+            Operand::Gpr(r, Width::D) => self.asm.store(Size::D, spill(), host(r)),
+            Operand::Mem(Width::D) => self.load_to_spill(&i.mem)?,
+            _ => return None,
+        }
+        if calls {
             self.push_imm(i.next_eip)?;
-            self.asm.mov(Size::D, reg::R8, reg::R10);
-        } else {
-            self.asm.mov(Size::D, reg::R8, target);
+            self.asm.load(Size::D, reg::R8, spill());
         }
         self.probe();
         Some(())
@@ -212,10 +248,14 @@ impl Emitter<'_> {
         if !i.stack32 {
             return None;
         }
-        self.check(&stack(Gpr::ESP, 0), Access::Read, 4)?;
-        self.asm.load(Size::D, reg::R8, CHECKED);
+        let top = self.check(&stack(Gpr::ESP, 0), Access::Read, 4)?;
+        self.asm.load(Size::D, reg::R8, top);
         self.move_esp(4 + dropped);
         self.probe();
         Some(())
     }
+}
+
+fn spill() -> Mem {
+    field(offset_of!(CpuState, spill))
 }

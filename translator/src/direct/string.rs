@@ -4,10 +4,10 @@
 //! The direction flag is in the state, not in the host's flags: code is made for
 //! the usual direction, up, and the other one is left to the interpreter.
 
+use super::Emitter;
 use super::asm::{Mem, Reg, Size, reg};
 use super::exit::field;
-use super::memory::{Access, CHECKED};
-use super::{Cold, Emitter};
+use super::memory::Access;
 use crate::flags;
 use crate::insn::{Gpr, Insn, MemRef, Rep, SegReg, Width};
 use crate::state::CpuState;
@@ -40,19 +40,26 @@ impl Emitter<'_> {
         let (w, step) = (i.width, i.width.bytes() as i32);
         let mut value = reg::RAX;
         if from_source {
-            self.check(&at(i.mem.seg, Gpr::ESI), Access::Read, w.bytes())?;
-            if to_destination.is_some() {
-                value = reg::R10;
+            let source = self.check(&at(i.mem.seg, Gpr::ESI), Access::Read, w.bytes())?;
+            match to_destination {
+                None => self.sized(w, MOV_FROM_MEMORY, reg::RAX, source),
+                Some(_) => {
+                    self.sized(w, MOV_FROM_MEMORY, reg::R8, source);
+                    self.asm.store(Size::D, spill(), reg::R8);
+                    value = reg::R11;
+                }
             }
-            self.sized(w, MOV_FROM_MEMORY, value);
         }
         if let Some(access) = to_destination {
-            self.check(&at(SegReg::Es, Gpr::EDI), access, w.bytes())?;
+            let destination = self.check(&at(SegReg::Es, Gpr::EDI), access, w.bytes())?;
             let opcode = match access {
                 Access::Write => MOV_TO_MEMORY,
                 Access::Read => CMP_WITH_MEMORY,
             };
-            self.sized(w, opcode, value);
+            if from_source {
+                self.asm.load(Size::D, reg::R11, spill());
+            }
+            self.sized(w, opcode, value, destination);
             let next = Mem::at(reg::RDI, step);
             self.asm.lea(Size::D, reg::RDI, next);
         }
@@ -63,13 +70,13 @@ impl Emitter<'_> {
         Some(())
     }
 
-    /// An instruction with a register and the operand that has been checked.
-    fn sized(&mut self, w: Width, opcode: u8, r: Reg) {
+    /// An instruction with a register and an operand that has been checked.
+    fn sized(&mut self, w: Width, opcode: u8, r: Reg, m: Mem) {
         if w == Width::W {
             self.asm.raw(&[0x66]);
         }
         let opcode = opcode | u8::from(w != Width::B);
-        self.asm.op_mem(Size::D, &[opcode], r, CHECKED);
+        self.asm.op_mem(Size::D, &[opcode], r, m);
     }
 
     fn exit_unless_upwards(&mut self) {
@@ -78,12 +85,12 @@ impl Emitter<'_> {
         asm.mov(Size::Q, reg::R11, reg::RCX);
         asm.mov_imm(reg::RCX, flags::DF);
         asm.pext(reg::RCX, reg::R9, reg::RCX);
-        let upwards = asm.jrcxz();
-        let exit = asm.jump();
-        asm.land(upwards);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
-        self.cold.push((exit, Cold::Exit(self.index)));
+        self.go_on_if_zero();
     }
+}
+
+fn spill() -> Mem {
+    field(offset_of!(CpuState, spill))
 }
 
 fn at(seg: SegReg, base: Gpr) -> MemRef {

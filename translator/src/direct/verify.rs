@@ -2,27 +2,29 @@
 //!
 //! The emitter is trusted to be right by tests; this looks at its *output*, from
 //! the bytes alone, the way a sandbox's verifier does. One pass, in order, with the
-//! little state that the lookup's shape needs ([`Lookup`]): whatever is written to
-//! R8 or R9 outside that shape takes the permission away.
+//! little state that the lookup's shape needs ([`Facts`]): whatever is written to a
+//! register outside that shape takes the permission away.
 //!
 //! Checked:
 //! - memory is reached only as a field of the state through R15, as an entry of a
-//!   table through R13 or R14 (loads only), at R8 + R9 after a lookup (in the write
-//!   table if it is written), or as a link slot or jump-cache entry (loads only);
-//! - R13, R14, R15 and RSP are never written, and a guest register never with
-//!   64 bits, RCX excepted, which the sequences borrow;
-//! - control leaves only by RET, through a link slot or jump-cache entry, or by the
-//!   callout; branches stay inside and land on instructions;
+//!   table through R14 (loads only), at R8 + R9 after a lookup or at a pointer made
+//!   of both (found in the write table if it is written), no further from there than
+//!   one check covers, or as a jump-cache entry (loads only);
+//! - R13, R14, R15 and RSP are never written, R13 excepted by LEA, and a guest
+//!   register never with 64 bits, RCX excepted, which the sequences borrow;
+//! - control leaves only by RET, through a jump-cache entry, or by the callouts;
+//!   branches stay inside and land on instructions (links are made later);
 //! - nothing privileged.
 //!
 //! The pass follows the code as it lies, not as it branches: that the code for a
 //! page crossing comes back to its own access, and only when the entries agree, is
-//! not proved here.
+//! not proved here, nor that the range checked is the range used.
 
-use crate::state::CpuState;
+use super::memory::MAX_SPAN;
+use crate::state::{CpuState, POINTERS, WRITE_TABLE_DISTANCE};
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess,
-    Register, UsedMemory,
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo,
+    InstructionInfoFactory, OpAccess, Register, UsedMemory,
 };
 use std::collections::HashSet;
 use std::mem::{offset_of, size_of};
@@ -39,17 +41,35 @@ pub struct Violation {
     pub reason: &'static str,
 }
 
-/// How far a lookup has come.
+/// A permitted entry, or a pointer made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lookup {
-    /// [R8 + R9] is not known to be anything.
-    None,
-    /// RCX holds the table's entry for the page number in R9.
-    Entry { writable: bool },
+struct Pointer {
+    /// It permits stores.
+    writable: bool,
+    /// Distance to the last byte that was checked.
+    to_last: i64,
+}
+
+/// What a register permits.
+type Permission = Option<Pointer>;
+
+/// What is known of the registers of a lookup.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    /// RCX holds an entry.
+    entry: Permission,
     /// … which is not zero.
-    NotZero { writable: bool },
-    /// R9 holds it.
-    Done { writable: bool },
+    not_zero: Permission,
+    /// R9 holds an entry.
+    r9_entry: Permission,
+    /// … which has just been compared with 0.
+    tested: Permission,
+    /// R9 holds one that is not zero, and R8 the address it was looked up for.
+    found: Permission,
+    /// R8 and R10 are pointers, and those kept in the state.
+    r8: Permission,
+    r10: Permission,
+    kept: [Permission; POINTERS],
 }
 
 /// Checks the code of one block.
@@ -61,7 +81,7 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
     let instructions: Vec<Instruction> = decoder.into_iter().collect();
     let starts: HashSet<u64> = instructions.iter().map(Instruction::ip).collect();
     let mut factory = InstructionInfoFactory::new();
-    let mut lookup = Lookup::None;
+    let mut facts = Facts::default();
     for h in &instructions {
         let broken = |reason| Violation {
             offset: h.ip(),
@@ -72,7 +92,7 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
         if h.is_invalid() || h.is_privileged() {
             return Err(broken("not an instruction a guest may run"));
         }
-        if is_branch(h) && !starts.contains(&h.near_branch_target()) {
+        if is_branch(h) && !leads_inside(h, code.len(), &starts) {
             return Err(broken("a branch to no instruction of the block"));
         }
         leaves_properly(h).map_err(broken)?;
@@ -80,18 +100,14 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
             wide_enough(h).map_err(broken)?;
             for used in info.used_registers() {
                 if writes(used.access()) {
-                    may_write(used.register()).map_err(broken)?;
+                    may_write(h, used.register()).map_err(broken)?;
                 }
             }
             for used in info.used_memory() {
-                may_use(h, used, lookup).map_err(broken)?;
+                may_use(h, used, &facts).map_err(broken)?;
             }
         }
-        let written = |r: Register| {
-            let mut all = info.used_registers().iter();
-            all.any(|u| u.register().full_register() == r && writes(u.access()))
-        };
-        lookup = advance(h, lookup, written(Register::R8), written(Register::R9));
+        facts = facts.after(h, info);
     }
     Ok(())
 }
@@ -103,6 +119,11 @@ fn is_branch(h: &Instruction) -> bool {
     )
 }
 
+fn leads_inside(h: &Instruction, end: usize, starts: &HashSet<u64>) -> bool {
+    let target = h.near_branch_target();
+    target < end as u64 && starts.contains(&target)
+}
+
 fn writes(access: OpAccess) -> bool {
     !matches!(
         access,
@@ -112,21 +133,25 @@ fn writes(access: OpAccess) -> bool {
 
 /// Control leaves only in the ways there are.
 fn leaves_properly(h: &Instruction) -> Result<(), &'static str> {
+    let callouts = [
+        offset_of!(CpuState, direct_callout) as u64,
+        offset_of!(CpuState, vector_enter) as u64,
+    ];
     match h.flow_control() {
         FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
             Ok(())
         }
         FlowControl::Return if h.code() == Code::Retnq => Ok(()),
         FlowControl::IndirectBranch
-            if matches!(h.memory_base(), Register::R8 | Register::R10)
-                && h.memory_index() == Register::None =>
+            if h.memory_base() == Register::R10
+                && matches!(h.memory_index(), Register::R9 | Register::None) =>
         {
             Ok(())
         }
         FlowControl::IndirectCall
             if h.memory_base() == Register::R15
                 && h.memory_index() == Register::None
-                && h.memory_displacement64() == offset_of!(CpuState, direct_callout) as u64 =>
+                && callouts.contains(&h.memory_displacement64()) =>
         {
             Ok(())
         }
@@ -134,8 +159,9 @@ fn leaves_properly(h: &Instruction) -> Result<(), &'static str> {
     }
 }
 
-fn may_write(r: Register) -> Result<(), &'static str> {
+fn may_write(h: &Instruction, r: Register) -> Result<(), &'static str> {
     match r.full_register() {
+        Register::R13 if h.code() == Code::Lea_r64_m && h.memory_base() == Register::R13 => Ok(()),
         Register::R13 | Register::R14 | Register::R15 | Register::RSP => {
             Err("writes a register that blocks must keep")
         }
@@ -156,13 +182,17 @@ fn wide_enough(h: &Instruction) -> Result<(), &'static str> {
         | Code::Mov_r64_imm64
         | Code::Lea_r64_m
         | Code::Not_rm64
+        | Code::Test_rm64_r64
+        | Code::Cmp_r64_rm64
+        | Code::Movsxd_r64_rm32
         | Code::VEX_Rorx_r64_rm64_imm8 => match h.op0_register() {
             Register::None
             | Register::RCX
             | Register::R8
             | Register::R9
             | Register::R10
-            | Register::R11 => Ok(()),
+            | Register::R11
+            | Register::R13 => Ok(()),
             _ => Err("writes 64 bits of a guest register"),
         },
         _ => Err("an operation on 64 bits"),
@@ -170,67 +200,174 @@ fn wide_enough(h: &Instruction) -> Result<(), &'static str> {
 }
 
 /// The access is to one of the things there are.
-fn may_use(h: &Instruction, used: &UsedMemory, lookup: Lookup) -> Result<(), &'static str> {
+fn may_use(h: &Instruction, used: &UsedMemory, facts: &Facts) -> Result<(), &'static str> {
     let write = writes(used.access());
     if used.access() == OpAccess::NoMemAccess {
         return Ok(());
     }
     let (base, index, scale) = (used.base(), used.index(), used.scale());
+    let bytes = used.memory_size().size();
     match (base, index) {
         (Register::R15, Register::None) => {
-            let end = used.displacement() as usize + used.memory_size().size();
+            let end = used.displacement() as usize + bytes;
             match end <= size_of::<CpuState>() {
                 true => Ok(()),
                 false => Err("beyond the state"),
             }
         }
-        (Register::R13 | Register::R14, Register::R9 | Register::RCX)
+        (Register::R14, Register::R9 | Register::R11 | Register::RCX)
             if !write
                 && scale == 8
-                && used.displacement() == 0
+                && matches!(used.displacement(), 0 | WRITE_TABLE_DISTANCE)
                 && h.code() == Code::Mov_r64_rm64 =>
         {
             Ok(())
         }
-        (Register::R8, Register::R9) if scale == 1 && used.displacement() == 0 => match lookup {
-            Lookup::Done { writable } if writable || !write => Ok(()),
-            _ => Err("guest memory without a lookup that permits it"),
-        },
-        // Link slots and the jump cache: jumps, and loads of the cache's keys.
-        (Register::R8, Register::None) if h.code() == Code::Jmp_rm64 => Ok(()),
-        (Register::R10, Register::None)
+        // The jump cache: jumps, and loads of its keys.
+        (Register::R10, Register::R9)
             if matches!(h.code(), Code::Jmp_rm64 | Code::Mov_r64_rm64) && !write =>
         {
             Ok(())
         }
+        (Register::R10, Register::None)
+            if matches!(h.code(), Code::Jmp_rm64 | Code::Cmp_r64_rm64) && !write =>
+        {
+            Ok(())
+        }
+        (Register::R8, Register::R9) if scale == 1 => permitted(facts.found, used, write, bytes),
+        (Register::R8, Register::None) => permitted(facts.r8, used, write, bytes),
+        (Register::R10, Register::None) => permitted(facts.r10, used, write, bytes),
         _ => Err("memory that code may not reach"),
     }
 }
 
-/// Follows the shape of a lookup.
-fn advance(h: &Instruction, lookup: Lookup, r8_written: bool, r9_written: bool) -> Lookup {
-    let to_rcx = h.op0_register() == Register::RCX;
-    let table = h.memory_base();
-    let is_load = h.code() == Code::Mov_r64_rm64;
-    if is_load && to_rcx && h.memory_index() == Register::R9 {
-        let writable = table == Register::R13;
-        return Lookup::Entry { writable };
-    }
-    match lookup {
-        _ if r8_written => Lookup::None,
-        Lookup::Entry { writable } if h.code() == Code::Jrcxz_rel8_64 => {
-            Lookup::NotZero { writable }
+/// Guest memory, by the last byte that was checked.
+fn permitted(
+    permission: Permission,
+    used: &UsedMemory,
+    write: bool,
+    bytes: usize,
+) -> Result<(), &'static str> {
+    let Some(pointer) = permission else {
+        return Err("guest memory without a lookup");
+    };
+    let end = used.displacement() as i64 + bytes as i64 - 1 - pointer.to_last;
+    let begin = used.displacement() as i64 - pointer.to_last;
+    match pointer.writable {
+        _ if end > 0 || begin <= -i64::from(MAX_SPAN) => {
+            Err("guest memory beyond what was looked up")
         }
-        Lookup::Entry { .. } => Lookup::None,
-        Lookup::NotZero { writable }
-            if is_load && h.op0_register() == Register::R9 && h.op1_register() == Register::RCX =>
+        false if write => Err("a store where the lookup permits loads"),
+        _ => Ok(()),
+    }
+}
+
+impl Facts {
+    /// What is known after `h`.
+    fn after(self, h: &Instruction, info: &InstructionInfo) -> Facts {
+        let written = |r: Register| {
+            let mut all = info.used_registers().iter();
+            all.any(|u| u.register().full_register() == r && writes(u.access()))
+        };
+        let mut next = self;
+        // Each step of a lookup follows the one before at once.
+        (next.entry, next.not_zero, next.tested) = (None, None, None);
+        if written(Register::R9) {
+            next.r9_entry = None;
+        }
+        if written(Register::R8) || written(Register::R9) {
+            next.found = None;
+        }
+        if written(Register::R8) {
+            next.r8 = None;
+        }
+        if written(Register::R10) {
+            next.r10 = None;
+        }
+        if h.flow_control() == FlowControl::IndirectCall {
+            next = Facts {
+                r10: self.r10,
+                ..Facts::default()
+            };
+            if h.memory_displacement64() == offset_of!(CpuState, vector_enter) as u64 {
+                next.kept = self.kept;
+            }
+        }
+        match h.code() {
+            Code::Mov_r64_rm64 => self.load(h, &mut next),
+            Code::Mov_rm64_r64 => {
+                if let Some(n) = pointer(h) {
+                    next.kept[n] = match h.op1_register() {
+                        Register::R8 => self.r8,
+                        Register::R10 => self.r10,
+                        _ => None,
+                    };
+                }
+            }
+            Code::Jrcxz_rel8_64 => next.not_zero = self.entry,
+            Code::Test_rm64_r64 if h.op0_register() == Register::R9 => {
+                next.tested = self.r9_entry;
+            }
+            Code::Je_rel32_64 => {
+                next.found = next.found.or(self.tested);
+            }
+            Code::Lea_r64_m => self.lea(h, &mut next),
+            _ => {}
+        }
+        next
+    }
+
+    fn load(&self, h: &Instruction, next: &mut Facts) {
+        let (to, from) = (h.op0_register(), h.op1_register());
+        if to == Register::RCX && h.memory_base() == Register::R14 {
+            next.entry = Some(Pointer {
+                writable: h.memory_displacement64() != 0,
+                to_last: 0,
+            });
+        }
+        if to == Register::R9 && h.memory_base() == Register::R14 {
+            next.r9_entry = Some(Pointer {
+                writable: h.memory_displacement64() != 0,
+                to_last: 0,
+            });
+        }
+        if to == Register::R9 && from == Register::RCX {
+            next.found = self.not_zero;
+        }
+        if to == Register::R8
+            && let Some(n) = pointer(h)
         {
-            Lookup::Done { writable }
+            next.r8 = self.kept[n];
         }
-        Lookup::NotZero { .. } => Lookup::None,
-        _ if r9_written => Lookup::None,
-        other => other,
     }
+
+    /// A pointer made of address and entry, or of another pointer.
+    fn lea(&self, h: &Instruction, next: &mut Facts) {
+        let from = match (h.memory_base(), h.memory_index()) {
+            (Register::R8, Register::R9) if h.memory_index_scale() == 1 => self.found,
+            (Register::R8, Register::None) => self.r8,
+            (Register::R10, Register::None) => self.r10,
+            _ => None,
+        };
+        let by = h.memory_displacement64() as i64;
+        let made = from.map(|p| Pointer {
+            to_last: p.to_last - by,
+            ..p
+        });
+        match h.op0_register() {
+            Register::R8 => next.r8 = made,
+            Register::R10 => next.r10 = made,
+            _ => {}
+        }
+    }
+}
+
+/// Which of the pointers kept in the state `h` loads or stores.
+fn pointer(h: &Instruction) -> Option<usize> {
+    let first = offset_of!(CpuState, pointers) as u64;
+    let from = h.memory_displacement64().checked_sub(first)?;
+    let n = (from / 8) as usize;
+    (h.memory_base() == Register::R15 && from % 8 == 0 && n < POINTERS).then_some(n)
 }
 
 #[cfg(test)]
@@ -303,9 +440,13 @@ mod tests {
         let lookup = [0x4b, 0x8b, 0x0c, 0xce, 0xe3, 0x03, 0x4c, 0x8b, 0xc9];
         let mut load = lookup.to_vec();
         let mut store = load.clone();
-        load.extend([0x43, 0x8b, 0x04, 0x08]);
-        store.extend([0x43, 0x89, 0x04, 0x08]);
+        // At the address of the last byte less 3.
+        let mut beyond = load.clone();
+        beyond.extend([0x43, 0x8b, 0x04, 0x08]);
+        load.extend([0x43, 0x8b, 0x44, 0x08, 0xfd]);
+        store.extend([0x43, 0x89, 0x44, 0x08, 0xfd]);
         assert_eq!(verify(&load), Ok(()));
+        assert!(verify(&beyond).is_err());
         assert!(verify(&store).is_err());
     }
 }

@@ -18,7 +18,7 @@ use super::value::{Bool, Val};
 use super::{Callout, Emitter, Link, loc};
 use crate::compile::ExitKind;
 use crate::insn::{Flow, Insn};
-use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, jump_index};
+use crate::state::{CpuState, JUMP_ENTRIES, JUMP_SHIFT, JumpEntry, jump_index};
 use cranelift_codegen::cursor::Cursor;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Block, InstBuilder, Value, types};
@@ -266,7 +266,7 @@ impl Emitter<'_> {
         if self.mode.single() {
             return self.leave_at(eip);
         }
-        let folded = self.ins().ushr_imm_u(eip, 12);
+        let folded = self.ins().ushr_imm_u(eip, i64::from(JUMP_SHIFT));
         let folded = self.ins().iadd(eip, folded);
         let index = self.ins().band_imm_u(folded, (JUMP_ENTRIES - 1) as i64);
         let index = self.ins().uextend(types::I64, index);
@@ -289,7 +289,8 @@ impl Emitter<'_> {
         }
         if self.block.may_link_to(eip) {
             let slot = self.link_base + self.links.len() as u32;
-            self.links.push(Link { slot, eip });
+            let jump = None;
+            self.links.push(Link { slot, eip, jump });
             let links = self.load_state(types::I64, offset_of!(CpuState, links));
             let flags = self.flags.table;
             let target = self

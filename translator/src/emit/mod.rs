@@ -47,6 +47,17 @@ pub struct Link {
     pub slot: u32,
     /// The EIP the slot leads to.
     pub eip: u32,
+    /// The jump that is filled in, where it is not the slot that is read.
+    pub jump: Option<Jump>,
+}
+
+/// A direct jump within the code, by offsets into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// Where its 32-bit displacement is.
+    pub at: u32,
+    /// Where it leads while there is no link.
+    pub stub: u32,
 }
 
 /// An instruction of a block that is carried out by the runtime.

@@ -1,0 +1,382 @@
+//! How control goes from block to block, and out of them.
+//!
+//! **Budget.** R13 holds minus the instructions that may still run. Every block adds
+//! its length; whoever jumps back or to a computed address looks whether the upper
+//! half has become 0, for without one of these there is no loop.
+//!
+//! **Links.** A jump within the page is a JMP that the runtime fills in; until then
+//! it leads to a side exit that names it. A jump to another page goes through the
+//! jump cache, as a computed one does: what that page maps to can change without
+//! this page's code being touched. A block that jumps to its own start just does, or
+//! rather to a second copy of itself, which knows what defined its flags.
+//!
+//! **Stepping stones.** JRCXZ, the only branch that does not look at flags, reaches
+//! 127 bytes. So branches out of line go to near jumps, which are put behind the
+//! code, or in between if it gets long.
+
+use super::asm::{Branch, Mem, Size, reg};
+use super::exit::{NOT_SIGN, NOT_ZERO, field};
+use super::flags::Recipe;
+use super::{Cold, Emitter, hint};
+use crate::compile::{ExitKind, Jump, Link};
+use crate::emit::loc;
+use crate::state::{CpuState, JUMP_ENTRIES, JUMP_SHIFT, JumpEntry, jump_index};
+use std::mem::{offset_of, size_of};
+
+/// Longest body of a loop that is emitted twice, in instructions.
+const MAX_REPEATED: usize = 24;
+/// How far a short branch reaches.
+const SHORT: usize = 127;
+/// Length of a near jump.
+const STONE: usize = 5;
+
+impl Emitter<'_> {
+    /// Counts the block's instructions.
+    pub(super) fn spend_budget(&mut self) {
+        let spent = Mem::at(reg::R13, self.block.insns.len() as i32);
+        self.asm.lea(Size::Q, reg::R13, spent);
+    }
+
+    /// Leaves if the budget is spent. Moves RCX to R11.
+    fn check_budget(&mut self, eip: Option<u32>) {
+        self.reserve(30);
+        let asm = &mut self.asm;
+        asm.mov(Size::Q, reg::R11, reg::RCX);
+        asm.swap_halves(reg::RCX, reg::R13);
+        asm.mov(Size::D, reg::RCX, reg::RCX);
+        let spent = asm.jrcxz();
+        self.s.near.push((spent, Cold::Budget(eip)));
+    }
+
+    /// A jump from the current instruction to `eip` may close a loop.
+    pub(super) fn is_backward(&self, eip: u32) -> bool {
+        let here = self.block.insns.get(self.index).map_or(0, |i| i.eip);
+        eip <= here
+    }
+
+    /// Continues at a fixed EIP.
+    pub(super) fn transfer(&mut self, eip: u32) {
+        let repeats = eip == self.block.eip && self.block.may_link_to(eip);
+        if let (true, Some((head, recipe))) = (repeats, self.loop_head)
+            && self.recipe() == Some(recipe)
+        {
+            return self.next_turn(head, recipe);
+        }
+        self.restore_flags();
+        if self.is_backward(eip) {
+            self.check_budget(Some(eip));
+            self.asm.mov(Size::Q, reg::RCX, reg::R11);
+        }
+        if !self.block.may_link_to(eip) {
+            self.reserve(70);
+            self.asm.mov(Size::Q, reg::R11, reg::RCX);
+            self.asm.mov_imm(reg::R8, eip);
+            let offset = jump_index(eip) * size_of::<JumpEntry>();
+            self.asm.mov_imm(reg::R9, offset as u32);
+            return self.probe_entry();
+        }
+        if repeats {
+            self.repeats = self.loop_head.is_none()
+                && self.recipe().is_some()
+                && self.block.insns.len() <= MAX_REPEATED;
+            if !self.repeats {
+                self.asm.jump_to(0);
+            }
+            return;
+        }
+        let jump = self.asm.jump();
+        self.link(jump, eip);
+    }
+
+    /// Goes on with a loop whose flags a recipe has.
+    fn next_turn(&mut self, head: usize, recipe: Recipe) {
+        self.check_budget_losing_flags(recipe, Some(self.block.eip));
+        self.asm.jump_to(head);
+    }
+
+    fn check_budget_losing_flags(&mut self, recipe: Recipe, eip: Option<u32>) {
+        // TEST R13, R13
+        self.asm.op_reg(Size::Q, &[0x85], reg::R13, reg::R13);
+        let spent = self.asm.jump_if(NOT_SIGN);
+        let cold = Cold::LostBudget { recipe, eip };
+        self.s.cold.push((spent, cold));
+    }
+
+    /// Continues at a fixed EIP if `condition` holds.
+    pub(super) fn jump_if(&mut self, condition: u8, eip: u32) {
+        let jump = self.asm.jump_if(condition);
+        let at_once = self.block.may_link_to(eip) && !self.is_backward(eip);
+        match at_once {
+            true => self.link(jump, eip),
+            false => self.s.cold.push((jump, Cold::Transfer(eip))),
+        }
+    }
+
+    /// Makes `jump` one that the runtime fills in.
+    fn link(&mut self, jump: Branch, eip: u32) {
+        let number = self.code.links.len();
+        let slot = self.link_base.wrapping_add(number as u32);
+        if let Branch::Near(at) = jump {
+            let at = at as u32;
+            let jump = Some(Jump { at, stub: 0 });
+            self.code.links.push(Link { slot, eip, jump });
+        }
+        self.s.cold.push((jump, Cold::Unlinked(number)));
+    }
+
+    /// Continues at the EIP in R8.
+    pub(super) fn probe(&mut self) {
+        if let Some(recipe) = self.recipe() {
+            return self.probe_losing_flags(recipe);
+        }
+        self.check_budget(None);
+        self.reserve(90);
+        self.entry_offset();
+        self.probe_entry();
+    }
+
+    /// Puts the offset of the entry for the EIP in R8 into R9: `jump_index`, times 16.
+    fn entry_offset(&mut self) {
+        let asm = &mut self.asm;
+        asm.rotate_right(reg::R9, reg::R8, JUMP_SHIFT as u8);
+        asm.lea(Size::D, reg::R9, Mem::indexed(reg::R8, reg::R9, 0));
+        asm.mov_imm(
+            reg::R10,
+            ((JUMP_ENTRIES - 1) * size_of::<JumpEntry>()) as u32,
+        );
+        asm.pdep(reg::R9, reg::R9, reg::R10);
+    }
+
+    /// Continues at the EIP in R8, where a recipe has the flags.
+    fn probe_losing_flags(&mut self, recipe: Recipe) {
+        self.reserve(100);
+        self.check_budget_losing_flags(recipe, None);
+        self.entry_offset();
+        let asm = &mut self.asm;
+        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
+        asm.lea(Size::Q, reg::R10, Mem::indexed(reg::R10, reg::R9, 0));
+        // The tag, in the upper half.
+        asm.load(Size::Q, reg::R11, field(offset_of!(CpuState, reserved)));
+        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::R11, 0));
+        let key = Mem::at(reg::R10, offset_of!(JumpEntry, key) as i32);
+        // CMP R8, [key]
+        asm.op_mem(Size::Q, &[0x3b], reg::R8, key);
+        let missed = asm.jump_if(NOT_ZERO);
+        asm.raw(recipe.code());
+        asm.jump_mem(Mem::at(reg::R10, offset_of!(JumpEntry, code) as i32));
+        self.s.cold.push((missed, Cold::LostMiss(recipe)));
+    }
+
+    /// Goes to the code that the entry at offset R9 has for the EIP in R8. RCX is
+    /// in R11.
+    fn probe_entry(&mut self) {
+        let entry = Mem::indexed(reg::R10, reg::R9, 0);
+        let asm = &mut self.asm;
+        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
+        // The tag, in the upper half.
+        asm.load(Size::Q, reg::RCX, field(offset_of!(CpuState, reserved)));
+        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
+        let key = entry.plus(offset_of!(JumpEntry, key) as i32);
+        asm.load(Size::Q, reg::RCX, key);
+        asm.not(Size::Q, reg::RCX);
+        let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
+        asm.lea(Size::Q, reg::RCX, difference);
+        let hit = asm.jrcxz();
+        let missed = asm.jump();
+        asm.land(hit);
+        asm.mov(Size::Q, reg::RCX, reg::R11);
+        asm.jump_mem(entry.plus(offset_of!(JumpEntry, code) as i32));
+        self.s.cold.push((missed, Cold::Miss));
+    }
+
+    /// Makes sure that the short branches so far can reach stepping stones behind
+    /// the next `bytes` bytes.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        if let Some(&(Branch::Short(oldest), _)) = self.s.near.first()
+            && self.asm.here() + bytes + (self.s.near.len() + 3) * STONE > oldest + SHORT
+        {
+            self.stepping_stones(true);
+        }
+    }
+
+    /// Puts stepping stones here for the short branches so far.
+    pub(super) fn stepping_stones(&mut self, in_between: bool) {
+        if self.s.near.is_empty() {
+            return;
+        }
+        let over = in_between.then(|| self.asm.jump_short());
+        for n in 0..self.s.near.len() {
+            let (branch, cold) = self.s.near[n];
+            self.asm.land(branch);
+            let far = self.asm.jump();
+            self.s.cold.push((far, cold));
+        }
+        self.s.near.clear();
+        if let Some(over) = over {
+            self.asm.land(over);
+        }
+    }
+
+    /// Emits code out of line.
+    pub(super) fn out_of_line(&mut self, branch: Branch, cold: Cold) {
+        if let Cold::Exit(index) | Cold::SharedExit(index) = cold
+            && let Some(place) = self
+                .s
+                .exits
+                .get(exit_number(index, cold))
+                .copied()
+                .flatten()
+        {
+            return self.asm.land_at(branch, place);
+        }
+        self.asm.land(branch);
+        match cold {
+            Cold::Exit(index) | Cold::SharedExit(index) => self.side_exit(index, cold),
+            Cold::Budget(eip) => {
+                let first = self.block.eip;
+                self.mark(loc::exit(ExitKind::Budget, 0).bits(), first);
+                self.asm.mov(Size::Q, reg::RCX, reg::R11);
+                self.store_eip(eip);
+                self.leave(ExitKind::Budget as u64);
+            }
+            Cold::Crossing {
+                index,
+                access,
+                bytes,
+                shared,
+                back,
+            } => {
+                self.mark_insn(index);
+                let exit = if shared { Cold::SharedExit } else { Cold::Exit };
+                self.crossing(access, bytes, back, exit(index));
+            }
+            Cold::LostExit {
+                index,
+                recipe,
+                shared,
+            } => {
+                self.mark_insn(index);
+                self.asm.raw(recipe.code());
+                self.asm.mov(Size::Q, reg::R11, reg::RCX);
+                let jump = self.asm.jump();
+                let exit = if shared { Cold::SharedExit } else { Cold::Exit };
+                self.s.cold.push((jump, exit(index)));
+            }
+            Cold::LostCrossing {
+                index,
+                recipe,
+                access,
+                bytes,
+                shared,
+                back,
+            } => {
+                self.mark_insn(index);
+                let exit = Cold::LostExit {
+                    index,
+                    recipe,
+                    shared,
+                };
+                self.crossing_losing_flags(access, bytes, back, exit);
+            }
+            Cold::LostBudget { recipe, eip } => {
+                self.asm.raw(recipe.code());
+                self.store_eip(eip);
+                self.leave(ExitKind::Budget as u64);
+            }
+            Cold::LostMiss(recipe) => {
+                self.asm.raw(recipe.code());
+                self.store_eip(None);
+                self.leave(ExitKind::Next as u64);
+            }
+            Cold::Vector { index, back } => {
+                self.mark_insn(index);
+                self.load_vector(index, back);
+            }
+            Cold::Transfer(eip) => {
+                self.mark_insn(self.block.insns.len() - 1);
+                self.transfer(eip);
+            }
+            Cold::Unlinked(number) => self.unlinked(number),
+            Cold::Miss => {
+                self.asm.mov(Size::Q, reg::RCX, reg::R11);
+                self.store_eip(None);
+                self.leave(ExitKind::Next as u64);
+            }
+        }
+    }
+
+    fn mark_insn(&mut self, index: usize) {
+        if let Some(insn) = self.block.insns.get(index) {
+            self.mark(loc::insn(index).bits(), insn.eip);
+        }
+    }
+
+    /// Where a link leads that is not made.
+    fn unlinked(&mut self, number: usize) {
+        let here = self.asm.here() as u32;
+        self.mark_insn(self.block.insns.len() - 1);
+        let Some(link) = self.code.links.get_mut(number) else {
+            return;
+        };
+        if let Some(jump) = &mut link.jump {
+            jump.stub = here;
+        }
+        let word = u64::from(link.slot) << 32 | ExitKind::Unlinked as u64;
+        self.leave(word);
+    }
+
+    /// Stores EIP, which is in R8 unless it is known.
+    fn store_eip(&mut self, eip: Option<u32>) {
+        let place = field(offset_of!(CpuState, eip));
+        match eip {
+            Some(eip) => self.asm.store_imm(place, eip),
+            None => self.asm.store(Size::D, place, reg::R8),
+        }
+    }
+
+    /// Leaves with the instruction numbered `index` and those after it not done.
+    fn side_exit(&mut self, index: usize, cold: Cold) {
+        let Some(insn) = self.block.insns.get(index) else {
+            return;
+        };
+        if let Some(place) = self.s.exits.get_mut(exit_number(index, cold)) {
+            *place = Some(self.asm.here());
+        }
+        self.mark(loc::exit(ExitKind::Interpret, index).bits(), insn.eip);
+        self.asm.mov(Size::Q, reg::RCX, reg::R11);
+        self.leave_before(index, insn.eip, cold);
+    }
+
+    fn leave_before(&mut self, index: usize, eip: u32, cold: Cold) {
+        self.store_eip(Some(eip));
+        let rest = (self.block.insns.len() - index) as i32;
+        self.asm.lea(Size::Q, reg::R13, Mem::at(reg::R13, -rest));
+        let why = match cold {
+            Cold::SharedExit(_) => hint::SHARED,
+            Cold::Vector { .. } => hint::VECTOR,
+            _ => 0,
+        };
+        self.leave(u64::from(self.link_base) << 32 | why | ExitKind::Interpret as u64);
+    }
+
+    /// Leaves because the vector state cannot be loaded.
+    pub(super) fn leave_without_vector(&mut self, index: usize) {
+        if let Some(insn) = self.block.insns.get(index) {
+            self.leave_before(index, insn.eip, Cold::Vector { index, back: 0 });
+        }
+    }
+
+    /// Returns to the run loop with an exit word.
+    pub(super) fn leave(&mut self, word: u64) {
+        match u32::try_from(word) {
+            Ok(word) => self.asm.mov_imm(reg::R8, word),
+            Err(_) => self.asm.mov_imm64(reg::R8, word),
+        }
+        self.asm.ret();
+    }
+}
+
+/// Index into the side exits emitted.
+fn exit_number(index: usize, cold: Cold) -> usize {
+    2 * index + usize::from(matches!(cold, Cold::SharedExit(_)))
+}

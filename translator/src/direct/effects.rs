@@ -1,0 +1,134 @@
+//! What an instruction of this tier does to the guest's registers and to memory,
+//! as far as the sharing of lookups needs to know it.
+
+use super::memory::Access;
+use super::{is_plain, vector};
+use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
+use iced_x86::{Code, Mnemonic};
+
+/// Register changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effects {
+    /// Registers that get values nobody knows, by number.
+    pub written: u16,
+    /// What is added to ESP.
+    pub esp: i32,
+}
+
+impl Effects {
+    const NONE: Self = Self { written: 0, esp: 0 };
+
+    fn written(written: u16) -> Self {
+        Self { written, esp: 0 }
+    }
+
+    fn esp(esp: i32) -> Self {
+        Self { written: 0, esp }
+    }
+}
+
+const ESP: Operand = Operand::Gpr(Gpr::ESP, Width::D);
+
+fn bit(r: Gpr) -> u16 {
+    1 << r.0
+}
+
+/// The bit of the register that `op` is a part of, if it is one.
+fn operand(op: Operand) -> u16 {
+    match op {
+        Operand::Gpr(r, Width::B) => 1 << (r.0 & 3),
+        Operand::Gpr(r, _) => bit(r),
+        _ => 0,
+    }
+}
+
+/// The effects of `i`, or `None` if it ends what is known: it is a callout, or
+/// may be one.
+pub fn effects(i: &Insn) -> Option<Effects> {
+    use Mnemonic as M;
+    if i.flow != Flow::Next {
+        return None;
+    }
+    Some(match i.mnemonic {
+        M::Nop | M::Endbr32 | M::Pause | M::Lfence | M::Mfence | M::Sfence => Effects::NONE,
+        M::Push if i.stack32 && i.width == Width::D => Effects::esp(-4),
+        M::Pop if i.stack32 => match i.ops[0] {
+            ESP => Effects::written(bit(Gpr::ESP)),
+            Operand::Gpr(r, Width::D) => Effects {
+                written: bit(r),
+                esp: 4,
+            },
+            _ => return None,
+        },
+        M::Leave => Effects::written(bit(Gpr::ESP) | bit(Gpr::EBP)),
+        M::Add if i.ops[0] == ESP && matches!(i.ops[1], Operand::Imm(_)) => {
+            Effects::esp(i.imm as i32)
+        }
+        M::Sub if i.ops[0] == ESP && matches!(i.ops[1], Operand::Imm(_)) => {
+            Effects::esp((i.imm as i32).wrapping_neg())
+        }
+        M::Lea if i.ops[0] == ESP && i.mem.base == Gpr::ESP && i.mem.index == Gpr::ZERO => {
+            match i.mem.addr16 {
+                false => Effects::esp(i.mem.disp as i32),
+                true => return None,
+            }
+        }
+        M::Lea => Effects::written(operand(i.ops[0])),
+        M::Cmp | M::Test | M::Bt if is_plain(i) => Effects::NONE,
+        M::Xchg | M::Xadd if is_plain(i) => Effects::written(operand(i.ops[0]) | operand(i.ops[1])),
+        M::Mul | M::Imul | M::Cwd | M::Cdq | M::Cbw | M::Cwde | M::Cmpxchg | M::Lahf
+            if is_plain(i) =>
+        {
+            Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | operand(i.ops[0]))
+        }
+        M::Div | M::Idiv | M::Rdtsc => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX)),
+        _ if is_plain(i) || vector::is_native(i) => Effects::written(operand(i.ops[0])),
+        _ => return None,
+    })
+}
+
+/// The access that `i` makes to memory, if it makes one that may share a lookup.
+pub fn access_of(i: &Insn) -> Option<(MemRef, Access, u32)> {
+    use Mnemonic as M;
+    let of_stack = |base, disp: i32, access| {
+        let m = MemRef {
+            seg: SegReg::Ss,
+            base,
+            index: Gpr::ZERO,
+            shift: 0,
+            addr16: false,
+            disp: disp as u32,
+        };
+        i.stack32.then_some((m, access, 4))
+    };
+    match i.mnemonic {
+        M::Push => of_stack(Gpr::ESP, -4, Access::Write),
+        M::Call if i.code == Code::Call_rel32_32 => of_stack(Gpr::ESP, -4, Access::Write),
+        M::Pop | M::Ret => of_stack(Gpr::ESP, 0, Access::Read),
+        M::Leave => of_stack(Gpr::EBP, 0, Access::Read),
+        M::Lea => None,
+        _ => {
+            let bytes = i.ops.iter().find_map(|op| match op {
+                Operand::Mem(w) => Some(w.bytes()),
+                Operand::Wide(bytes) => Some(u32::from(*bytes)),
+                _ => None,
+            })?;
+            let known = is_plain(i) || vector::is_native(i);
+            known.then(|| (i.mem, access(i), bytes))
+        }
+    }
+}
+
+/// What an instruction does with its memory operand.
+pub fn access(i: &Insn) -> Access {
+    use Mnemonic as M;
+    let destination = matches!(i.ops[0], Operand::Mem(_) | Operand::Wide(_));
+    let only_reads = matches!(i.mnemonic, M::Cmp | M::Test | M::Bt | M::Mul | M::Imul)
+        || matches!(i.mnemonic, M::Div | M::Idiv)
+        || vector::reads_first_operand(i);
+    match destination && !only_reads {
+        true => Access::Write,
+        false if i.mnemonic == M::Xchg => Access::Write,
+        false => Access::Read,
+    }
+}
