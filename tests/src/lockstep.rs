@@ -17,6 +17,8 @@
 //! Cranelift's code comes from the interpreter's definitions and must agree in
 //! all. The direct tier leaves undefined flags as the host CPU does: there a
 //! difference in a block with such flags counts for nothing, and they are made rare.
+//! Nor does it record the last x87 instruction (a quirk of README's list): what
+//! FXSAVE says of it is not compared there, and code that stores it is left out.
 
 pub mod code;
 pub mod world;
@@ -119,7 +121,10 @@ impl Lockstep {
                 return Ok(false);
             }
             let stopped = stopped.map_err(|problem| report(world, &before, &problem))?;
-            let after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
+            let mut after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
+            if self.tier == Tier::Direct {
+                after.iter_mut().for_each(Snapshot::forget_last_x87);
+            }
             if let Some(difference) = after[0].difference(&after[1]) {
                 if undefined {
                     return Ok(false);
@@ -211,6 +216,12 @@ impl Snapshot {
         let fpu = vm.cpu.fpu.image();
         let memory = world.memory(vm);
         Snapshot { words, fpu, memory }
+    }
+
+    /// Forgets FOP, FIP, FCS, FDP and FDS of the FXSAVE image.
+    fn forget_last_x87(&mut self) {
+        self.fpu[6..14].fill(0);
+        self.fpu[16..22].fill(0);
     }
 
     /// The instructions of the block at EIP.

@@ -30,7 +30,7 @@ pub struct CodeMaker<'a> {
     pub first_eip: u32,
     /// Number of bytes to make.
     pub bytes: usize,
-    /// Make instructions that leave flags undefined rare.
+    /// For the direct tier: make instructions that leave flags undefined rare.
     pub avoid_undefined: bool,
     /// Offsets that meet memory when there is neither base nor index.
     pub offsets: &'a [u32],
@@ -144,6 +144,10 @@ impl CodeMaker<'_> {
         if never || (0..insn.op_count()).any(control) {
             return false;
         }
+        // What the direct tier does not know it does not say.
+        if self.avoid_undefined && stores_last_x87(insn) {
+            return false;
+        }
         let rare = matches!(
             insn.flow_control(),
             FlowControl::Interrupt | FlowControl::Exception
@@ -171,6 +175,15 @@ impl CodeMaker<'_> {
             false => (self.rng.below(0x100) as u32).wrapping_sub(0x80),
         }
     }
+}
+
+/// Whether it stores which x87 instruction was the last.
+fn stores_last_x87(insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(
+        insn.mnemonic(),
+        M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave | M::Fxsave | M::Xsave
+    )
 }
 
 /// Whether the manual leaves a flag open. For AF after logic all agree on 0.
