@@ -38,6 +38,12 @@ pub fn is_native(i: &Insn) -> bool {
         && !is_excluded(i)
 }
 
+/// Whether it stores which x87 instruction was the last.
+fn stores_last_x87(i: &Insn) -> bool {
+    use Mnemonic as M;
+    matches!(i.mnemonic, M::Fnstenv | M::Fnsave | M::Fxsave | M::Xsave)
+}
+
 fn is_announced(i: &Insn) -> bool {
     use CpuidFeature as F;
     let features = i.code.cpuid_features();
@@ -144,7 +150,8 @@ fn may_be_unaligned(mnemonic: Mnemonic) -> bool {
 impl Emitter<'_> {
     /// Emits a vector or x87 instruction. `None` if it must be a callout.
     pub(super) fn vector(&mut self, i: &Insn) -> Option<()> {
-        if !self.grouped {
+        // The runtime knows which x87 instruction was the last before one that tells.
+        if !self.grouped || self.block.insns.iter().any(stores_last_x87) {
             return None;
         }
         self.enter_vector();
