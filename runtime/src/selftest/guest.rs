@@ -127,16 +127,8 @@ impl Guest {
         self.write(KERNEL_PHYS + u64::from(TSS), &tss);
         for vector in 0..=255u32 {
             let handler = KERNEL + HANDLERS + vector;
-            // Interrupt gates; ring 3 may use those of INT3 and INTO.
-            let rights: u64 = if matches!(vector, 3 | 4) {
-                0xee00
-            } else {
-                0x8e00
-            };
-            let gate = u64::from(handler & 0xffff)
-                | u64::from(KERNEL_CODE) << 16
-                | rights << 32
-                | u64::from(handler >> 16) << 48;
+            // Ring 3 may use those of INT3 and INTO.
+            let gate = interrupt_gate(KERNEL_CODE, handler, matches!(vector, 3 | 4));
             let at = KERNEL_PHYS + u64::from(IDT + vector * 8);
             self.write(at, &gate.to_le_bytes());
         }
@@ -366,4 +358,12 @@ impl Oracle for Guest {
         }
         states
     }
+}
+
+/// A 32-bit interrupt gate, present, which ring 3 may use if `user` (SDM vol. 3A,
+/// "IDT Descriptors").
+pub fn interrupt_gate(code: u16, handler: u32, user: bool) -> u64 {
+    let rights: u64 = if user { 0xee00 } else { 0x8e00 };
+    let (low, high) = (u64::from(handler & 0xffff), u64::from(handler >> 16));
+    low | u64::from(code) << 16 | rights << 32 | high << 48
 }

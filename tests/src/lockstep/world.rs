@@ -16,6 +16,7 @@ use super::code::CodeMaker;
 use crate::machine::Setup;
 use runtime::clock::FakeClock;
 use runtime::config::Tier;
+use runtime::selftest::guest::interrupt_gate;
 use runtime::selftest::rng::Rng;
 use runtime::vcpu::{Shadow, TableReg, cr0, cr4};
 use runtime::vm::Vm;
@@ -289,15 +290,7 @@ impl World {
         write(vm, TSS + 0x66, &0x68u16.to_le_bytes());
         for vector in 0..256 {
             let handler = HANDLERS + vector;
-            let rights = if matches!(vector, 3 | 4 | 0x80) {
-                0xee00
-            } else {
-                0x8e00
-            };
-            let gate = u64::from(handler & 0xffff)
-                | u64::from(KERNEL_CODE) << 16
-                | rights << 32
-                | u64::from(handler >> 16) << 48;
+            let gate = interrupt_gate(KERNEL_CODE, handler, matches!(vector, 3 | 4 | 0x80));
             write(vm, IDT + 8 * vector, &gate.to_le_bytes());
             let vector_of_real_mode = (HANDLERS >> 4) << 16 | vector;
             write(vm, 4 * vector, &vector_of_real_mode.to_le_bytes());
