@@ -11,6 +11,7 @@ use iced_x86::{
 };
 use runtime::selftest::case::is_near_branch;
 use runtime::selftest::rng::Rng;
+use translator::direct::stores_last_x87;
 
 /// Prefixes: operand and address size, segments, LOCK, repeats.
 const PREFIXES: [u8; 11] = [
@@ -145,7 +146,7 @@ impl CodeMaker<'_> {
             return false;
         }
         // What the direct tier does not know it does not say.
-        if self.avoid_undefined && stores_last_x87(insn) {
+        if self.avoid_undefined && stores_last_x87(insn.mnemonic()) {
             return false;
         }
         let rare = matches!(
@@ -175,15 +176,6 @@ impl CodeMaker<'_> {
             false => (self.rng.below(0x100) as u32).wrapping_sub(0x80),
         }
     }
-}
-
-/// Whether it stores which x87 instruction was the last.
-fn stores_last_x87(insn: &Instruction) -> bool {
-    use Mnemonic as M;
-    matches!(
-        insn.mnemonic(),
-        M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave | M::Fxsave | M::Xsave
-    )
 }
 
 /// Whether the manual leaves a flag open. For AF after logic all agree on 0.

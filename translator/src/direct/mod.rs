@@ -38,6 +38,7 @@ mod vector;
 pub mod verify;
 
 pub use exit::{Routines, routines};
+pub use vector::stores_last_x87;
 
 use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode};
@@ -124,6 +125,7 @@ impl DirectCompiler {
             s: &mut self.scratch,
             index: 0,
             vector_loaded: false,
+            tells_last_x87: block.insns.iter().any(|i| stores_last_x87(i.mnemonic)),
             flags: Flags::Live,
             loop_head: None,
             repeats: false,
@@ -230,6 +232,8 @@ struct Emitter<'a> {
     index: usize,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
+    /// The block stores which x87 instruction was the last, which only callouts note.
+    tells_last_x87: bool,
     flags: Flags,
     /// Where the second copy of a loop's body begins, and where its flags are from.
     loop_head: Option<(usize, Recipe)>,

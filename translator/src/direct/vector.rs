@@ -38,10 +38,13 @@ pub fn is_native(i: &Insn) -> bool {
         && !is_excluded(i)
 }
 
-/// Whether it stores which x87 instruction was the last.
-fn stores_last_x87(i: &Insn) -> bool {
+/// Whether such an instruction stores which x87 instruction was the last.
+pub fn stores_last_x87(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
-    matches!(i.mnemonic, M::Fnstenv | M::Fnsave | M::Fxsave | M::Xsave)
+    matches!(
+        mnemonic,
+        M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave | M::Fxsave | M::Xsave
+    )
 }
 
 fn is_announced(i: &Insn) -> bool {
@@ -151,7 +154,7 @@ impl Emitter<'_> {
     /// Emits a vector or x87 instruction. `None` if it must be a callout.
     pub(super) fn vector(&mut self, i: &Insn) -> Option<()> {
         // The runtime knows which x87 instruction was the last before one that tells.
-        if !self.grouped || self.block.insns.iter().any(stores_last_x87) {
+        if !self.grouped || self.tells_last_x87 {
             return None;
         }
         self.enter_vector();
