@@ -91,15 +91,18 @@ impl Vm {
             &routines.trampoline,
             &routines.callout,
             &routines.vector,
+            &routines.unpaired,
         ])
         .context("cannot map executable memory")?;
-        let [_, entry, direct_callout, vector_enter] = fixed[..] else {
+        let [_, entry, direct_callout, vector_enter, direct_return] = fixed[..] else {
             anyhow::bail!("the code arena is too small");
         };
         cpu.state.links = cache.links.address();
         cpu.state.jump_cache = cache.jump_cache_address();
         cpu.state.callout = native::callout_address();
         cpu.state.direct_callout = direct_callout;
+        cpu.state.direct_leave = entry + routines.leave;
+        cpu.state.direct_return = direct_return;
         cpu.state.vector_enter = vector_enter;
         cpu.state.vector_prepare = native::vector_prepare_address();
         cpu.state.vector_state = cpu.fpu.vector_address();

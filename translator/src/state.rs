@@ -125,6 +125,8 @@ pub struct Masks {
     pub page: u32,
     /// All of an offset within a page but its low n bits.
     pub above: [u32; 9],
+    /// The offset of a jump-cache entry, into which PDEP puts its index.
+    pub entry: u32,
 }
 
 impl Masks {
@@ -137,7 +139,8 @@ impl Masks {
             n += 1;
         }
         let page = 0xffff_f000;
-        Self { page, above }
+        let entry = ((JUMP_ENTRIES - 1) * size_of::<JumpEntry>()) as u32;
+        Self { page, above, entry }
     };
 }
 
@@ -161,6 +164,8 @@ pub struct CpuState {
     pub eflags: u32,
     /// Location-descriptor bits that hold now ([`crate::mode::Mode`]).
     pub mode: u32,
+    /// Host address of the direct tier's routine that returns to the run loop.
+    pub direct_leave: u64,
     /// Constants that direct code takes bits by.
     pub masks: Masks,
     /// Where direct code keeps AX as LAHF and SETO AL made it.
@@ -194,6 +199,10 @@ pub struct CpuState {
     pub callout: u64,
     /// Host address of the direct tier's routine around `callout`.
     pub direct_callout: u64,
+    /// Host address of the direct tier's routine for RETs that match no call.
+    pub direct_return: u64,
+    /// The host's stack pointer while no guest call is on the host's stack.
+    pub host_stack: u64,
     /// Where direct code keeps a value while it has no register for it.
     pub spill: u64,
     /// Where direct code keeps pointers into guest memory within a block.
@@ -251,6 +260,7 @@ impl Default for CpuState {
             flag_carries,
             eflags: flags::FIXED,
             mode: 0,
+            direct_leave: 0,
             masks: Masks::VALUES,
             saved_flags: 0,
             seg: [Segment::default(); 6],
@@ -263,6 +273,8 @@ impl Default for CpuState {
             jump_tag: 0,
             callout: 0,
             direct_callout: 0,
+            direct_return: 0,
+            host_stack: 0,
             spill: 0,
             pointers: [0; POINTERS],
             vector_away: 1,

@@ -31,8 +31,10 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
     Ok(Routines {
         unlinked: compiler.unlinked_stub()?,
         trampoline: compiler.trampoline()?,
+        leave: 0,
         callout: Vec::new(),
         vector: Vec::new(),
+        unpaired: Vec::new(),
     })
 }
 

@@ -1,10 +1,10 @@
 //! The seam between direct code and the run loop: entering, leaving, calling out.
 //!
-//! Three routines, made once and reached through [`CpuState`] or by the runtime,
+//! Some routines, made once and reached through [`CpuState`] or by the runtime,
 //! carry the guest's registers between [`CpuState`] and the host's:
 //!
-//! - the *trampoline* loads them and calls the block, so that a block leaves with
-//!   RET, its exit word in R8;
+//! - the *trampoline* loads them and jumps to the block, and what a block *leaves*
+//!   to, its exit word in R8, stores them again and returns;
 //! - the *callout* stores them, calls [`CpuState::callout`] and loads them again;
 //! - *vector enter* does the same around [`CpuState::vector_prepare`] and loads the
 //!   vector state. It stays in the host's registers until one of the other two
@@ -13,7 +13,8 @@
 //! The arithmetic flags travel as LAHF and SETO see them. Their lazy form comes
 //! from a table of its 64 values; the way back is computed.
 
-use super::asm::{Assembler, Mem, Reg, Size, reg};
+use super::asm::{Assembler, Branch, Mem, Reg, Size, reg};
+use super::returns;
 use crate::compile::ExitKind;
 use crate::flags;
 use crate::state::{CpuState, VECTOR_MXCSR};
@@ -25,26 +26,36 @@ const SAVED: [Reg; 6] = [reg::RBP, reg::RBX, reg::R12, reg::R13, reg::R14, reg::
 /// AH as LAHF leaves it, and OF in bit 0: the six arithmetic flags.
 const FLAG_BITS: u32 = 0xd501;
 
+/// Bytes of the frame at [`CpuState::host_stack`]: a host address, an EIP, padding.
+const BASE_FRAME: i32 = 24;
+
 /// The routines, each position-independent, to be placed at multiples of 16.
 #[derive(Clone, Debug)]
 pub struct Routines {
     /// `extern "C" fn(state: *mut CpuState, code: *const u8) -> u64`.
     pub trampoline: Vec<u8>,
+    /// Offset in it for [`CpuState::direct_leave`].
+    pub leave: u64,
     /// What unlinked slots lead to, if code reads them.
     pub unlinked: Vec<u8>,
     /// For [`CpuState::direct_callout`].
     pub callout: Vec<u8>,
     /// For [`CpuState::vector_enter`].
     pub vector: Vec<u8>,
+    /// For [`CpuState::direct_return`].
+    pub unpaired: Vec<u8>,
 }
 
 /// Makes the routines.
 pub fn routines() -> Routines {
+    let (trampoline, leave) = trampoline();
     Routines {
-        trampoline: trampoline(),
+        trampoline,
+        leave,
         unlinked: Vec::new(),
         callout: callout(),
         vector: vector(),
+        unpaired: returns::unpaired(),
     }
 }
 
@@ -53,22 +64,35 @@ pub fn field(offset: usize) -> Mem {
     Mem::at(reg::R15, offset as i32)
 }
 
-fn trampoline() -> Vec<u8> {
+/// The trampoline, and the offset of its second half, which blocks leave to.
+fn trampoline() -> (Vec<u8>, u64) {
     let mut asm = Assembler::default();
     for r in SAVED {
         push(&mut asm, r);
     }
     asm.mov(Size::Q, reg::R15, reg::RDI);
     asm.mov(Size::Q, reg::R11, reg::RSI);
+    // The frame below all guest calls': LEA RAX, [RIP + outermost].
+    asm.raw(&[0x48, 0x8d, 0x05, 0, 0, 0, 0]);
+    let outermost = Branch::Near(asm.here() - 4);
+    for _ in 0..BASE_FRAME / 8 {
+        push(&mut asm, reg::RAX);
+    }
+    asm.store(Size::Q, host_stack(), reg::RSP);
     load_guest(&mut asm);
-    // CALL R11. Blocks have RSP at a multiple of 16.
-    asm.op_reg(Size::D, &[0xff], 2, reg::R11);
+    // JMP R11. Blocks have RSP at a multiple of 16.
+    asm.op_reg(Size::D, &[0xff], 4, reg::R11);
+    // A RET to the EIP that the frame happens to name.
+    asm.land(outermost);
+    asm.store(Size::D, field(offset_of!(CpuState, eip)), reg::R8);
+    asm.mov_imm(reg::R8, ExitKind::Next as u32);
+    let leave_to = asm.here() as u64;
     let table = store_guest(&mut asm);
     store_vector(&mut asm);
     asm.mov(Size::Q, reg::RAX, reg::R8);
     leave(&mut asm);
     place_flag_table(&mut asm, table);
-    asm.bytes
+    (asm.bytes, leave_to)
 }
 
 /// R8 is the instruction's index, R9 what to give back to the budget if the
@@ -91,7 +115,6 @@ fn callout() -> Vec<u8> {
     // ADD [budget], R9
     asm.op_mem(Size::Q, &[0x01], reg::R9, budget());
     // The block does not go on, and the trampoline has nothing to store.
-    asm.lea(Size::Q, reg::RSP, Mem::at(reg::RSP, 16));
     asm.mov_imm(reg::RAX, ExitKind::Leave as u32);
     leave(&mut asm);
     place_flag_table(&mut asm, table);
@@ -172,8 +195,10 @@ fn pop(asm: &mut Assembler, r: Reg) {
     asm.op_reg(Size::D, &[0x8f], 0, r);
 }
 
-/// Returns from the trampoline.
+/// Returns from the trampoline, whatever is on the host's stack.
 fn leave(asm: &mut Assembler) {
+    asm.load(Size::Q, reg::RSP, host_stack());
+    asm.lea(Size::Q, reg::RSP, Mem::at(reg::RSP, BASE_FRAME));
     for &r in SAVED.iter().rev() {
         pop(asm, r);
     }
@@ -209,6 +234,11 @@ fn load_budget(asm: &mut Assembler) {
 fn store_budget(asm: &mut Assembler) {
     asm.op_reg(Size::Q, &[0xf7], 3, reg::R13);
     asm.store(Size::Q, budget(), reg::R13);
+}
+
+/// What [`CpuState::host_stack`] is.
+pub fn host_stack() -> Mem {
+    field(offset_of!(CpuState, host_stack))
 }
 
 fn budget() -> Mem {

@@ -11,10 +11,11 @@
 //! | EAX, ECX, EDX, EBX, EBP, ESI, EDI | the guest's of the same name, zero-extended |
 //! | R12 | ESP |
 //! | EFLAGS | the guest's arithmetic flags; DF is clear |
-//! | R13, R14 | the write and the read table |
+//! | R13 | minus the budget |
+//! | R14 | the read table; the write table lies behind it |
 //! | R15 | the address of [`CpuState`] |
 //! | R8 – R11 | nothing between instructions |
-//! | RSP | the host's stack, a multiple of 16 |
+//! | RSP | the host's stack, a multiple of 16: the calls made so far ([`returns`]) |
 //!
 //! This holds at every instruction boundary and from block to block, so the state
 //! is exact wherever a block is left: a side exit names the instruction, and the
@@ -31,7 +32,9 @@ mod encode;
 mod exit;
 mod flags;
 mod memory;
+mod probe;
 mod rename;
+mod returns;
 mod special;
 mod string;
 mod vector;
@@ -204,6 +207,10 @@ enum Cold {
     Unlinked(usize),
     /// The jump cache has no code for the EIP in R8.
     Miss,
+    /// A RET to the EIP in R8 does not match the last call.
+    Unpaired,
+    /// The same where a recipe has the flags, and RCX is where it belongs.
+    LostUnpaired(Recipe),
 }
 
 /// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the

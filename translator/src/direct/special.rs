@@ -8,6 +8,7 @@
 use super::asm::{Mem, Size, reg};
 use super::exit::field;
 use super::memory::Access;
+use super::probe::Hop;
 use super::rename::host;
 use super::{Cold, Emitter, Next, vector};
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
@@ -16,7 +17,7 @@ use iced_x86::{Code, Mnemonic};
 use std::mem::offset_of;
 
 /// The top of the stack, or the doubleword above the one at `disp` below it.
-fn stack(base: Gpr, disp: i32) -> MemRef {
+pub(super) fn stack(base: Gpr, disp: i32) -> MemRef {
     MemRef {
         seg: SegReg::Ss,
         base,
@@ -97,12 +98,12 @@ impl Emitter<'_> {
         self.check(&stack(Gpr::ESP, -4), Access::Write, 4)
     }
 
-    fn move_esp(&mut self, by: i32) {
+    pub(super) fn move_esp(&mut self, by: i32) {
         let esp = host(Gpr::ESP);
         self.asm.lea(Size::D, esp, Mem::at(esp, by));
     }
 
-    fn push_imm(&mut self, value: u32) -> Option<()> {
+    pub(super) fn push_imm(&mut self, value: u32) -> Option<()> {
         let top = self.check_push()?;
         self.asm.store_imm(top, value);
         self.move_esp(-4);
@@ -206,15 +207,6 @@ impl Emitter<'_> {
         self.transfer(other);
     }
 
-    fn call(&mut self, i: &Insn) -> Option<()> {
-        if !i.stack32 || i.code != Code::Call_rel32_32 {
-            return None;
-        }
-        self.push_imm(i.next_eip)?;
-        self.transfer(i.imm);
-        Some(())
-    }
-
     fn indirect(&mut self, i: &Insn) -> Option<()> {
         let calls = i.flow == Flow::IndirectCall;
         if calls && !i.stack32 {
@@ -234,24 +226,11 @@ impl Emitter<'_> {
         if calls {
             self.push_imm(i.next_eip)?;
             self.asm.load(Size::D, reg::R8, spill());
+            self.probe(None, Hop::Call(i.next_eip));
+            self.after_call(i.next_eip);
+        } else {
+            self.probe(None, Hop::Jump);
         }
-        self.probe();
-        Some(())
-    }
-
-    fn return_(&mut self, i: &Insn) -> Option<()> {
-        let dropped = match i.code {
-            Code::Retnd => 0,
-            Code::Retnd_imm16 => i.imm as i32,
-            _ => return None,
-        };
-        if !i.stack32 {
-            return None;
-        }
-        let top = self.check(&stack(Gpr::ESP, 0), Access::Read, 4)?;
-        self.asm.load(Size::D, reg::R8, top);
-        self.move_esp(4 + dropped);
-        self.probe();
         Some(())
     }
 }
