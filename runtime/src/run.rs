@@ -18,7 +18,6 @@ use crate::exit::Exit;
 use crate::interp;
 use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
-use crate::tags::Context;
 use crate::vcpu::Shadow;
 use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
@@ -200,7 +199,7 @@ impl Vm {
     /// Enters compiled code. True to leave the slice.
     #[inline(always)]
     fn run_compiled(&mut self, eip: u32, code: u64) -> bool {
-        self.cache.remember_code(eip, self.tag, code);
+        self.cache.remember_code(eip, self.cpu.state.jump_tag, code);
         let before = self.cpu.state.budget;
         // SAFETY: `code` is the live code of the block found for the current EIP,
         // mode and address space; the addresses in the state were set by
@@ -259,7 +258,7 @@ impl Vm {
     /// The block at `eip`, decoded if need be; an exception on the way is delivered.
     #[inline(always)]
     fn block_at(&mut self, eip: u32) -> Option<BlockId> {
-        if let Some(id) = self.cache.recent(eip, self.tag) {
+        if let Some(id) = self.cache.recent(eip, self.cpu.state.jump_tag) {
             return Some(id);
         }
         match self.locate(eip) {
@@ -295,7 +294,7 @@ impl Vm {
             None => self.decode(key, linear, phys)?,
         };
         self.refresh_tag();
-        self.cache.remember(eip, self.tag, id);
+        self.cache.remember(eip, self.cpu.state.jump_tag, id);
         Ok(id)
     }
 
@@ -441,7 +440,7 @@ impl Vm {
     /// Does what running code may not do. Returns the reason to stop, if any.
     fn settle(&mut self) -> Option<Exit> {
         loop {
-            self.cpu.attention = false;
+            (self.cpu.attention, self.cpu.beyond_context) = (false, false);
             if self.cpu.shutdown {
                 return Some(Exit::TripleFault);
             }
@@ -566,17 +565,10 @@ impl Vm {
     /// Recomputes the tag of the direct-mapped caches.
     #[inline]
     pub(crate) fn refresh_tag(&mut self) {
-        let cs = self.cpu.state.segment(SegReg::Cs);
-        let now = Context {
-            mode: self.cpu.state.mode,
-            space: self.cpu.mmu.space_id(),
-            epoch: self.cpu.mmu.fetch_epoch(),
-            code: (cs.base, cs.hi),
-        };
-        if now != self.tagged {
-            self.tagged = now;
-            self.tag = self.tags.tag_of(now, &mut self.cache);
-            self.cpu.state.jump_tag = self.tag;
+        let now = self.cpu.context();
+        if now != self.cpu.tagged {
+            self.cpu.tagged = now;
+            self.cpu.state.jump_tag = self.cpu.tags.tag_of(now, &mut self.cache);
         }
     }
 

@@ -16,7 +16,6 @@ use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
 use crate::system::mtrr;
-use crate::tags::{Context, Tags};
 use crate::tier::Tiers;
 use crate::vcpu::{Cpu, TableReg, cr0};
 use anyhow::Context as _;
@@ -51,9 +50,6 @@ pub struct Vm {
     /// What the run loop counted.
     pub counters: RunCounters,
     pub(crate) trampoline: Trampoline,
-    pub(crate) tags: Tags,
-    pub(crate) tag: u32,
-    pub(crate) tagged: Context,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) waker: Arc<Waker>,
     pub(crate) quit: QuitFlag,
@@ -100,6 +96,7 @@ impl Vm {
         cpu.state.links = cache.links.address();
         cpu.state.jump_cache = cache.jump_cache_address();
         cpu.state.callout = native::callout_address();
+        cpu.state.resuming_callout = native::resuming_callout_address();
         cpu.state.direct_callout = direct_callout;
         cpu.state.direct_leave = entry + routines.leave;
         cpu.state.direct_return = direct_return;
@@ -117,9 +114,6 @@ impl Vm {
             // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.
             trampoline: unsafe { Trampoline::new(entry) },
-            tags: Tags::default(),
-            tag: 0,
-            tagged: Context::NOWHERE,
             clock: host.clock,
             waker: host.waker,
             quit: host.quit,

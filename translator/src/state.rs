@@ -197,7 +197,10 @@ pub struct CpuState {
     /// its position. 0 means go on, anything else leave to the run loop. State
     /// in memory is exact on both sides, except that the callout sets EIP.
     pub callout: u64,
-    /// Host address of the direct tier's routine around `callout`.
+    /// The same for direct code, in which 2 means to go on at EIP, by the jump cache:
+    /// the tag may be another. So do all that end a block.
+    pub resuming_callout: u64,
+    /// Host address of the direct tier's routine around it.
     pub direct_callout: u64,
     /// Host address of the direct tier's routine for RETs that match no call.
     pub direct_return: u64,
@@ -272,6 +275,7 @@ impl Default for CpuState {
             reserved: 0,
             jump_tag: 0,
             callout: 0,
+            resuming_callout: 0,
             direct_callout: 0,
             direct_return: 0,
             host_stack: 0,

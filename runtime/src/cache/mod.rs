@@ -70,7 +70,8 @@ impl Hasher for KeyHasher {
     }
 }
 
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
+/// A map by few words.
+pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 
 /// How far the compiled form of a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

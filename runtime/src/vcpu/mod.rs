@@ -19,6 +19,7 @@ use crate::devices::pc::Pc;
 use crate::interp::Op;
 use crate::system::debug;
 use crate::system::random::Entropy;
+use crate::tags::{Context, Tags};
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
 use std::sync::Arc;
 use translator::exception::Exception;
@@ -61,6 +62,12 @@ pub struct Cpu {
     /// The run loop must look around before the next instruction: mode changed,
     /// code was overwritten, an interrupt or a device event may be pending.
     pub attention: bool,
+    /// There is more to look at than another mode or address space.
+    pub beyond_context: bool,
+    /// Numbers of the contexts, and the context that [`CpuState::jump_tag`] is of.
+    pub tags: Tags,
+    /// See [`Cpu::tags`].
+    pub tagged: Context,
     /// A callout stored EIP before it asked for attention.
     pub eip_stored: bool,
     /// What is held off until the next instruction has run.
@@ -146,6 +153,9 @@ impl Cpu {
             },
             raised: None,
             attention: false,
+            beyond_context: false,
+            tags: Tags::default(),
+            tagged: Context::NOWHERE,
             eip_stored: false,
             code: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
@@ -190,7 +200,41 @@ impl Cpu {
     /// Asks the run loop to look around before the next instruction, also when
     /// compiled code is running.
     pub fn request_attention(&mut self) {
+        (self.attention, self.beyond_context) = (true, true);
+    }
+
+    /// The same, because what EIP means has changed.
+    fn context_changed(&mut self) {
         self.attention = true;
+    }
+
+    /// What EIP needs beside it now to name a block.
+    pub fn context(&self) -> Context {
+        let cs = self.state.segment(SegReg::Cs);
+        Context {
+            mode: self.state.mode,
+            space: self.mmu.space_id(),
+            epoch: self.mmu.fetch_epoch(),
+            code: (cs.base, cs.hi),
+        }
+    }
+
+    /// Gives the attention that was asked for if all it takes is another tag, and one
+    /// that is known. False if the run loop must look around.
+    #[inline]
+    pub fn adopt_context(&mut self) -> bool {
+        if self.beyond_context {
+            return false;
+        }
+        let now = self.context();
+        if now != self.tagged {
+            let Some(tag) = self.tags.recent(&now) else {
+                return false;
+            };
+            (self.tagged, self.state.jump_tag) = (now, tag);
+        }
+        self.attention = false;
+        true
     }
 
     /// SS was loaded by MOV or POP. Of several such loads in a row only the first
@@ -274,7 +318,7 @@ impl Cpu {
         if bits != self.state.mode || code != self.code {
             self.state.mode = bits;
             self.code = code;
-            self.request_attention();
+            self.context_changed();
         }
         self.update_watch();
         self.update_view();
@@ -291,7 +335,7 @@ impl Cpu {
             pae_pdptes: self.sys.pdptes,
         });
         self.choose_views();
-        self.request_attention();
+        self.context_changed();
     }
 
     fn update_view(&mut self) {

@@ -5,7 +5,8 @@
 //!
 //! - the *trampoline* loads them and jumps to the block, and what a block *leaves*
 //!   to, its exit word in R8, stores them again and returns;
-//! - the *callout* stores them, calls [`CpuState::callout`] and loads them again;
+//! - the *callout* stores them, calls [`CpuState::resuming_callout`] and loads them
+//!   again;
 //! - *vector enter* does the same around [`CpuState::vector_prepare`] and loads the
 //!   vector state. It stays in the host's registers until one of the other two
 //!   finds it there and stores it: Rust runs with its own MXCSR.
@@ -95,8 +96,9 @@ fn trampoline() -> (Vec<u8>, u64) {
     (asm.bytes, leave_to)
 }
 
-/// R8 is the instruction's index, R9 what to give back to the budget if the
-/// callout asks to leave.
+/// R8 is the instruction's index, R9 what to give back to the budget if the block
+/// does not go on. Where the callout has changed EIP or what it means, the block
+/// there follows at once.
 fn callout() -> Vec<u8> {
     let mut asm = Assembler::default();
     push(&mut asm, reg::R9);
@@ -104,16 +106,23 @@ fn callout() -> Vec<u8> {
     store_vector(&mut asm);
     asm.mov(Size::Q, reg::RDI, reg::R15);
     asm.mov(Size::Q, reg::RSI, reg::R8);
-    asm.call_mem(field(offset_of!(CpuState, callout)));
+    asm.call_mem(field(offset_of!(CpuState, resuming_callout)));
     pop(&mut asm, reg::R9);
     // TEST RAX, RAX
     asm.op_reg(Size::Q, &[0x85], reg::RAX, reg::RAX);
-    let leaving = asm.jump_if(NOT_ZERO);
+    let ended = asm.jump_if(NOT_ZERO);
     load_guest(&mut asm);
     asm.ret();
-    asm.land(leaving);
+    asm.land(ended);
     // ADD [budget], R9
     asm.op_mem(Size::Q, &[0x01], reg::R9, budget());
+    // CMP EAX, 1
+    asm.group1_imm(7, reg::RAX, 1);
+    let leaving = asm.jump_if(ZERO);
+    load_guest(&mut asm);
+    asm.load(Size::D, reg::R8, field(offset_of!(CpuState, eip)));
+    asm.jump_mem(field(offset_of!(CpuState, direct_return)));
+    asm.land(leaving);
     // The block does not go on, and the trampoline has nothing to store.
     asm.mov_imm(reg::RAX, ExitKind::Leave as u32);
     leave(&mut asm);

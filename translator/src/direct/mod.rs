@@ -367,7 +367,7 @@ impl Emitter<'_> {
         if i.flow == Flow::Next {
             return Next::Insn;
         }
-        // The callout has set EIP.
+        // The callout has set EIP and gone on there; nothing comes back.
         self.leave(ExitKind::Next as u64);
         Next::Ended
     }
