@@ -201,6 +201,7 @@ impl Vm {
     fn run_compiled(&mut self, eip: u32, code: u64) -> bool {
         self.cache.remember_code(eip, self.cpu.state.jump_tag, code);
         let before = self.cpu.state.budget;
+        self.cpu.state.interrupt_waiting = self.cpu.pc.interrupt_pending().into();
         // SAFETY: `code` is the live code of the block found for the current EIP,
         // mode and address space; the addresses in the state were set by
         // `Vm::new`, `mode_changed` and `paging_changed`.
@@ -470,11 +471,12 @@ impl Vm {
                 continue;
             }
             if self.interruptible() && self.cpu.pc.interrupt_pending() {
-                self.cpu.halted = false;
-                let vector = self.cpu.pc.acknowledge();
-                self.counters.interrupts += 1;
-                deliver(&mut self.cpu, Event::External(vector));
-                continue;
+                if self.cpu.in_direct_shadow() {
+                    self.cpu.shadow = Shadow::Sti;
+                } else {
+                    self.interrupt();
+                    continue;
+                }
             }
             if self.cpu.halted {
                 if let Some(exit) = self.sleep() {
@@ -491,6 +493,14 @@ impl Vm {
 
     fn interruptible(&self) -> bool {
         self.cpu.state.eflags & flags::IF != 0 && self.cpu.shadow == Shadow::None
+    }
+
+    /// Delivers the interrupt that waits.
+    fn interrupt(&mut self) {
+        self.cpu.halted = false;
+        let vector = self.cpu.pc.acknowledge();
+        self.counters.interrupts += 1;
+        deliver(&mut self.cpu, Event::External(vector));
     }
 
     fn drop_written_code(&mut self) {

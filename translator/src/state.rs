@@ -220,6 +220,13 @@ pub struct CpuState {
     pub vector_prepare: u64,
     /// What the guest's time-stamp counter is ahead of the host's.
     pub tsc_offset: u64,
+    /// IA32_TSC_AUX, which RDTSCP returns.
+    pub tsc_aux: u32,
+    /// An interrupt waits for IF to be set: not 0. Right whenever code may set it.
+    pub interrupt_waiting: u32,
+    /// EIP behind the last STI that direct code has run: there the run loop lets one
+    /// more instruction run before an interrupt.
+    pub sti_eip: u32,
     /// Host address of XMM0–XMM7, the guest's MXCSR (at [`VECTOR_MXCSR`]) and the
     /// host's (behind it).
     pub vector_state: u64,
@@ -285,6 +292,9 @@ impl Default for CpuState {
             vector_enter: 0,
             vector_prepare: 0,
             tsc_offset: 0,
+            tsc_aux: 0,
+            interrupt_waiting: 0,
+            sti_eip: 0,
             vector_state: 0,
         }
     }

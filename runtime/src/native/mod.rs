@@ -105,7 +105,9 @@ pub fn vector_prepare_address() -> u64 {
 extern "C" fn vector_prepare(state: *mut CpuState) -> u64 {
     // SAFETY: as in `callout`.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
-    u64::from(!crate::fpu::enter_native(cpu))
+    let entered = crate::fpu::enter_native(cpu);
+    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    u64::from(!entered)
 }
 
 /// Runs one instruction for compiled code: 0 to go on, 1 to leave.
@@ -150,6 +152,7 @@ fn run(cpu: &mut Cpu, op: Op) -> bool {
     }
     cpu.state.eip = op.insn().next_eip;
     let done = op.run(cpu).is_ok();
+    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
     if !done {
         cpu.state.eip = op.insn().eip;
     }

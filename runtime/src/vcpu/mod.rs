@@ -245,6 +245,16 @@ impl Cpu {
         }
     }
 
+    /// Direct code has left where STI still holds interrupts off, or seems to: whoever
+    /// comes back there later waits for one instruction, too.
+    pub fn in_direct_shadow(&mut self) -> bool {
+        let shadowed = self.state.eip == self.state.sti_eip && !self.halted;
+        if shadowed {
+            self.state.sti_eip = !self.state.eip;
+        }
+        shadowed
+    }
+
     /// Signals an NMI; while one waits, another is lost.
     pub fn signal_nmi(&mut self) {
         self.nmi_pending = true;
@@ -303,6 +313,9 @@ impl Cpu {
         }
         if protected {
             bits |= Mode::PROTECTED;
+        }
+        if self.sys.cpl == 0 {
+            bits |= Mode::SUPERVISOR;
         }
         if self.sys.cpl == 0 || self.sys.cr4 & cr4::TSD == 0 {
             bits |= Mode::TIME_STAMP;

@@ -261,6 +261,12 @@ impl Assembler {
         self.modrm_mem(to, mask);
     }
 
+    /// PDEP (BMI2), which leaves the flags alone.
+    pub fn pdep(&mut self, to: Reg, from: Reg, mask: Reg) {
+        self.vex(Size::D, 2, 3, to, from, mask);
+        self.raw(&[0xf5, 0xc0 | (to & 7) << 3 | mask & 7]);
+    }
+
     /// PDEP (BMI2) with its mask in memory, which leaves the flags alone.
     pub fn pdep_mem(&mut self, to: Reg, from: Reg, mask: Mem) {
         self.vex(Size::D, 2, 3, to, from, mask.base.unwrap_or(0));
@@ -403,6 +409,8 @@ mod tests {
         assert_eq!(pext, "pext ecx,r8d,ecx");
         let pext = text(|a| a.pext_mem(reg::R9, reg::R8, Mem::at(reg::R15, 60)));
         assert_eq!(pext, "pext r9d,r8d,[r15+3Ch]");
+        let pdep = text(|a| a.pdep(reg::R9, reg::R9, reg::R11));
+        assert_eq!(pdep, "pdep r9d,r9d,r11d");
         let pdep = text(|a| a.pdep_mem(reg::R9, reg::R9, Mem::at(reg::R15, 60)));
         assert_eq!(pdep, "pdep r9d,r9d,[r15+3Ch]");
         let rotate = text(|a| a.rotate_right(reg::R9, reg::R8, 12));

@@ -231,6 +231,7 @@ impl Emitter<'_> {
             Cold::Unlinked(number) => self.unlinked(number),
             Cold::LostUnpaired(recipe) => self.unpaired(Some(recipe)),
             Cold::Unpaired => self.unpaired(None),
+            Cold::CallOut(index) => self.late_callout(index),
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);

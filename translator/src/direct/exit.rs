@@ -103,6 +103,9 @@ fn callout() -> Vec<u8> {
     let mut asm = Assembler::default();
     push(&mut asm, reg::R9);
     let table = store_guest(&mut asm);
+    // Most callouts leave the flags alone, and these are cheaper to load.
+    asm.store(Size::D, saved_flags(), reg::RAX);
+    asm.store(Size::Q, saved_lazy(), reg::RCX);
     store_vector(&mut asm);
     asm.mov(Size::Q, reg::RDI, reg::R15);
     asm.mov(Size::Q, reg::RSI, reg::R8);
@@ -111,7 +114,7 @@ fn callout() -> Vec<u8> {
     // TEST RAX, RAX
     asm.op_reg(Size::Q, &[0x85], reg::RAX, reg::RAX);
     let ended = asm.jump_if(NOT_ZERO);
-    load_guest(&mut asm);
+    reload_guest(&mut asm);
     asm.ret();
     asm.land(ended);
     // ADD [budget], R9
@@ -119,7 +122,7 @@ fn callout() -> Vec<u8> {
     // CMP EAX, 1
     asm.group1_imm(7, reg::RAX, 1);
     let leaving = asm.jump_if(ZERO);
-    load_guest(&mut asm);
+    reload_guest(&mut asm);
     asm.load(Size::D, reg::R8, field(offset_of!(CpuState, eip)));
     asm.jump_mem(field(offset_of!(CpuState, direct_return)));
     asm.land(leaving);
@@ -227,6 +230,37 @@ fn gpr(n: Reg) -> Mem {
 fn load_guest(asm: &mut Assembler) {
     load_budget(asm);
     load_flags(asm);
+    load_registers(asm);
+}
+
+/// The same behind a callout.
+fn reload_guest(asm: &mut Assembler) {
+    load_budget(asm);
+    asm.load(Size::Q, reg::RCX, saved_lazy());
+    let lazy = field(offset_of!(CpuState, flag_result));
+    // CMP RCX, [lazy]
+    asm.op_mem(Size::Q, &[0x3b], reg::RCX, lazy);
+    let same = asm.jump_if(ZERO);
+    load_flags(asm);
+    let loaded = asm.jump_short();
+    asm.land(same);
+    asm.load(Size::D, reg::RAX, saved_flags());
+    // ADD AL, 7F sets OF if AL is 1; SAHF.
+    asm.raw(&[0x04, 0x7f, 0x9e]);
+    asm.land(loaded);
+    load_registers(asm);
+}
+
+/// AX as LAHF and SETO AL made it before a callout, and the lazy flags made of it.
+fn saved_flags() -> Mem {
+    field(offset_of!(CpuState, saved_flags))
+}
+
+fn saved_lazy() -> Mem {
+    field(offset_of!(CpuState, spill))
+}
+
+fn load_registers(asm: &mut Assembler) {
     for n in 0..8 {
         asm.load(Size::D, guest(n), gpr(n));
     }
@@ -254,20 +288,21 @@ fn budget() -> Mem {
     field(offset_of!(CpuState, budget))
 }
 
-/// Host registers and flags to the state. Spares R8 to R11. Returns where the
-/// address of the flag table is missing.
+/// Host registers and flags to the state; AX is then as LAHF and SETO AL make it, RCX
+/// the lazy flags. Spares R8 to R11. Returns where the address of the flag table is
+/// missing.
 fn store_guest(asm: &mut Assembler) -> usize {
     for n in 0..8 {
         asm.store(Size::D, gpr(n), guest(n));
     }
     // LAHF; SETO AL
     asm.raw(&[0x9f, 0x0f, 0x90, 0xc0]);
-    asm.mov_imm(reg::RCX, FLAG_BITS);
-    asm.pext(reg::RAX, reg::RAX, reg::RCX);
+    asm.mov_imm(reg::RDX, FLAG_BITS);
+    asm.pext(reg::RDX, reg::RAX, reg::RDX);
     // LEA RCX, [RIP + table]
     asm.raw(&[0x48, 0x8d, 0x0d, 0, 0, 0, 0]);
     let table = asm.here();
-    asm.load(Size::Q, reg::RCX, Mem::indexed(reg::RCX, reg::RAX, 3));
+    asm.load(Size::Q, reg::RCX, Mem::indexed(reg::RCX, reg::RDX, 3));
     let lazy = field(offset_of!(CpuState, flag_result));
     asm.store(Size::Q, lazy, reg::RCX);
     store_budget(asm);

@@ -37,6 +37,7 @@ mod rename;
 mod returns;
 mod special;
 mod string;
+mod system;
 mod vector;
 pub mod verify;
 
@@ -211,6 +212,8 @@ enum Cold {
     Unpaired,
     /// The same where a recipe has the flags, and RCX is where it belongs.
     LostUnpaired(Recipe),
+    /// The runtime must carry out the instruction with this number, the last.
+    CallOut(usize),
 }
 
 /// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
@@ -387,7 +390,8 @@ fn is_plain(i: &Insn) -> bool {
         }
         // AL is an operand too, so the bytes of EAX cannot be swapped.
         M::Cmpxchg => i.ops[1] != Operand::Gpr(Gpr::AH, Width::B),
-        M::Mov | M::Movzx | M::Movsx | M::Xchg | M::Xadd | M::Bswap => true,
+        M::Mov => !i.ops.iter().any(|op| matches!(op, Operand::Seg(_))),
+        M::Movzx | M::Movsx | M::Xchg | M::Xadd | M::Bswap => true,
         M::Add | M::Or | M::Adc | M::Sbb | M::And | M::Sub | M::Xor | M::Cmp | M::Test => true,
         M::Inc | M::Dec | M::Neg | M::Not | M::Mul | M::Imul => true,
         M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr => true,

@@ -11,6 +11,7 @@ use super::memory::Access;
 use super::probe::Hop;
 use super::rename::host;
 use super::{Cold, Emitter, Next, vector};
+use crate::flags;
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
 use crate::state::CpuState;
 use iced_x86::{Code, Mnemonic};
@@ -39,7 +40,12 @@ impl Emitter<'_> {
             Mnemonic::Leave => self.leave_frame(i)?,
             // Orders and hints mean nothing to a CPU that runs in order.
             Mnemonic::Pause | Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence => {}
-            Mnemonic::Rdtsc => self.rdtsc()?,
+            Mnemonic::Rdtsc | Mnemonic::Rdtscp => self.rdtsc(i)?,
+            Mnemonic::Cli => self.cli()?,
+            Mnemonic::Cld => self.change_eflags(flags::DF, false),
+            Mnemonic::Std => self.change_eflags(flags::DF, true),
+            Mnemonic::Pushfd => self.pushf(i)?,
+            Mnemonic::Mov => self.mov_selector(i)?,
             Mnemonic::Div => self.div(i)?,
             Mnemonic::Idiv => self.idiv(i)?,
             _ if vector::is_native(i) => self.vector(i)?,
@@ -58,13 +64,16 @@ impl Emitter<'_> {
             (Flow::Call, _) => self.call(i)?,
             (Flow::IndirectJump | Flow::IndirectCall, _) => self.indirect(i)?,
             (Flow::Return, _) => self.return_(i)?,
+            (Flow::System, Mnemonic::Sti) => self.sti(i)?,
+            (Flow::System, Mnemonic::Clac) => self.clac(i)?,
+            (Flow::System, Mnemonic::Popfd) => self.popf(i)?,
             _ => return None,
         }
         Some(Next::Ended)
     }
 
-    /// RDTSC, which CR4.TSD may deny to all but ring 0.
-    fn rdtsc(&mut self) -> Option<()> {
+    /// RDTSC and RDTSCP, which CR4.TSD may deny to all but ring 0.
+    fn rdtsc(&mut self, i: &Insn) -> Option<()> {
         if !self.block.mode.time_stamp() {
             return None;
         }
@@ -77,6 +86,9 @@ impl Emitter<'_> {
         asm.mov(Size::D, reg::RAX, reg::R8);
         asm.swap_halves(reg::R8, reg::R8);
         asm.mov(Size::D, reg::RDX, reg::R8);
+        if i.mnemonic == Mnemonic::Rdtscp {
+            asm.load(Size::D, reg::RCX, field(offset_of!(CpuState, tsc_aux)));
+        }
         Some(())
     }
 
@@ -94,7 +106,7 @@ impl Emitter<'_> {
     }
 
     /// Checks the doubleword below the top of the stack.
-    fn check_push(&mut self) -> Option<Mem> {
+    pub(super) fn check_push(&mut self) -> Option<Mem> {
         self.check(&stack(Gpr::ESP, -4), Access::Write, 4)
     }
 
@@ -119,6 +131,11 @@ impl Emitter<'_> {
             Operand::Gpr(r, Width::D) => {
                 let top = self.check_push()?;
                 self.asm.store(Size::D, top, host(r));
+            }
+            Operand::Seg(seg) => {
+                let top = self.check_push()?;
+                self.load_selector(seg);
+                self.asm.store(Size::D, top, reg::R11);
             }
             Operand::Mem(Width::D) => {
                 self.load_to_spill(&i.mem)?;

@@ -482,10 +482,11 @@ mod tests {
     #[test]
     fn code_of_random_blocks_passes() {
         let segmented = Mode(Mode::flat32().0 & !(0x30 << 16));
+        let supervisor = Mode(Mode::flat32().0 | Mode::SUPERVISOR);
         let mut blocks = 0;
         for seed in 0..60_000 {
             let guest = bytes(seed);
-            let mode = [Mode::flat32(), segmented][seed as usize & 1];
+            let mode = [Mode::flat32(), segmented, supervisor][seed as usize % 3];
             let Some(code) = emitted(&guest, mode) else {
                 continue;
             };
