@@ -94,7 +94,8 @@ impl Vm {
             anyhow::bail!("the code arena is too small");
         };
         cpu.state.links = cache.links.address();
-        cpu.state.jump_cache = cache.jump_cache_address();
+        cpu.jump_cache = cache.jump_cache_address();
+        cpu.set_tag(0);
         cpu.state.callout = native::callout_address();
         cpu.state.resuming_callout = native::resuming_callout_address();
         cpu.state.direct_callout = direct_callout;

@@ -103,7 +103,7 @@ pub struct JumpEntry {
     pub code: u64,
 }
 
-/// Number of entries of the jump cache, a power of two.
+/// Number of entries of the jump cache that one tag uses, a power of two.
 pub const JUMP_ENTRIES: usize = 1 << 14;
 
 /// How far [`jump_index`] shifts: what is as far apart as the cache has entries
@@ -115,6 +115,19 @@ pub const JUMP_SHIFT: u32 = 14;
 #[inline]
 pub const fn jump_index(eip: u32) -> usize {
     eip.wrapping_add(eip >> JUMP_SHIFT) as usize & (JUMP_ENTRIES - 1)
+}
+
+/// Each tag uses one of so many windows of the jump cache, which overlap: what two
+/// address spaces have at one EIP need not meet.
+pub const JUMP_WINDOWS: usize = 16;
+
+/// Entries of the whole jump cache.
+pub const ALL_JUMP_ENTRIES: usize = 2 * JUMP_ENTRIES;
+
+/// First entry of the window of `tag`.
+#[inline]
+pub const fn jump_window(tag: u32) -> usize {
+    tag as usize % JUMP_WINDOWS * (JUMP_ENTRIES / JUMP_WINDOWS)
 }
 
 /// Masks that direct code has in memory, as it has no register to spare.
@@ -185,7 +198,8 @@ pub struct CpuState {
     pub write_table: u64,
     /// Host address of the array of link slots (8 bytes each, host code addresses).
     pub links: u64,
-    /// Host address of the jump cache, [`JUMP_ENTRIES`] × [`JumpEntry`].
+    /// Host address of the jump cache from the window of the current tag on,
+    /// [`JUMP_ENTRIES`] × [`JumpEntry`].
     pub jump_cache: u64,
     /// Zero: the low half of a jump-cache key without its EIP.
     pub reserved: u32,

@@ -26,7 +26,7 @@ use translator::exception::Exception;
 use translator::flags;
 use translator::insn::{Gpr, SegReg};
 use translator::mode::Mode;
-use translator::state::{CpuState, Segment};
+use translator::state::{CpuState, JumpEntry, Segment, jump_window};
 
 /// Marks that an exception was raised and stored in [`Cpu::raised`].
 ///
@@ -68,6 +68,8 @@ pub struct Cpu {
     pub tags: Tags,
     /// See [`Cpu::tags`].
     pub tagged: Context,
+    /// Host address of the whole jump cache.
+    pub jump_cache: u64,
     /// A callout stored EIP before it asked for attention.
     pub eip_stored: bool,
     /// What is held off until the next instruction has run.
@@ -156,6 +158,7 @@ impl Cpu {
             beyond_context: false,
             tags: Tags::default(),
             tagged: Context::NOWHERE,
+            jump_cache: 0,
             eip_stored: false,
             code: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
@@ -219,6 +222,14 @@ impl Cpu {
         }
     }
 
+    /// Makes a tag the current one.
+    #[inline]
+    pub fn set_tag(&mut self, tag: u32) {
+        let window = jump_window(tag) * size_of::<JumpEntry>();
+        self.state.jump_tag = tag;
+        self.state.jump_cache = self.jump_cache + window as u64;
+    }
+
     /// Gives the attention that was asked for if all it takes is another tag, and one
     /// that is known. False if the run loop must look around.
     #[inline]
@@ -231,7 +242,8 @@ impl Cpu {
             let Some(tag) = self.tags.recent(&now) else {
                 return false;
             };
-            (self.tagged, self.state.jump_tag) = (now, tag);
+            self.tagged = now;
+            self.set_tag(tag);
         }
         self.attention = false;
         true
