@@ -17,8 +17,6 @@
 //! Cranelift's code comes from the interpreter's definitions and must agree in
 //! all. The direct tier leaves undefined flags as the host CPU does: there a
 //! difference in a block with such flags counts for nothing, and they are made rare.
-//! Nor does it record the last x87 instruction (a quirk of README's list): what
-//! FXSAVE says of it is not compared there, and code that stores it is left out.
 
 pub mod code;
 pub mod world;
@@ -50,6 +48,15 @@ pub struct Lockstep {
     expired: bool,
     /// Block boundaries compared.
     pub compared: usize,
+}
+
+/// How machines are that have come to the same point.
+#[derive(PartialEq)]
+enum Met {
+    Running,
+    Stopped,
+    /// They are not at the same point, and never will be.
+    Expired,
 }
 
 /// How far a machine has come: instructions retired, exceptions taken.
@@ -106,6 +113,9 @@ impl Lockstep {
             agreed = self
                 .follow(&world)
                 .map_err(|difference| format!("seed {seed}, {world}: {difference}"))?;
+            if self.expired {
+                break;
+            }
         }
         Ok(())
     }
@@ -115,16 +125,16 @@ impl Lockstep {
     fn follow(&mut self, world: &World) -> Result<bool, String> {
         for _ in 0..BLOCKS_PER_ENTRY {
             let before = Snapshot::of(&mut self.machines[0], world);
-            let stopped = self.step();
+            let met = self.step();
             let undefined = self.tier == Tier::Direct && before.leaves_undefined(world);
-            if undefined && stopped.is_err() {
+            if undefined && met.is_err() {
                 return Ok(false);
             }
-            let stopped = stopped.map_err(|problem| report(world, &before, &problem))?;
-            let mut after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
-            if self.tier == Tier::Direct {
-                after.iter_mut().for_each(Snapshot::forget_last_x87);
+            let met = met.map_err(|problem| report(world, &before, &problem))?;
+            if met == Met::Expired {
+                return Ok(false);
             }
+            let after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
             if let Some(difference) = after[0].difference(&after[1]) {
                 if undefined {
                     return Ok(false);
@@ -132,7 +142,7 @@ impl Lockstep {
                 return Err(report(world, &before, &difference));
             }
             self.compared += 1;
-            if stopped {
+            if met == Met::Stopped {
                 break;
             }
         }
@@ -149,16 +159,20 @@ impl Lockstep {
     }
 
     /// One block of the interpreter, and the other machine up to the same point.
-    /// True if both stopped.
-    fn step(&mut self) -> Result<bool, String> {
+    fn step(&mut self) -> Result<Met, String> {
         let mut exits: [Option<Exit>; 2] = [self.machines[0].step_block(), None];
         for _ in 0..STEPS_TO_MEET {
+            if exits.contains(&Some(Exit::Timeout)) {
+                // Between slices, whose ends are not the same.
+                self.expired = true;
+                return Ok(Met::Expired);
+            }
             let [one, other] = self.machines.each_ref().map(progress);
             match one.cmp(&other) {
                 std::cmp::Ordering::Equal if exits[0].is_some() == exits[1].is_some() => {
-                    self.expired |= exits.contains(&Some(Exit::Timeout));
                     return match exits[0] == exits[1] {
-                        true => Ok(exits[0].is_some()),
+                        true if exits[0].is_some() => Ok(Met::Stopped),
+                        true => Ok(Met::Running),
                         false => Err(format!(
                             "one stops by {:?}, one by {:?}",
                             exits[0], exits[1]
@@ -216,12 +230,6 @@ impl Snapshot {
         let fpu = vm.cpu.fpu.image();
         let memory = world.memory(vm);
         Snapshot { words, fpu, memory }
-    }
-
-    /// Forgets FOP, FIP, FCS, FDP and FDS of the FXSAVE image.
-    fn forget_last_x87(&mut self) {
-        self.fpu[6..14].fill(0);
-        self.fpu[16..22].fill(0);
     }
 
     /// The instructions of the block at EIP.
