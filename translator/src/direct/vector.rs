@@ -29,10 +29,17 @@ const X87_MASKS: u32 = 0x3f;
 pub fn is_native(i: &Insn) -> bool {
     let vector = |op: &Operand| matches!(op, Operand::Xmm(_) | Operand::Mm(_) | Operand::St(_));
     // Nearly all others have none of these operands: the tables need not be asked.
-    let may_be = i.ops.iter().any(vector) || i.code.op_code().op_code() & 0xf8 == 0xd8;
+    // FSQRT and the like have a second byte of opcode instead.
+    let opcode = i.code.op_code().op_code();
+    let may_be = i.ops.iter().any(vector) || [opcode, opcode >> 8].iter().any(is_escape);
     (may_be || is_conversion(i.mnemonic) || i.mnemonic == Mnemonic::Emms)
         && is_announced(i)
         && !is_excluded(i)
+}
+
+/// D8h to DFh.
+fn is_escape(opcode: &u32) -> bool {
+    opcode & 0xf8 == 0xd8
 }
 
 fn is_announced(i: &Insn) -> bool {
