@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cpu_model::Processor;
 use crate::loader::FlatOptions;
+pub use crate::mirrored::MirrorPolicy;
 
 /// Least and most guest memory, in MiB. Above 3 GiB a PC has its devices.
 pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 1..=3072;
@@ -37,6 +38,8 @@ pub struct VmConfig {
     pub cpu: Processor,
     /// How guest code is run.
     pub tier: Tier,
+    /// When direct code accesses guest memory through mirrors.
+    pub mirror: MirrorPolicy,
     /// Stop the guest after this much host time.
     pub timeout: Option<Duration>,
     /// Stop the guest after this many guest instructions.
@@ -65,6 +68,7 @@ impl Default for VmConfig {
             memory_mib: DEFAULT_MEMORY_MIB,
             cpu: Processor::Max,
             tier: Tier::Auto,
+            mirror: MirrorPolicy::Auto,
             timeout: None,
             limit: None,
             stats: false,

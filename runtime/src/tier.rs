@@ -10,6 +10,7 @@
 
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
+use crate::mirrored::MirrorPolicy;
 use crate::native;
 use crate::vcpu::Cpu;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ const MAX_QUEUED: u64 = 4096;
 /// What the worker gets.
 struct Request {
     grouped: bool,
+    mirrored: bool,
     id: BlockId,
     serial: u64,
     block: Block,
@@ -75,6 +77,7 @@ impl Request {
             block: &self.block,
             link_base: self.link_base,
             grouped: self.grouped,
+            mirrored: self.mirrored,
             callout_base: self.callout_base,
             listing: false,
         }
@@ -101,6 +104,8 @@ pub struct CompileCounters {
 /// The compiler's side of the tiers.
 pub struct Tiers {
     policy: Tier,
+    /// When code accesses guest memory through mirrors.
+    pub mirror: MirrorPolicy,
     /// Compiling is re-encoding.
     direct_code: bool,
     /// Blocks re-encoded.
@@ -119,7 +124,7 @@ impl Tiers {
     ///
     /// # Errors
     /// Cranelift does not support the host, or no thread can be started.
-    pub fn new(policy: Tier) -> anyhow::Result<Self> {
+    pub fn new(policy: Tier, mirror: MirrorPolicy) -> anyhow::Result<Self> {
         let counters = Arc::new(CompileCounters::default());
         let (requests, inbox) = channel::<Request>();
         let (outbox, replies) = channel();
@@ -139,6 +144,10 @@ impl Tiers {
         };
         Ok(Self {
             policy,
+            mirror: match direct_code {
+                true => mirror.supported(),
+                false => MirrorPolicy::Never,
+            },
             direct_code,
             re_encoded: 0,
             compiler: Compiler::new()?,
@@ -207,6 +216,7 @@ impl Tiers {
             block,
             link_base: 0,
             grouped: true,
+            mirrored: false,
             callout_base: 0,
             listing: true,
         };
@@ -251,9 +261,10 @@ impl Tiers {
         if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
             return false;
         }
-        let Some(request) = prepare(cache, cpu, id) else {
+        let Some(mut request) = prepare(cache, cpu, id) else {
             return false;
         };
+        request.mirrored |= self.mirror == MirrorPolicy::Always;
         // The slice pays, so that time limits hold while much is compiled.
         let code = if self.direct_code {
             cpu.state.budget -= DIRECT_CHARGE;
@@ -316,6 +327,7 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     cpu.callouts.extend_from_slice(&cached.ops);
     Some(Request {
         grouped: cached.side_exits < MANY_SIDE_EXITS,
+        mirrored: cached.mirror.on,
         id,
         serial: cached.serial,
         block,

@@ -109,7 +109,7 @@ impl Vm {
         Ok(Self {
             cpu,
             cache,
-            tiers: Tiers::new(config.tier)?,
+            tiers: Tiers::new(config.tier, config.mirror)?,
             counters: RunCounters::default(),
             // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.

@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)] // Calls generated code.
 
+pub mod landing;
+
 use crate::config::Tier;
 use crate::vcpu::Cpu;
 use anyhow::ensure;

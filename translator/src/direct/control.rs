@@ -297,6 +297,7 @@ impl Emitter<'_> {
                 self.transfer(eip);
             }
             Cold::Unlinked(number) => self.unlinked(number),
+            Cold::Landing => {}
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);
@@ -347,7 +348,7 @@ impl Emitter<'_> {
         self.leave_before(index, insn.eip, cold);
     }
 
-    fn leave_before(&mut self, index: usize, eip: u32, cold: Cold) {
+    pub(super) fn leave_before(&mut self, index: usize, eip: u32, cold: Cold) {
         self.note_x87_at(index);
         self.store_eip(Some(eip));
         let rest = (self.block.insns.len() - index) as i32;
@@ -355,6 +356,7 @@ impl Emitter<'_> {
         let why = match cold {
             Cold::SharedExit(_) => hint::SHARED,
             Cold::Vector { .. } => hint::VECTOR,
+            Cold::Landing => hint::MIRROR,
             _ => 0,
         };
         self.leave(u64::from(self.link_base) << 32 | why | ExitKind::Interpret as u64);

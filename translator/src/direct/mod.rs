@@ -32,6 +32,7 @@ mod exit;
 mod flags;
 mod last_x87;
 mod memory;
+mod mirror;
 mod rename;
 mod special;
 mod string;
@@ -54,6 +55,7 @@ use exit::field;
 use flags::{Flags, Recipe};
 use iced_x86::{ConditionCode, Encoder, Mnemonic};
 use memory::{Access, Known};
+use mirror::Faulting;
 use std::mem::offset_of;
 
 /// Most instructions in a block.
@@ -80,6 +82,8 @@ struct Scratch {
     /// What was due of the last x87 instruction before each instruction.
     x87_before: Vec<last_x87::Due>,
     known: Known,
+    /// Code that may fault.
+    faulting: Vec<Faulting>,
 }
 
 impl Default for DirectCompiler {
@@ -124,9 +128,11 @@ impl DirectCompiler {
             link_base: request.link_base,
             callout_base: request.callout_base,
             grouped: request.grouped,
+            mirrored: request.mirrored,
             listing: request.listing,
             s: &mut self.scratch,
             index: 0,
+            reaches_mirror: false,
             vector_loaded: false,
             x87: last_x87::Due::default(),
             flags: Flags::Live,
@@ -153,6 +159,7 @@ impl Scratch {
         self.x87_before.clear();
         self.x87_before.resize(count, last_x87::Due::default());
         self.known.start();
+        self.faulting.clear();
     }
 }
 
@@ -209,6 +216,8 @@ enum Cold {
     Unlinked(usize),
     /// The jump cache has no code for the EIP in R8.
     Miss,
+    /// The host has faulted in the mirror: only a reason to leave.
+    Landing,
 }
 
 /// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
@@ -218,6 +227,8 @@ pub mod hint {
     pub const VECTOR: u64 = 1 << 8;
     /// A range wider than the access was not permitted.
     pub const SHARED: u64 = 1 << 9;
+    /// The mirror lacks the page, or the host found another fault.
+    pub const MIRROR: u64 = 1 << 10;
 }
 
 /// Emits one block.
@@ -230,11 +241,15 @@ struct Emitter<'a> {
     callout_base: u32,
     /// Checks look ahead, and vector instructions run as they are.
     grouped: bool,
+    /// Accesses go through the mirror.
+    mirrored: bool,
     /// Note what code is for.
     listing: bool,
     s: &'a mut Scratch,
     /// Number of the current instruction.
     index: usize,
+    /// The current instruction accesses the mirror.
+    reaches_mirror: bool,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
     /// What the state does not have of the last x87 instruction.
@@ -265,6 +280,7 @@ impl Emitter<'_> {
             self.stepping_stones(false);
             n += 1;
         }
+        self.landings();
     }
 
     fn body(&mut self) {
@@ -309,12 +325,16 @@ impl Emitter<'_> {
             true => self.plain(i).map(|()| Next::Insn),
             false => self.special(i),
         };
+        if done.is_some() {
+            self.note_faulting(i, start, flags);
+        }
         done.unwrap_or_else(|| {
             self.asm.bytes.truncate(start);
             self.s.cold.truncate(cold);
             self.code.links.truncate(links);
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
+            self.reaches_mirror = false;
             self.call_out(i)
         })
     }

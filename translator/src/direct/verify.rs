@@ -9,7 +9,8 @@
 //! - memory is reached only as a field of the state through R15, as an entry of a
 //!   table through R14 (loads only), at R8 + R9 after a lookup or at a pointer made
 //!   of both (found in the write table if it is written), no further from there than
-//!   one check covers, or as a jump-cache entry (loads only);
+//!   one check covers, in the mirror through R14 and a register whose upper half is
+//!   zero, or as a jump-cache entry (loads only);
 //! - R13, R14, R15 and RSP are never written, R13 excepted by LEA, and a guest
 //!   register never with 64 bits, RCX excepted, which the sequences borrow;
 //! - control leaves only by RET, through a jump-cache entry, or by the callouts;
@@ -21,7 +22,8 @@
 //! not proved here, nor that the range checked is the range used.
 
 use super::memory::MAX_SPAN;
-use crate::state::{CpuState, POINTERS, WRITE_TABLE_DISTANCE};
+use super::mirror::MAX_DISPLACEMENT;
+use crate::state::{CpuState, MIRROR_DISTANCE, POINTERS, WRITE_TABLE_DISTANCE};
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo,
     InstructionInfoFactory, OpAccess, Register, UsedMemory,
@@ -70,6 +72,64 @@ struct Facts {
     r8: Permission,
     r10: Permission,
     kept: [Permission; POINTERS],
+    wide: Wide,
+}
+
+/// Which of the registers that guest addresses are in may have an upper half that
+/// is not zero. (Of the others, none ever has.)
+#[derive(Clone, Copy, Debug)]
+struct Wide {
+    rcx: bool,
+    r8: bool,
+    r11: bool,
+}
+
+impl Default for Wide {
+    fn default() -> Self {
+        Self {
+            rcx: false,
+            r8: true,
+            r11: true,
+        }
+    }
+}
+
+impl Wide {
+    fn is(self, r: Register) -> bool {
+        match r.full_register() {
+            Register::RCX => self.rcx,
+            Register::R8 => self.r8,
+            Register::R11 => self.r11,
+            r => !is_guest(r),
+        }
+    }
+
+    /// What it is after `h`, which writes its first operand.
+    fn after(mut self, h: &Instruction) -> Self {
+        let to = h.op0_register();
+        let copies = h.code() == Code::Mov_r64_rm64 && h.op1_register() != Register::None;
+        let wide = match (to.is_gpr64(), to.is_gpr32()) {
+            (true, _) => !copies || self.is(h.op1_register()),
+            (_, true) => false,
+            _ => return self,
+        };
+        match to.full_register() {
+            Register::RCX => self.rcx = wide,
+            Register::R8 => self.r8 = wide,
+            Register::R11 => self.r11 = wide,
+            _ => {}
+        }
+        self
+    }
+}
+
+/// The register is the home of a guest register.
+fn is_guest(r: Register) -> bool {
+    use Register as R;
+    matches!(
+        r,
+        R::RAX | R::RCX | R::RDX | R::RBX | R::RBP | R::RSI | R::RDI | R::R12
+    )
 }
 
 /// Checks the code of one block.
@@ -223,6 +283,14 @@ fn may_use(h: &Instruction, used: &UsedMemory, facts: &Facts) -> Result<(), &'st
         {
             Ok(())
         }
+        (Register::R14, index)
+            if scale == 1
+                && !facts.wide.is(index)
+                && (used.displacement() as i64 - MIRROR_DISTANCE as i64).abs()
+                    <= i64::from(MAX_DISPLACEMENT) =>
+        {
+            Ok(())
+        }
         // The jump cache: jumps, and loads of its keys.
         (Register::R10, Register::R9)
             if matches!(h.code(), Code::Jmp_rm64 | Code::Mov_r64_rm64) && !write =>
@@ -292,6 +360,11 @@ impl Facts {
             if h.memory_displacement64() == offset_of!(CpuState, vector_enter) as u64 {
                 next.kept = self.kept;
             }
+        }
+        if h.flow_control() == FlowControl::IndirectCall {
+            next.wide = Wide::default();
+        } else if writes(info.op0_access()) {
+            next.wide = self.wide.after(h);
         }
         match h.code() {
             Code::Mov_r64_rm64 => self.load(h, &mut next),
@@ -389,13 +462,14 @@ mod tests {
         })
     }
 
-    fn emitted(bytes: &[u8], mode: Mode) -> Option<Vec<u8>> {
+    fn emitted(bytes: &[u8], mode: Mode, mirrored: bool) -> Option<Vec<u8>> {
         let block = decode_block(bytes, 0x40_0ff0, mode, 16).ok()?;
         let request = CompileRequest {
             block: &block,
             link_base: 6,
             callout_base: 100,
             grouped: true,
+            mirrored,
             listing: false,
         };
         Some(DirectCompiler::new().compile(&request).ok()?.bytes)
@@ -408,7 +482,7 @@ mod tests {
         for seed in 0..60_000 {
             let guest = bytes(seed);
             let mode = [Mode::flat32(), segmented][seed as usize & 1];
-            let Some(code) = emitted(&guest, mode) else {
+            let Some(code) = emitted(&guest, mode, seed & 2 != 0) else {
                 continue;
             };
             blocks += 1;
