@@ -12,7 +12,9 @@
 //! what the code is made of. Machines run block by block, and as one tier's block
 //! may be two of another's (code that was overwritten ends it early), they meet
 //! where they have retired the same instructions and taken the same exceptions.
-//! Cranelift's machine runs ahead now and then, so that loops go around.
+//! Cranelift's machine runs ahead now and then, so that loops go around. Machines
+//! serve for few worlds: where code has been overwritten often it is not compiled any
+//! more. Some serve for several, as what a machine has seen decides where its blocks end.
 //!
 //! Cranelift's code comes from the interpreter's definitions and must agree in
 //! all. The direct tier leaves undefined flags as the host CPU does: there a
@@ -38,16 +40,24 @@ const BLOCKS_PER_ENTRY: usize = 20;
 const ENTRIES: usize = 12;
 /// Steps in which machines must meet again.
 const STEPS_TO_MEET: usize = 400;
+/// Per cent of worlds after which machines are replaced.
+const LAST_WORLDS: usize = 50;
 
 /// The interpreter and another tier in equal worlds.
 pub struct Lockstep {
     machines: [Vm; 2],
     tier: Tier,
     rng: Rng,
+    /// The worlds of these machines.
+    worlds: Vec<u64>,
+    /// There will be no more.
+    worn: bool,
     /// A machine has slept until its time was over, and will run no more.
     expired: bool,
     /// Block boundaries compared.
     pub compared: usize,
+    /// Those that the second machine reached by compiled code.
+    pub compiled: usize,
 }
 
 /// How machines are that have come to the same point.
@@ -76,14 +86,12 @@ impl Lockstep {
             machines: [machine(Tier::Interp), machine(tier)],
             tier,
             rng: Rng::new(0),
+            worlds: Vec::new(),
+            worn: false,
             expired: false,
             compared: 0,
+            compiled: 0,
         }
-    }
-
-    /// The share of the second machine's instructions that ran in compiled code.
-    pub fn share_compiled(&self) -> f64 {
-        self.machines[1].counters.compiled_share()
     }
 
     /// Runs the world of `seed` from several entries.
@@ -91,14 +99,17 @@ impl Lockstep {
     /// # Errors
     /// A report of the first difference.
     pub fn run(&mut self, seed: u64) -> Result<(), String> {
-        if self.expired {
+        if self.expired || self.worn {
             *self = Lockstep {
                 compared: self.compared,
+                compiled: self.compiled,
                 ..Lockstep::new(self.tier)
             };
         }
         let mut rng = Rng::new(seed);
         self.rng = Rng::new(!seed);
+        self.worn = self.rng.chance(LAST_WORLDS);
+        self.worlds.push(seed);
         let world = World::new(&mut rng, self.tier == Tier::Direct);
         let starts = world.starts();
         let mut agreed = false;
@@ -112,7 +123,7 @@ impl Lockstep {
             }
             agreed = self
                 .follow(&world)
-                .map_err(|difference| format!("seed {seed}, {world}: {difference}"))?;
+                .map_err(|difference| format!("{}, {world}: {difference}", self.history()))?;
             if self.expired {
                 break;
             }
@@ -120,11 +131,18 @@ impl Lockstep {
         Ok(())
     }
 
+    /// What the machines were made to run, as [`Lockstep::run`] takes it.
+    fn history(&self) -> String {
+        let worlds: Vec<String> = self.worlds.iter().map(u64::to_string).collect();
+        format!("RING1_SEED={}", worlds.join(","))
+    }
+
     /// Runs both machines until they stop, comparing at each boundary. False if
     /// they parted over undefined flags.
     fn follow(&mut self, world: &World) -> Result<bool, String> {
         for _ in 0..BLOCKS_PER_ENTRY {
             let before = Snapshot::of(&mut self.machines[0], world);
+            let entries = self.machines[1].counters.compiled_entries;
             let met = self.step();
             let undefined = self.tier == Tier::Direct && before.leaves_undefined(world);
             if undefined && met.is_err() {
@@ -142,6 +160,8 @@ impl Lockstep {
                 return Err(report(world, &before, &difference));
             }
             self.compared += 1;
+            let compiled = self.machines[1].counters.compiled_entries > entries;
+            self.compiled += usize::from(compiled);
             if met == Met::Stopped {
                 break;
             }
