@@ -19,6 +19,7 @@
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
 use crate::native;
+use crate::run::Part;
 use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr};
 use translator::block::Terminal;
@@ -173,7 +174,7 @@ impl Vm {
         let eip = self.cpu.state.eip;
         let leave = self
             .block_at(eip)
-            .is_none_or(|id| self.interpret(id, usize::MAX));
+            .is_none_or(|id| self.interpret(id, Part::All));
         if self.cpu.mmu.space_id() != space {
             return leave;
         }

@@ -88,7 +88,9 @@ impl Trampoline {
     #[inline(always)]
     pub unsafe fn enter(self, cpu: &mut Cpu, code: u64) -> u64 {
         let state: *mut Cpu = cpu;
-        (self.0)(state.cast(), code as *const u8)
+        let exit = (self.0)(state.cast(), code as *const u8);
+        crate::fpu::after_native(cpu);
+        exit
     }
 }
 
@@ -121,6 +123,7 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
     // SAFETY: `state` is the first field of the `Cpu` that `enter` was given,
     // which is not otherwise borrowed while compiled code runs.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
+    crate::fpu::after_native(cpu);
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
         return 1;
     };

@@ -31,6 +31,7 @@ mod effects;
 mod encode;
 mod exit;
 mod flags;
+mod last_x87;
 mod memory;
 mod mirror;
 mod probe;
@@ -44,7 +45,7 @@ pub mod verify;
 mod wide;
 
 pub use exit::{Routines, routines};
-pub use vector::stores_last_x87;
+pub use last_x87::is_remembered;
 
 use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode};
@@ -83,6 +84,8 @@ struct Scratch {
     cold: Vec<(Branch, Cold)>,
     /// Where the side exits of each instruction are, once they have been emitted.
     exits: Vec<Option<usize>>,
+    /// What was due of the last x87 instruction before each instruction.
+    x87_before: Vec<last_x87::Due>,
     known: Known,
     /// Code that may fault.
     faulting: Vec<Faulting>,
@@ -136,7 +139,7 @@ impl DirectCompiler {
             index: 0,
             reaches_mirror: false,
             vector_loaded: false,
-            tells_last_x87: block.insns.iter().any(|i| stores_last_x87(i.mnemonic)),
+            x87: last_x87::Due::default(),
             flags: Flags::Live,
             loop_head: None,
             repeats: false,
@@ -158,6 +161,8 @@ impl Scratch {
         self.cold.clear();
         self.exits.clear();
         self.exits.resize(2 * count, None);
+        self.x87_before.clear();
+        self.x87_before.resize(count, last_x87::Due::default());
         self.known.start();
         self.faulting.clear();
     }
@@ -258,8 +263,8 @@ struct Emitter<'a> {
     reaches_mirror: bool,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
-    /// The block stores which x87 instruction was the last, which only callouts note.
-    tells_last_x87: bool,
+    /// What the state does not have of the last x87 instruction.
+    x87: last_x87::Due,
     flags: Flags,
     /// Where the second copy of a loop's body begins, and where its flags are from.
     loop_head: Option<(usize, Recipe)>,
@@ -303,6 +308,7 @@ impl Emitter<'_> {
             self.s.known.after(insn);
         }
         if let (Next::Insn, Some(last)) = (next, block.insns.last()) {
+            self.note_x87();
             self.transfer(last.next_eip);
         }
     }
@@ -319,6 +325,7 @@ impl Emitter<'_> {
 
     /// Emits one instruction, in one of three ways.
     fn instruction(&mut self, i: &Insn) -> Next {
+        self.note_x87_before(i);
         self.reserve(60);
         self.flags_before(i);
         let flags = self.flags;
@@ -374,6 +381,7 @@ impl Emitter<'_> {
 
     /// The runtime carries the instruction out.
     fn call_out(&mut self, i: &Insn) -> Next {
+        self.note_x87();
         self.restore_flags();
         self.flags = Flags::Live;
         self.s.known.forget();
