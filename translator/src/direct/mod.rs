@@ -36,6 +36,7 @@ mod memory;
 mod mirror;
 mod probe;
 mod rename;
+mod repeat;
 mod returns;
 mod special;
 mod string;
@@ -138,6 +139,7 @@ impl DirectCompiler {
             s: &mut self.scratch,
             index: 0,
             reaches_mirror: false,
+            rebased: repeat::Rebased::default(),
             vector_loaded: false,
             x87: last_x87::Due::default(),
             flags: Flags::Live,
@@ -261,6 +263,8 @@ struct Emitter<'a> {
     index: usize,
     /// The current instruction accesses the mirror.
     reaches_mirror: bool,
+    /// The pointers that it makes the host's for a while.
+    rebased: repeat::Rebased,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
     /// What the state does not have of the last x87 instruction.
@@ -346,6 +350,7 @@ impl Emitter<'_> {
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
             self.reaches_mirror = false;
+            self.rebased = repeat::Rebased::default();
             self.call_out(i)
         })
     }
