@@ -154,7 +154,7 @@ impl Emitter<'_> {
     /// Emits a vector or x87 instruction. `None` if it must be a callout.
     pub(super) fn vector(&mut self, i: &Insn) -> Option<()> {
         // The runtime knows which x87 instruction was the last before one that tells.
-        if !self.grouped || self.tells_last_x87 {
+        if !self.native_vectors || self.tells_last_x87 {
             return None;
         }
         self.enter_vector();
