@@ -118,7 +118,12 @@ fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
     vm.run();
     print!(
         "{}",
-        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count(), tier == Tier::Direct)?
+        runtime::debug::dump::blocks(
+            &mut vm,
+            args.at,
+            args.hottest_count(),
+            tier.pins_direct_code()
+        )?
     );
     Ok(status::POWERED_OFF)
 }

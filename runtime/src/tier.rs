@@ -127,7 +127,7 @@ impl Tiers {
     ///
     /// # Errors
     /// Cranelift does not support the host, or no thread can be started.
-    pub fn new(policy: Tier, mirror: MirrorPolicy) -> anyhow::Result<Self> {
+    pub fn new(policy: Tier) -> anyhow::Result<Self> {
         let counters = Arc::new(CompileCounters::default());
         let (requests, inbox) = channel::<Request>();
         let (outbox, replies) = channel();
@@ -147,10 +147,7 @@ impl Tiers {
         };
         Ok(Self {
             policy,
-            mirror: match direct_code {
-                true => mirror.supported(),
-                false => MirrorPolicy::Never,
-            },
+            mirror: MirrorPolicy::of(policy),
             direct_code,
             re_encoded: 0,
             compiler: Compiler::new()?,
@@ -187,7 +184,7 @@ impl Tiers {
                 }
                 false
             }
-            Tier::Cranelift | Tier::Direct => self.compile_now(cache, cpu, id),
+            Tier::Cranelift | Tier::Direct | Tier::Mirror => self.compile_now(cache, cpu, id),
         }
     }
 

@@ -524,4 +524,27 @@ mod tests {
         assert!(verify(&beyond).is_err());
         assert!(verify(&store).is_err());
     }
+
+    #[test]
+    fn the_mirror_is_reached_by_32_bits_only() {
+        // add eax, [r14+rbx+disp]
+        let direct = |disp: u64| {
+            let mut code = vec![0x41, 0x03, 0x84, 0x1e];
+            code.extend((disp as u32).to_le_bytes());
+            code
+        };
+        assert_eq!(verify(&direct(MIRROR_DISTANCE + 8)), Ok(()));
+        assert_eq!(verify(&direct(MIRROR_DISTANCE - 8)), Ok(()));
+        assert!(verify(&direct(MIRROR_DISTANCE + (2 << 20))).is_err());
+        assert!(verify(&direct(0)).is_err(), "the table itself");
+        // add eax, [r14+r8+disp], R8 from a 32-bit or a 64-bit LEA of [rbx+rcx]
+        let through = |lea: [u8; 4]| {
+            let mut code = lea.to_vec();
+            code.extend([0x43, 0x03, 0x84, 0x06]);
+            code.extend((MIRROR_DISTANCE as u32).to_le_bytes());
+            code
+        };
+        assert_eq!(verify(&through([0x44, 0x8d, 0x04, 0x0b])), Ok(()));
+        assert!(verify(&through([0x4c, 0x8d, 0x04, 0x0b])).is_err());
+    }
 }
