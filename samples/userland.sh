@@ -171,14 +171,14 @@ charge() {
             $began = used() if /^\@step /;
             s/^(\@cpu \S+ ).*/sprintf "%s%.2f", $1, used() - $began/e;
             print;
-        }' "$out/pid"
+        }' "$out/$to.pid"
 }
 
 # run NAME COMMAND...: a guest; what it writes goes to NAME.txt.
 run() {
     to=$1; shift
     # shellcheck disable=SC2016  # expanded by the inner shell
-    sh -c 'echo $$ >"$1"; shift; exec "$@"' - "$out/pid" "$@" </dev/null | charge >"$out/$to.txt"
+    sh -c 'echo $$ >"$1"; shift; exec "$@"' - "$out/$to.pid" "$@" </dev/null | charge >"$out/$to.txt"
 }
 
 append="console=ttyS0 quiet ring1.run="
