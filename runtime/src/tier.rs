@@ -208,21 +208,21 @@ impl Tiers {
         }
     }
 
-    /// Compiles a block for its listing alone, by the direct tier or by Cranelift.
+    /// Compiles a block for its listing alone, as `tier` does.
     ///
     /// # Errors
     /// See [`CompileError`].
-    pub fn listing(&mut self, block: &Block, direct: bool) -> Result<HostCode, CompileError> {
+    pub fn listing(&mut self, block: &Block, tier: Tier) -> Result<HostCode, CompileError> {
         let request = CompileRequest {
             block,
             link_base: 0,
             grouped: true,
             native_vectors: true,
-            mirrored: false,
+            mirrored: tier == Tier::Mirror,
             callout_base: 0,
             listing: true,
         };
-        match direct {
+        match tier.pins_direct_code() {
             true => self.direct.compile(&request),
             false => self.compiler.compile(&request),
         }

@@ -8,9 +8,11 @@
 pub mod landing;
 
 use crate::config::Tier;
-use crate::vcpu::Cpu;
+use crate::interp::Op;
+use crate::vcpu::{Cpu, Shadow};
 use anyhow::ensure;
 use translator::compile::Compiler;
+use translator::insn::Flow;
 use translator::state::CpuState;
 
 /// The routines that every block of a tier relies on.
@@ -37,8 +39,10 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
     Ok(Routines {
         unlinked: compiler.unlinked_stub()?,
         trampoline: compiler.trampoline()?,
+        leave: 0,
         callout: Vec::new(),
         vector: Vec::new(),
+        unpaired: Vec::new(),
     })
 }
 
@@ -93,6 +97,11 @@ pub fn callout_address() -> u64 {
     callout as *const () as u64
 }
 
+/// Address of the callout for [`CpuState::resuming_callout`].
+pub fn resuming_callout_address() -> u64 {
+    resuming_callout as *const () as u64
+}
+
 /// Address of the function for [`CpuState::vector_prepare`].
 pub fn vector_prepare_address() -> u64 {
     vector_prepare as *const () as u64
@@ -102,7 +111,9 @@ pub fn vector_prepare_address() -> u64 {
 extern "C" fn vector_prepare(state: *mut CpuState) -> u64 {
     // SAFETY: as in `callout`.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
-    u64::from(!crate::fpu::enter_native(cpu))
+    let entered = crate::fpu::enter_native(cpu);
+    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    u64::from(!entered)
 }
 
 /// Runs one instruction for compiled code: 0 to go on, 1 to leave.
@@ -113,13 +124,43 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
         return 1;
     };
+    u64::from(!run(cpu, op) || cpu.attention)
+}
+
+/// Runs one instruction for direct code: 0 to go on behind it, 1 to leave, 2 to go
+/// on at EIP in what may be another mode or address space.
+extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
+    // SAFETY: as in `callout`.
+    let cpu = unsafe { &mut *state.cast::<Cpu>() };
+    let Some(op) = cpu.callouts.get(index as usize).copied() else {
+        return 1;
+    };
+    if !run(cpu, op) {
+        return 1;
+    }
+    if cpu.attention {
+        if !cpu.adopt_context() {
+            return 1;
+        }
+    } else if op.insn().flow == Flow::Next {
+        return 0;
+    }
+    // Nothing comes between an instruction that casts a shadow and the next.
+    cpu.shadow = Shadow::None;
+    2
+}
+
+/// False if the instruction has raised an exception.
+#[inline(always)]
+fn run(cpu: &mut Cpu, op: Op) -> bool {
     if let Some(count) = cpu.callout_counts.get_mut(op.insn().mnemonic as usize) {
         *count += 1;
     }
     cpu.state.eip = op.insn().next_eip;
-    if op.run(cpu).is_err() {
+    let done = op.run(cpu).is_ok();
+    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    if !done {
         cpu.state.eip = op.insn().eip;
-        return 1;
     }
-    u64::from(cpu.attention)
+    done
 }
