@@ -134,6 +134,7 @@ impl DirectCompiler {
             link_base: request.link_base,
             callout_base: request.callout_base,
             grouped: request.grouped,
+            native_vectors: request.native_vectors,
             mirrored: request.mirrored,
             listing: request.listing,
             s: &mut self.scratch,
@@ -233,8 +234,8 @@ enum Cold {
     CallOut(usize),
 }
 
-/// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
-/// block should be compiled with `grouped` off.
+/// Why a side exit is taken, in bits 8 and up of the exit word: a hint how the block
+/// should be compiled if it takes that exit often.
 pub mod hint {
     /// The vector state could not be loaded.
     pub const VECTOR: u64 = 1 << 8;
@@ -252,8 +253,10 @@ struct Emitter<'a> {
     block: &'a Block,
     link_base: u32,
     callout_base: u32,
-    /// Checks look ahead, and vector instructions run as they are.
+    /// Checks look ahead.
     grouped: bool,
+    /// Vector instructions run as they are.
+    native_vectors: bool,
     /// Accesses go through the mirror.
     mirrored: bool,
     /// Note what code is for.

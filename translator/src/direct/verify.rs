@@ -499,6 +499,7 @@ mod tests {
             link_base: 6,
             callout_base: 100,
             grouped: true,
+            native_vectors: true,
             mirrored,
             listing: false,
         };
