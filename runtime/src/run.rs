@@ -310,9 +310,7 @@ impl Vm {
                 debug::deliver_pending(&mut self.cpu);
                 continue;
             }
-            if self.cpu.pc.take_nmi() {
-                self.cpu.signal_nmi();
-            }
+            self.cpu.nmi_pending |= self.cpu.pc.take_nmi();
             if self.cpu.nmi_due() {
                 interrupt::deliver_nmi(&mut self.cpu);
                 continue;
