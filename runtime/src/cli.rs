@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, MirrorPolicy, Tier, VmConfig};
+use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::selftest::options::{HelperArgs, SelftestArgs};
@@ -127,9 +127,6 @@ pub struct GuestArgs {
     /// How guest code is run
     #[arg(long, value_enum, default_value_t = Tier::Auto)]
     pub tier: Tier,
-    /// When direct code lets the host's MMU translate addresses
-    #[arg(long, value_enum, default_value_t = MirrorPolicy::Auto)]
-    pub mirror: MirrorPolicy,
     /// Stop after this many seconds (a fraction is fine), exit status 3
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
@@ -199,7 +196,6 @@ impl GuestArgs {
             memory_mib: self.memory,
             cpu: self.cpu,
             tier: self.tier,
-            mirror: self.mirror,
             timeout: self.timeout,
             limit: self.limit,
             stats: self.stats,
@@ -278,7 +274,6 @@ mod tests {
             memory_mib: 64,
             cpu: Processor::Pentium3,
             tier: Tier::Interp,
-            mirror: MirrorPolicy::Auto,
             timeout: Some(Duration::from_millis(1500)),
             limit: Some(1000),
             stats: true,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::cpu_model::Processor;
 use crate::loader::FlatOptions;
-pub use crate::mirrored::MirrorPolicy;
 
 /// Least and most guest memory, in MiB. Above 3 GiB a PC has its devices.
 pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 1..=3072;
@@ -24,9 +23,18 @@ pub enum Tier {
     Cranelift,
     /// Re-encode every block before its first run (x86-64 hosts with BMI2)
     Direct,
-    /// Interpret cold code, compile warm code in the background
+    /// The same, with all guest addresses translated by the host's MMU
+    Mirror,
+    /// Interpret cold code, translate warm code
     #[default]
     Auto,
+}
+
+impl Tier {
+    /// Whether all code is direct code.
+    pub fn pins_direct_code(self) -> bool {
+        matches!(self, Tier::Direct | Tier::Mirror)
+    }
 }
 
 /// The settings of one virtual machine.
@@ -38,8 +46,6 @@ pub struct VmConfig {
     pub cpu: Processor,
     /// How guest code is run.
     pub tier: Tier,
-    /// When direct code accesses guest memory through mirrors.
-    pub mirror: MirrorPolicy,
     /// Stop the guest after this much host time.
     pub timeout: Option<Duration>,
     /// Stop the guest after this many guest instructions.
@@ -68,7 +74,6 @@ impl Default for VmConfig {
             memory_mib: DEFAULT_MEMORY_MIB,
             cpu: Processor::Max,
             tier: Tier::Auto,
-            mirror: MirrorPolicy::Auto,
             timeout: None,
             limit: None,
             stats: false,

@@ -19,7 +19,7 @@ impl Vm {
     /// The block at `eip`, decoded if need be; an exception on the way is delivered.
     #[inline(always)]
     pub(crate) fn block_at(&mut self, eip: u32) -> Option<BlockId> {
-        if let Some(id) = self.cache.recent(eip, self.tag) {
+        if let Some(id) = self.cache.recent(eip, self.cpu.state.jump_tag) {
             return Some(id);
         }
         match self.locate(eip) {
@@ -39,23 +39,30 @@ impl Vm {
         let user = self.cpu.sys.cpl == 3;
         debug::require_no_code_breakpoint(&mut self.cpu)?;
         let linear = self.cpu.linear(SegReg::Cs, eip, 1, Access::Fetch)?;
-        let phys = self.cpu.translate(linear, Access::Fetch, user)?.phys;
+        self.refresh_tag();
+        let tag = self.cpu.state.jump_tag;
+        let phys = match self.cache.pages.find(linear, tag) {
+            Some(phys) => phys,
+            None => self.cpu.translate(linear, Access::Fetch, user)?.phys,
+        };
         let key = Key {
             phys: phys.0,
             eip,
             mode: self.cpu.state.mode,
         };
-        if let Some(id) = self.cache.find(&key)
-            && !self.still_right(id, linear)?
-        {
-            self.cache.remove(id);
-        }
         let id = match self.cache.find(&key) {
-            Some(id) => id,
-            None => self.decode(key, linear, phys)?,
+            Some(id) if self.still_right(id, linear)? => id,
+            wrong => {
+                wrong.inspect(|&id| self.cache.remove(id));
+                self.decode(key, linear, phys)?
+            }
         };
         self.refresh_tag();
-        self.cache.remember(eip, self.tag, id);
+        // What was translated before the fetch epoch advanced is not watched any more.
+        if self.cpu.state.jump_tag == tag {
+            self.cache.pages.remember(linear, tag, phys);
+            self.cache.remember(eip, tag, id);
+        }
         Ok(id)
     }
 

@@ -8,19 +8,25 @@
 //! [`WANTED_SAMPLES`] times is compiled again for the mirror, and with it the blocks
 //! that follow it by fixed jumps: the rest of its loop, most often.
 //!
-//! A block that keeps faulting, because it works through fresh memory, on a device or
-//! on a page that is traced, goes back to lookups. Each fault adds to its *debt*, time
-//! takes from it; if the debt grows beyond [`MAX_DEBT`] the block gives up, and must be
-//! sampled sixteen times as often before it may try again.
+//! Faults are paid from one purse. Each adds to the machine's *debt*, and time takes
+//! from it, so that they cost a few percent at most; while the debt is above
+//! [`MAX_DEBT`], each block that faults *gives up*: it goes back to lookups and must be
+//! sampled sixteen times as often before it may try again. So does a block that keeps
+//! faulting where nothing can be mapped, on a device or a traced page. What remains is
+//! what stays on its pages, also in guests that make and end processes all the time,
+//! whose mirrors are always empty.
 
 use crate::cache::{BlockId, Cache, Compiled};
+use crate::config::Tier;
 use crate::native;
 use crate::run::Part;
 use crate::vm::Vm;
-use clap::ValueEnum;
 use shadow_mmu::{Access, LinearAddr};
 use translator::block::Terminal;
 use translator::state::MIRROR_DISTANCE;
+
+// Generated code and the tables agree where a mirror is.
+const _: () = assert!(MIRROR_DISTANCE == shadow_mmu::MIRROR_DISTANCE);
 
 /// Samples after which a block is worth it.
 const WANTED_SAMPLES: u32 = 3;
@@ -28,33 +34,35 @@ const WANTED_SAMPLES: u32 = 3;
 /// Blocks compiled again together.
 const MOST_TOGETHER: usize = 64;
 
-/// Debt at which a block gives up.
-const MAX_DEBT: u32 = 64;
+/// Faults owed beyond which blocks give up.
+const MAX_DEBT: u64 = 256;
 
-/// What a fault adds if its page could be mapped, and if not.
-const DEBT: [u32; 2] = [4, 1];
+/// Slices that pay for one fault: with some 7 µs to a slice and 10 to a fault, faults
+/// take 1 part in 20.
+const SLICES_PER_FAULT: u64 = 32;
 
-/// Slices that take 1 from a debt.
-const SLICES_PER_DEBT: u64 = 4;
+/// Faults where nothing can be mapped, of one block.
+const MAX_VAIN: u32 = 16;
 
 /// When code accesses guest memory through mirrors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MirrorPolicy {
-    /// Where it is hot
-    #[default]
-    Auto,
-    /// Always (slow; for tests)
+    /// Where it is hot.
+    Hot,
+    /// Always.
     Always,
-    /// Never
+    /// Never.
     Never,
 }
 
 impl MirrorPolicy {
-    /// What of this policy the host can do. Installs the handler for its faults.
-    pub fn supported(self) -> Self {
-        match self {
-            MirrorPolicy::Never => self,
-            _ if native::landing::install() => self,
+    /// The policy of a tier, as far as the host can do it.
+    pub fn of(tier: Tier) -> Self {
+        match tier {
+            Tier::Mirror => MirrorPolicy::Always,
+            Tier::Auto if native::uses_direct_code(tier) && native::landing::install() => {
+                MirrorPolicy::Hot
+            }
             _ => MirrorPolicy::Never,
         }
     }
@@ -66,9 +74,7 @@ pub struct MirrorUse {
     /// Its code uses the mirror, or will when it is compiled next.
     pub on: bool,
     samples: u32,
-    debt: u32,
-    /// Slice in which the debt was last looked at.
-    since: u64,
+    vain: u32,
     given_up: u32,
 }
 
@@ -80,30 +86,48 @@ impl MirrorUse {
         !self.on && self.samples >= wanted
     }
 
-    /// Counts a fault in this slice. True if the block should give up.
-    fn faulted(&mut self, mapped: bool, slice: u64) -> bool {
-        let paid = slice.saturating_sub(self.since) / SLICES_PER_DEBT;
-        self.since = slice;
-        let left = u64::from(self.debt).saturating_sub(paid) as u32;
-        self.debt = left + DEBT[usize::from(mapped)];
-        if self.debt < MAX_DEBT {
-            return false;
-        }
+    /// Counts a fault where nothing could be mapped. True if there were too many.
+    fn in_vain(&mut self) -> bool {
+        self.vain += 1;
+        self.vain >= MAX_VAIN
+    }
+
+    fn give_up(&mut self) {
         *self = Self {
             given_up: self.given_up + 1,
             ..Self::default()
         };
-        true
+    }
+}
+
+/// The faults that have not been paid for.
+#[derive(Debug, Default)]
+pub struct MirrorDebt {
+    owed: u64,
+    /// Slice up to which payments have been counted.
+    since: u64,
+}
+
+impl MirrorDebt {
+    /// Adds a fault in this slice. True if it was one too many.
+    fn add(&mut self, slice: u64) -> bool {
+        let paid = slice.saturating_sub(self.since) / SLICES_PER_FAULT;
+        self.since += paid * SLICES_PER_FAULT;
+        self.owed = self.owed.saturating_sub(paid) + 1;
+        self.owed > MAX_DEBT
     }
 }
 
 impl Vm {
     /// A slice has ended before the block at EIP.
     pub(crate) fn sample(&mut self) {
-        if self.tiers.mirror != MirrorPolicy::Auto {
+        if self.tiers.mirror != MirrorPolicy::Hot {
             return;
         }
-        let Some(id) = self.cache.recent(self.cpu.state.eip, self.tag) else {
+        let Some(id) = self
+            .cache
+            .recent(self.cpu.state.eip, self.cpu.state.jump_tag)
+        else {
             return;
         };
         if let Some(block) = self.cache.get_mut(id)
@@ -119,7 +143,7 @@ impl Vm {
         let mut n = 0;
         while n < together.len() && together.len() < MOST_TOGETHER {
             for eip in successors(&self.cache, together[n]).into_iter().flatten() {
-                if let Some(next) = self.cache.recent(eip, self.tag)
+                if let Some(next) = self.cache.recent(eip, self.cpu.state.jump_tag)
                     && !together.contains(&next)
                 {
                     together.push(next);
@@ -167,10 +191,14 @@ impl Vm {
     }
 
     fn charge(&mut self, id: BlockId, mapped: bool) {
-        if self.tiers.mirror == MirrorPolicy::Auto
-            && let Some(block) = self.cache.get_mut(id)
-            && block.mirror.faulted(mapped, self.counters.slices)
+        if self.tiers.mirror != MirrorPolicy::Hot {
+            return;
+        }
+        let too_many = self.mirror_debt.add(self.counters.slices);
+        if let Some(block) = self.cache.get_mut(id)
+            && (!mapped && block.mirror.in_vain() || too_many)
         {
+            block.mirror.give_up();
             self.cache.drop_code(id);
         }
     }
@@ -191,11 +219,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_in_quick_succession_end_it_and_rare_ones_do_not() {
-        let mut rare = MirrorUse::default();
-        assert!((0..10_000).all(|n| !rare.faulted(true, n * SLICES_PER_DEBT)));
-        let mut often = MirrorUse::default();
-        assert!((0..MAX_DEBT).any(|_| often.faulted(true, 7)));
+    fn faults_in_quick_succession_are_too_many_and_rare_ones_are_not() {
+        let mut rare = MirrorDebt::default();
+        assert!((0..10_000).all(|n| !rare.add(n * SLICES_PER_FAULT)));
+        let mut often = MirrorDebt::default();
+        assert!((0..=MAX_DEBT).any(|_| often.add(1000)));
     }
 
     #[test]
@@ -203,7 +231,7 @@ mod tests {
         let wait = |mut mirror: MirrorUse| (1..).find(|_| mirror.sampled());
         let mut mirror = MirrorUse::default();
         assert_eq!(wait(mirror), Some(WANTED_SAMPLES));
-        while !mirror.faulted(false, 0) {}
+        mirror.give_up();
         assert_eq!(wait(mirror), Some(16 * WANTED_SAMPLES));
     }
 }

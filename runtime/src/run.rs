@@ -18,7 +18,6 @@ use crate::exit::Exit;
 use crate::interp;
 use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
-use crate::tags::Context;
 use crate::vcpu::Shadow;
 use crate::vm::Vm;
 use shadow_mmu::{LinearAddr, PhysAddr};
@@ -26,7 +25,6 @@ use translator::compile::ExitKind;
 use translator::decode::MAX_BLOCK_INSNS;
 use translator::direct::hint;
 use translator::flags;
-use translator::insn::SegReg;
 
 /// Guest instructions between two looks at the devices.
 const SLICE: i64 = 20_000;
@@ -212,8 +210,9 @@ impl Vm {
     /// Enters compiled code. True to leave the slice.
     #[inline(always)]
     fn run_compiled(&mut self, eip: u32, code: u64) -> bool {
-        self.cache.remember_code(eip, self.tag, code);
+        self.cache.remember_code(eip, self.cpu.state.jump_tag, code);
         let before = self.cpu.state.budget;
+        self.cpu.state.interrupt_waiting = self.cpu.pc.interrupt_pending().into();
         // SAFETY: `code` is the live code of the block found for the current EIP,
         // mode and address space; the addresses in the state were set by
         // `Vm::new`, `mode_changed` and `paging_changed`.
@@ -298,7 +297,7 @@ impl Vm {
     /// is more to do, and nothing may run, if attention is needed afterwards.
     fn settle(&mut self) -> Option<Exit> {
         for _ in 0..MOST_EVENTS {
-            self.cpu.attention = false;
+            (self.cpu.attention, self.cpu.beyond_context) = (false, false);
             if self.cpu.shutdown {
                 return Some(Exit::TripleFault);
             }
@@ -330,12 +329,12 @@ impl Vm {
                 continue;
             }
             if self.interruptible() && self.cpu.pc.interrupt_pending() {
-                self.cpu.halted = false;
-                let vector = self.cpu.pc.acknowledge();
-                self.counters.interrupts += 1;
-                deliver(&mut self.cpu, Event::External(vector));
-                self.cpu.state.budget -= 1;
-                continue;
+                if self.cpu.in_direct_shadow() {
+                    self.cpu.shadow = Shadow::Sti;
+                } else {
+                    self.interrupt();
+                    continue;
+                }
             }
             if self.cpu.halted {
                 if let Some(exit) = self.sleep() {
@@ -354,6 +353,15 @@ impl Vm {
 
     fn interruptible(&self) -> bool {
         self.cpu.state.eflags & flags::IF != 0 && self.cpu.shadow == Shadow::None
+    }
+
+    /// Delivers the interrupt that waits.
+    fn interrupt(&mut self) {
+        self.cpu.halted = false;
+        let vector = self.cpu.pc.acknowledge();
+        self.counters.interrupts += 1;
+        deliver(&mut self.cpu, Event::External(vector));
+        self.cpu.state.budget -= 1;
     }
 
     fn drop_written_code(&mut self) {
@@ -428,17 +436,11 @@ impl Vm {
     /// Recomputes the tag of the direct-mapped caches.
     #[inline]
     pub(crate) fn refresh_tag(&mut self) {
-        let cs = self.cpu.state.segment(SegReg::Cs);
-        let now = Context {
-            mode: self.cpu.state.mode,
-            space: self.cpu.mmu.space_id(),
-            epoch: self.cpu.mmu.fetch_epoch(),
-            code: (cs.base, cs.hi),
-        };
-        if now != self.tagged {
-            self.tagged = now;
-            self.tag = self.tags.tag_of(now, &mut self.cache);
-            self.cpu.state.jump_tag = self.tag;
+        let now = self.cpu.context();
+        if now != self.cpu.tagged {
+            self.cpu.tagged = now;
+            let tag = self.cpu.tags.tag_of(now, &mut self.cache);
+            self.cpu.set_tag(tag);
         }
     }
 

@@ -4,8 +4,7 @@
 //! combination that occurs its own tag makes a switch of mode or address space
 //! free: entries of other tags just do not match.
 
-use crate::cache::Cache;
-use std::collections::HashMap;
+use crate::cache::{Cache, Map};
 
 /// What an EIP needs beside it to name a block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,15 +32,23 @@ impl Context {
 /// Combinations remembered before the table starts over.
 const MAX_CONTEXTS: usize = 256;
 
-/// Size of the cache in front of the table, a power of two.
-const RECENT: usize = 16;
+/// Size of the cache in front of the table, as a power of two.
+const RECENT_BITS: u32 = 7;
+
+/// Where `context` is among the recent ones: modes and spaces count, of which few
+/// alternate all the time.
+#[inline]
+fn slot(context: &Context) -> usize {
+    let mixed = context.mode ^ context.space.wrapping_mul(0x85eb_ca6b);
+    (mixed.wrapping_mul(0x9e37_79b9) >> (32 - RECENT_BITS)) as usize
+}
 
 /// Gives tags to contexts.
 pub struct Tags {
     /// The last contexts, by a few of their bits: user and kernel of one address
     /// space alternate all the time.
-    recent: [(Context, u32); RECENT],
-    known: HashMap<Context, u32>,
+    recent: Box<[(Context, u32)]>,
+    known: Map<Context, u32>,
     epoch: u64,
     next: u32,
 }
@@ -49,8 +56,8 @@ pub struct Tags {
 impl Default for Tags {
     fn default() -> Self {
         Self {
-            recent: [(Context::NOWHERE, 0); RECENT],
-            known: HashMap::new(),
+            recent: vec![(Context::NOWHERE, 0); 1 << RECENT_BITS].into_boxed_slice(),
+            known: Map::default(),
             epoch: 0,
             next: 0,
         }
@@ -62,14 +69,19 @@ impl Tags {
     /// can be in `cache`.
     #[inline]
     pub fn tag_of(&mut self, context: Context, cache: &mut Cache) -> u32 {
-        let index = ((context.mode >> 2 & 1) | context.space << 1) as usize & (RECENT - 1);
-        let (known, tag) = self.recent[index];
-        if known == context {
+        if let Some(tag) = self.recent(&context) {
             return tag;
         }
         let tag = self.look_up(context, cache);
-        self.recent[index] = (context, tag);
+        self.recent[slot(&context)] = (context, tag);
         tag
+    }
+
+    /// The same, if it was asked for lately.
+    #[inline]
+    pub fn recent(&self, context: &Context) -> Option<u32> {
+        let (known, tag) = &self.recent[slot(context)];
+        (known == context).then_some(*tag)
     }
 
     fn look_up(&mut self, context: Context, cache: &mut Cache) -> u32 {
@@ -83,7 +95,7 @@ impl Tags {
         self.next = self.next.wrapping_add(1);
         if self.next == u32::MAX {
             cache.forget_recent();
-            self.recent = [(Context::NOWHERE, 0); RECENT];
+            self.recent.fill((Context::NOWHERE, 0));
             self.known.clear();
             self.next = 1;
         }

@@ -124,7 +124,7 @@ impl Tiers {
     ///
     /// # Errors
     /// Cranelift does not support the host, or no thread can be started.
-    pub fn new(policy: Tier, mirror: MirrorPolicy) -> anyhow::Result<Self> {
+    pub fn new(policy: Tier) -> anyhow::Result<Self> {
         let counters = Arc::new(CompileCounters::default());
         let (requests, inbox) = channel::<Request>();
         let (outbox, replies) = channel();
@@ -144,10 +144,7 @@ impl Tiers {
         };
         Ok(Self {
             policy,
-            mirror: match direct_code {
-                true => mirror.supported(),
-                false => MirrorPolicy::Never,
-            },
+            mirror: MirrorPolicy::of(policy),
             direct_code,
             re_encoded: 0,
             compiler: Compiler::new()?,
@@ -184,7 +181,7 @@ impl Tiers {
                 }
                 false
             }
-            Tier::Cranelift | Tier::Direct => self.compile_now(cache, cpu, id),
+            Tier::Cranelift | Tier::Direct | Tier::Mirror => self.compile_now(cache, cpu, id),
         }
     }
 
@@ -207,20 +204,20 @@ impl Tiers {
         }
     }
 
-    /// Compiles a block for its listing alone, by the direct tier or by Cranelift.
+    /// Compiles a block for its listing alone, as `tier` does.
     ///
     /// # Errors
     /// See [`CompileError`].
-    pub fn listing(&mut self, block: &Block, direct: bool) -> Result<HostCode, CompileError> {
+    pub fn listing(&mut self, block: &Block, tier: Tier) -> Result<HostCode, CompileError> {
         let request = CompileRequest {
             block,
             link_base: 0,
             grouped: true,
-            mirrored: false,
+            mirrored: tier == Tier::Mirror,
             callout_base: 0,
             listing: true,
         };
-        match direct {
+        match tier.pins_direct_code() {
             true => self.direct.compile(&request),
             false => self.compiler.compile(&request),
         }

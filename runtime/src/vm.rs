@@ -13,10 +13,10 @@ use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::devices::rom::{self, Rom};
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
+use crate::mirrored::MirrorDebt;
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
 use crate::system::mtrr;
-use crate::tags::{Context, Tags};
 use crate::tier::Tiers;
 use crate::vcpu::{Cpu, TableReg, cr0};
 use anyhow::Context as _;
@@ -50,10 +50,8 @@ pub struct Vm {
     pub tiers: Tiers,
     /// What the run loop counted.
     pub counters: RunCounters,
+    pub(crate) mirror_debt: MirrorDebt,
     pub(crate) trampoline: Trampoline,
-    pub(crate) tags: Tags,
-    pub(crate) tag: u32,
-    pub(crate) tagged: Context,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) waker: Arc<Waker>,
     pub(crate) quit: QuitFlag,
@@ -91,15 +89,20 @@ impl Vm {
             &routines.trampoline,
             &routines.callout,
             &routines.vector,
+            &routines.unpaired,
         ])
         .context("cannot map executable memory")?;
-        let [_, entry, direct_callout, vector_enter] = fixed[..] else {
+        let [_, entry, direct_callout, vector_enter, direct_return] = fixed[..] else {
             anyhow::bail!("the code arena is too small");
         };
         cpu.state.links = cache.links.address();
-        cpu.state.jump_cache = cache.jump_cache_address();
+        cpu.jump_cache = cache.jump_cache_address();
+        cpu.set_tag(0);
         cpu.state.callout = native::callout_address();
+        cpu.state.resuming_callout = native::resuming_callout_address();
         cpu.state.direct_callout = direct_callout;
+        cpu.state.direct_leave = entry + routines.leave;
+        cpu.state.direct_return = direct_return;
         cpu.state.vector_enter = vector_enter;
         cpu.state.vector_prepare = native::vector_prepare_address();
         cpu.state.vector_state = cpu.fpu.vector_address();
@@ -109,14 +112,12 @@ impl Vm {
         Ok(Self {
             cpu,
             cache,
-            tiers: Tiers::new(config.tier, config.mirror)?,
+            tiers: Tiers::new(config.tier)?,
             counters: RunCounters::default(),
+            mirror_debt: MirrorDebt::default(),
             // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.
             trampoline: unsafe { Trampoline::new(entry) },
-            tags: Tags::default(),
-            tag: 0,
-            tagged: Context::NOWHERE,
             clock: host.clock,
             waker: host.waker,
             quit: host.quit,

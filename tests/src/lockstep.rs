@@ -110,7 +110,7 @@ impl Lockstep {
         self.rng = Rng::new(!seed);
         self.worn = self.rng.chance(LAST_WORLDS);
         self.worlds.push(seed);
-        let world = World::new(&mut rng, self.tier == Tier::Direct);
+        let world = World::new(&mut rng, self.tier.pins_direct_code());
         let starts = world.starts();
         let mut agreed = false;
         for _ in 0..ENTRIES {
@@ -144,7 +144,7 @@ impl Lockstep {
             let before = Snapshot::of(&mut self.machines[0], world);
             let entries = self.machines[1].counters.compiled_entries;
             let met = self.step();
-            let undefined = self.tier == Tier::Direct && before.leaves_undefined(world);
+            let undefined = self.tier.pins_direct_code() && before.leaves_undefined(world);
             if undefined && met.is_err() {
                 return Ok(false);
             }

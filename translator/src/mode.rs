@@ -24,6 +24,8 @@ impl Mode {
     pub const TIME_STAMP: u32 = 1 << 6;
     /// Accesses are checked for alignment: blocks stay interpreted.
     pub const ALIGNED: u32 = 1 << 5;
+    /// CPL is 0.
+    pub const SUPERVISOR: u32 = 1 << 7;
     const UNLIMITED_SHIFT: u32 = 8;
     const ZERO_BASE_SHIFT: u32 = 16;
 
@@ -64,6 +66,11 @@ impl Mode {
     /// The block runs at CPL 3.
     pub const fn user(self) -> bool {
         self.0 & Self::USER != 0
+    }
+
+    /// The block is known to run at CPL 0.
+    pub const fn supervisor(self) -> bool {
+        self.0 & Self::SUPERVISOR != 0
     }
 
     /// The block holds one instruction only.

@@ -103,7 +103,7 @@ pub struct JumpEntry {
     pub code: u64,
 }
 
-/// Number of entries of the jump cache, a power of two.
+/// Number of entries of the jump cache that one tag uses, a power of two.
 pub const JUMP_ENTRIES: usize = 1 << 14;
 
 /// How far [`jump_index`] shifts: what is as far apart as the cache has entries
@@ -117,6 +117,19 @@ pub const fn jump_index(eip: u32) -> usize {
     eip.wrapping_add(eip >> JUMP_SHIFT) as usize & (JUMP_ENTRIES - 1)
 }
 
+/// Each tag uses one of so many windows of the jump cache, which overlap: what two
+/// address spaces have at one EIP need not meet.
+pub const JUMP_WINDOWS: usize = 16;
+
+/// Entries of the whole jump cache.
+pub const ALL_JUMP_ENTRIES: usize = 2 * JUMP_ENTRIES;
+
+/// First entry of the window of `tag`.
+#[inline]
+pub const fn jump_window(tag: u32) -> usize {
+    tag as usize % JUMP_WINDOWS * (JUMP_ENTRIES / JUMP_WINDOWS)
+}
+
 /// Masks that direct code has in memory, as it has no register to spare.
 #[repr(C)]
 #[derive(Clone, Debug)]
@@ -125,6 +138,8 @@ pub struct Masks {
     pub page: u32,
     /// All of an offset within a page but its low n bits.
     pub above: [u32; 9],
+    /// The offset of a jump-cache entry, into which PDEP puts its index.
+    pub entry: u32,
 }
 
 impl Masks {
@@ -137,7 +152,8 @@ impl Masks {
             n += 1;
         }
         let page = 0xffff_f000;
-        Self { page, above }
+        let entry = ((JUMP_ENTRIES - 1) * size_of::<JumpEntry>()) as u32;
+        Self { page, above, entry }
     };
 }
 
@@ -161,6 +177,8 @@ pub struct CpuState {
     pub eflags: u32,
     /// Location-descriptor bits that hold now ([`crate::mode::Mode`]).
     pub mode: u32,
+    /// Host address of the direct tier's routine that returns to the run loop.
+    pub direct_leave: u64,
     /// Constants that direct code takes bits by.
     pub masks: Masks,
     /// Where direct code keeps AX as LAHF and SETO AL made it.
@@ -180,7 +198,8 @@ pub struct CpuState {
     pub write_table: u64,
     /// Host address of the array of link slots (8 bytes each, host code addresses).
     pub links: u64,
-    /// Host address of the jump cache, [`JUMP_ENTRIES`] × [`JumpEntry`].
+    /// Host address of the jump cache from the window of the current tag on,
+    /// [`JUMP_ENTRIES`] × [`JumpEntry`].
     pub jump_cache: u64,
     /// Zero: the low half of a jump-cache key without its EIP.
     pub reserved: u32,
@@ -192,8 +211,15 @@ pub struct CpuState {
     /// its position. 0 means go on, anything else leave to the run loop. State
     /// in memory is exact on both sides, except that the callout sets EIP.
     pub callout: u64,
-    /// Host address of the direct tier's routine around `callout`.
+    /// The same for direct code, in which 2 means to go on at EIP, by the jump cache:
+    /// the tag may be another. So do all that end a block.
+    pub resuming_callout: u64,
+    /// Host address of the direct tier's routine around it.
     pub direct_callout: u64,
+    /// Host address of the direct tier's routine for RETs that match no call.
+    pub direct_return: u64,
+    /// The host's stack pointer while no guest call is on the host's stack.
+    pub host_stack: u64,
     /// Where direct code keeps a value while it has no register for it.
     pub spill: u64,
     /// Where direct code keeps pointers into guest memory within a block.
@@ -215,6 +241,13 @@ pub struct CpuState {
     pub last_x87_offset: u32,
     /// What the guest's time-stamp counter is ahead of the host's.
     pub tsc_offset: u64,
+    /// IA32_TSC_AUX, which RDTSCP returns.
+    pub tsc_aux: u32,
+    /// An interrupt waits for IF to be set: not 0. Right whenever code may set it.
+    pub interrupt_waiting: u32,
+    /// EIP behind the last STI that direct code has run: there the run loop lets one
+    /// more instruction run before an interrupt.
+    pub sti_eip: u32,
     /// Host address of XMM0–XMM7, the guest's MXCSR (at [`VECTOR_MXCSR`]) and the
     /// host's (behind it).
     pub vector_state: u64,
@@ -266,6 +299,7 @@ impl Default for CpuState {
             flag_carries,
             eflags: flags::FIXED,
             mode: 0,
+            direct_leave: 0,
             masks: Masks::VALUES,
             saved_flags: 0,
             seg: [Segment::default(); 6],
@@ -277,7 +311,10 @@ impl Default for CpuState {
             reserved: 0,
             jump_tag: 0,
             callout: 0,
+            resuming_callout: 0,
             direct_callout: 0,
+            direct_return: 0,
+            host_stack: 0,
             spill: 0,
             pointers: [0; POINTERS],
             vector_away: 1,
@@ -287,6 +324,9 @@ impl Default for CpuState {
             last_x87_operand: NO_INSN,
             last_x87_offset: 0,
             tsc_offset: 0,
+            tsc_aux: 0,
+            interrupt_waiting: 0,
+            sti_eip: 0,
             vector_state: 0,
         }
     }

@@ -16,6 +16,7 @@ pub mod arena;
 mod frame;
 pub mod links;
 mod overwrites;
+mod pages;
 
 use crate::interp::Op;
 use crate::mirrored::MirrorUse;
@@ -24,6 +25,7 @@ use arena::Arena;
 use frame::Frame;
 use links::Links;
 use overwrites::Overwrites;
+use pages::CodePages;
 use shadow_mmu::PhysAddr;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -31,7 +33,7 @@ use std::ops::Range;
 use translator::block::{Block, Terminal};
 use translator::compile::HostCode;
 use translator::mode::Mode;
-use translator::state::{JUMP_ENTRIES, JumpEntry, jump_index};
+use translator::state::{ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, jump_index, jump_window};
 
 /// Bytes of compiled code before the cache is cleared.
 const ARENA_BYTES: usize = 128 << 20;
@@ -72,7 +74,8 @@ impl Hasher for KeyHasher {
     }
 }
 
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
+/// A map by few words.
+pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 
 /// How far the compiled form of a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +197,8 @@ pub struct Cache {
     by_key: Map<Key, BlockId>,
     by_frame: Map<u64, Frame>,
     overwrites: Overwrites,
+    /// Where code pages are.
+    pub pages: CodePages,
     recent: Box<[(u64, BlockId)]>,
     jumps: Box<[JumpEntry]>,
     arena: Arena,
@@ -226,8 +231,9 @@ impl Cache {
             by_key: Map::default(),
             by_frame: Map::default(),
             overwrites: Overwrites::default(),
-            recent: vec![(u64::MAX, NOWHERE); JUMP_ENTRIES].into_boxed_slice(),
-            jumps: vec![JumpEntry::default(); JUMP_ENTRIES].into_boxed_slice(),
+            pages: CodePages::default(),
+            recent: vec![(u64::MAX, NOWHERE); ALL_JUMP_ENTRIES].into_boxed_slice(),
+            jumps: vec![JumpEntry::default(); ALL_JUMP_ENTRIES].into_boxed_slice(),
             arena_keep: arena.used(),
             arena,
             landings: Landings::default(),
@@ -246,19 +252,19 @@ impl Cache {
     /// Probes the run loop's cache of recent blocks.
     #[inline(always)]
     pub fn recent(&self, eip: u32, tag: u32) -> Option<BlockId> {
-        let (key, id) = self.recent[jump_index(eip)];
+        let (key, id) = self.recent[entry(eip, tag)];
         (key == jump_key(eip, tag)).then_some(id)
     }
 
     /// Enters a block into the run loop's cache of recent blocks.
     pub fn remember(&mut self, eip: u32, tag: u32, id: BlockId) {
-        self.recent[jump_index(eip)] = (jump_key(eip, tag), id);
+        self.recent[entry(eip, tag)] = (jump_key(eip, tag), id);
     }
 
     /// Enters compiled code into the cache that indirect jumps probe.
     #[inline(always)]
     pub fn remember_code(&mut self, eip: u32, tag: u32, code: u64) {
-        self.jumps[jump_index(eip)] = JumpEntry {
+        self.jumps[entry(eip, tag)] = JumpEntry {
             key: jump_key(eip, tag),
             code,
         };
@@ -266,6 +272,7 @@ impl Cache {
 
     /// Empties the direct-mapped caches.
     pub fn forget_recent(&mut self) {
+        self.pages.clear();
         self.recent.fill((u64::MAX, NOWHERE));
         self.jumps.fill(JumpEntry::default());
     }
@@ -441,13 +448,11 @@ impl Cache {
             return;
         };
         let incoming = std::mem::take(&mut block.incoming);
-        let index = jump_index(block.key.eip);
+        let eip = block.key.eip;
         for slot in incoming {
             self.set_link(slot, None);
         }
-        if self.jumps[index].code == code {
-            self.jumps[index] = JumpEntry::default();
-        }
+        self.forget_code(eip, code);
     }
 
     /// How many bytes from `phys` on a block may have: code that is overwritten
@@ -487,12 +492,22 @@ impl Cache {
         for &slot in &block.incoming {
             self.set_link(slot, None);
         }
-        let index = jump_index(block.key.eip);
-        if self.recent[index].1 == id {
-            self.recent[index] = (u64::MAX, NOWHERE);
+        for index in entries(block.key.eip) {
+            if self.recent[index].1 == id {
+                self.recent[index] = (u64::MAX, NOWHERE);
+            }
         }
-        if matches!(block.compiled, Compiled::At(code) if self.jumps[index].code == code) {
-            self.jumps[index] = JumpEntry::default();
+        if let Compiled::At(code) = block.compiled {
+            self.forget_code(block.key.eip, code);
+        }
+    }
+
+    /// Drops compiled code from the cache that indirect jumps probe.
+    fn forget_code(&mut self, eip: u32, code: u64) {
+        for index in entries(eip) {
+            if self.jumps[index].code == code {
+                self.jumps[index] = JumpEntry::default();
+            }
         }
     }
 
@@ -512,6 +527,17 @@ impl Cache {
         self.counters.flushes += 1;
         frames
     }
+}
+
+/// Index into the direct-mapped caches.
+#[inline(always)]
+fn entry(eip: u32, tag: u32) -> usize {
+    jump_window(tag) + jump_index(eip)
+}
+
+/// All indices that an EIP has, under any tag.
+fn entries(eip: u32) -> impl Iterator<Item = usize> {
+    (0..JUMP_WINDOWS as u32).map(move |tag| entry(eip, tag))
 }
 
 /// Key of the direct-mapped caches.

@@ -129,7 +129,7 @@ impl Drop for Entered {
     }
 }
 
-pub use handler::install;
+pub use handler::{install, land};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod handler {
@@ -171,34 +171,59 @@ mod handler {
     }
 
     extern "C" fn on_fault(_: c_int, info: *mut siginfo_t, context: *mut c_void) {
-        // SAFETY: the host passes valid pointers, and the list of a thread that is
-        // in host code lives.
+        // SAFETY: the host passes valid pointers.
         unsafe {
-            let registers = &mut (*context.cast::<ucontext_t>()).uc_mcontext.gregs;
-            let ip = registers[REG_RIP as usize] as u64;
-            if let Some(list) = CURRENT.get().as_ref()
-                && let Some(landing) = list.find(ip)
-            {
-                list.fault.set(HostFault {
-                    address: (*info).si_addr() as u64,
-                    write: registers[REG_ERR as usize] & WRITE != 0,
-                });
-                registers[REG_RIP as usize] = landing as i64;
+            if land(info, context) {
                 return;
             }
-            // Not ours: it happens again, to whoever was here before.
+            // It happens again, to whoever was here before.
             match PREVIOUS.get() {
                 Some(Some(Previous(action))) => libc::sigaction(SIGSEGV, action, null_mut()),
                 _ => libc::signal(SIGSEGV, libc::SIG_DFL) as c_int,
             };
         }
     }
+
+    /// Has the code that caused SIGSEGV continue at its landing. False if it has none.
+    /// For handlers installed after this one, which must ask first.
+    ///
+    /// # Safety
+    /// To be called by a handler for SIGSEGV, with what it got.
+    pub unsafe fn land(info: *mut siginfo_t, context: *mut c_void) -> bool {
+        // SAFETY: the host passes valid pointers to handlers, and the list of a
+        // thread that is in host code lives.
+        let (info, registers, list) = unsafe {
+            let registers = &mut (*context.cast::<ucontext_t>()).uc_mcontext.gregs;
+            (&*info, registers, CURRENT.get().as_ref())
+        };
+        let ip = registers[REG_RIP as usize] as u64;
+        let Some((list, landing)) = list.and_then(|list| Some((list, list.find(ip)?))) else {
+            return false;
+        };
+        list.fault.set(HostFault {
+            // SAFETY: SIGSEGV comes with an address.
+            address: unsafe { info.si_addr() } as u64,
+            write: registers[REG_ERR as usize] & WRITE != 0,
+        });
+        registers[REG_RIP as usize] = landing as i64;
+        true
+    }
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 mod handler {
+    use libc::{c_void, siginfo_t};
+
     /// There is no handler on this host.
     pub fn install() -> bool {
+        false
+    }
+
+    /// Nothing to do.
+    ///
+    /// # Safety
+    /// None needed.
+    pub unsafe fn land(_: *mut siginfo_t, _: *mut c_void) -> bool {
         false
     }
 }

@@ -8,9 +8,11 @@
 pub mod landing;
 
 use crate::config::Tier;
-use crate::vcpu::Cpu;
+use crate::interp::Op;
+use crate::vcpu::{Cpu, Shadow};
 use anyhow::ensure;
 use translator::compile::Compiler;
+use translator::insn::Flow;
 use translator::state::CpuState;
 
 /// The routines that every block of a tier relies on.
@@ -23,8 +25,12 @@ pub use translator::direct::Routines;
 /// The host has no such tier.
 pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
     ensure!(
-        tier != Tier::Direct || direct_supported(),
-        "the direct tier needs an x86-64 host with BMI2"
+        !tier.pins_direct_code() || direct_supported(),
+        "direct code needs an x86-64 host with BMI2"
+    );
+    ensure!(
+        tier != Tier::Mirror || landing::install(),
+        "mirrors need a host that lets a handler for SIGSEGV be installed"
     );
     if uses_direct_code(tier) {
         return Ok(translator::direct::routines());
@@ -33,15 +39,17 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
     Ok(Routines {
         unlinked: compiler.unlinked_stub()?,
         trampoline: compiler.trampoline()?,
+        leave: 0,
         callout: Vec::new(),
         vector: Vec::new(),
+        unpaired: Vec::new(),
     })
 }
 
 /// Whether compiled code is direct code in `tier`.
 pub fn uses_direct_code(tier: Tier) -> bool {
     match tier {
-        Tier::Direct => true,
+        Tier::Direct | Tier::Mirror => true,
         Tier::Auto => direct_supported(),
         Tier::Interp | Tier::Cranelift => false,
     }
@@ -91,6 +99,11 @@ pub fn callout_address() -> u64 {
     callout as *const () as u64
 }
 
+/// Address of the callout for [`CpuState::resuming_callout`].
+pub fn resuming_callout_address() -> u64 {
+    resuming_callout as *const () as u64
+}
+
 /// Address of the function for [`CpuState::vector_prepare`].
 pub fn vector_prepare_address() -> u64 {
     vector_prepare as *const () as u64
@@ -100,7 +113,9 @@ pub fn vector_prepare_address() -> u64 {
 extern "C" fn vector_prepare(state: *mut CpuState) -> u64 {
     // SAFETY: as in `callout`.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
-    u64::from(!crate::fpu::enter_native(cpu))
+    let entered = crate::fpu::enter_native(cpu);
+    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    u64::from(!entered)
 }
 
 /// Runs one instruction for compiled code: 0 to go on, 1 to leave.
@@ -108,17 +123,47 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
     // SAFETY: `state` is the first field of the `Cpu` that `enter` was given,
     // which is not otherwise borrowed while compiled code runs.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
-    crate::fpu::after_native(cpu);
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
         return 1;
     };
+    u64::from(!run(cpu, op) || cpu.attention)
+}
+
+/// Runs one instruction for direct code: 0 to go on behind it, 1 to leave, 2 to go
+/// on at EIP in what may be another mode or address space.
+extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
+    // SAFETY: as in `callout`.
+    let cpu = unsafe { &mut *state.cast::<Cpu>() };
+    let Some(op) = cpu.callouts.get(index as usize).copied() else {
+        return 1;
+    };
+    if !run(cpu, op) {
+        return 1;
+    }
+    if cpu.attention {
+        if !cpu.adopt_context() {
+            return 1;
+        }
+    } else if op.insn().flow == Flow::Next {
+        return 0;
+    }
+    // Nothing comes between an instruction that casts a shadow and the next.
+    cpu.shadow = Shadow::None;
+    2
+}
+
+/// False if the instruction has raised an exception.
+#[inline(always)]
+fn run(cpu: &mut Cpu, op: Op) -> bool {
+    crate::fpu::after_native(cpu);
     if let Some(count) = cpu.callout_counts.get_mut(op.insn().mnemonic as usize) {
         *count += 1;
     }
     cpu.state.eip = op.insn().next_eip;
-    if op.run(cpu).is_err() {
+    let done = op.run(cpu).is_ok();
+    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    if !done {
         cpu.state.eip = op.insn().eip;
-        return 1;
     }
-    u64::from(cpu.attention)
+    done
 }

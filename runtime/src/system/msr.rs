@@ -104,7 +104,8 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             .get(&number)
             .copied()
             .unwrap_or_else(|| misc_enable(cpu.model.family())),
-        ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL | ia32::TSC_AUX => {
+        ia32::TSC_AUX => cpu.state.tsc_aux.into(),
+        ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
             cpu.sys.msrs.get(&number).copied().unwrap_or(0)
         }
         // The ratio of the TSC to 100 MHz.
@@ -165,7 +166,8 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         ia32::TSC_AUX if value > u64::from(u32::MAX) => {
             return Err(Exception::GeneralProtection(0));
         }
-        ia32::TSC_AUX | ia32::BIOS_SIGN_ID | ia32::MISC_ENABLE | ia32::DEBUGCTL => {
+        ia32::TSC_AUX => cpu.state.tsc_aux = value as u32,
+        ia32::BIOS_SIGN_ID | ia32::MISC_ENABLE | ia32::DEBUGCTL => {
             cpu.sys.msrs.insert(number, value);
         }
         // A microcode update is accepted and changes nothing.
@@ -180,5 +182,5 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
 
 /// IA32_TSC_AUX, which RDTSCP returns.
 pub fn tsc_aux(cpu: &Cpu) -> u32 {
-    cpu.sys.msrs.get(&ia32::TSC_AUX).map_or(0, |&v| v as u32)
+    cpu.state.tsc_aux
 }

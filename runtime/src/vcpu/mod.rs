@@ -19,13 +19,14 @@ use crate::devices::pc::Pc;
 use crate::interp::Op;
 use crate::system::debug;
 use crate::system::random::Entropy;
+use crate::tags::{Context, Tags};
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
 use std::sync::Arc;
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::{Gpr, SegReg};
 use translator::mode::Mode;
-use translator::state::{CpuState, Segment};
+use translator::state::{CpuState, JumpEntry, Segment, jump_window};
 
 /// Marks that an exception was raised and stored in [`Cpu::raised`].
 ///
@@ -61,6 +62,14 @@ pub struct Cpu {
     /// The run loop must look around before the next instruction: mode changed,
     /// code was overwritten, an interrupt or a device event may be pending.
     pub attention: bool,
+    /// There is more to look at than another mode or address space.
+    pub beyond_context: bool,
+    /// Numbers of the contexts, and the context that [`CpuState::jump_tag`] is of.
+    pub tags: Tags,
+    /// See [`Cpu::tags`].
+    pub tagged: Context,
+    /// Host address of the whole jump cache.
+    pub jump_cache: u64,
     /// A callout stored EIP before it asked for attention.
     pub eip_stored: bool,
     /// What is held off until the next instruction has run.
@@ -146,6 +155,10 @@ impl Cpu {
             },
             raised: None,
             attention: false,
+            beyond_context: false,
+            tags: Tags::default(),
+            tagged: Context::NOWHERE,
+            jump_cache: 0,
             eip_stored: false,
             code: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
@@ -190,7 +203,50 @@ impl Cpu {
     /// Asks the run loop to look around before the next instruction, also when
     /// compiled code is running.
     pub fn request_attention(&mut self) {
+        (self.attention, self.beyond_context) = (true, true);
+    }
+
+    /// The same, because what EIP means has changed.
+    fn context_changed(&mut self) {
         self.attention = true;
+    }
+
+    /// What EIP needs beside it now to name a block.
+    pub fn context(&self) -> Context {
+        let cs = self.state.segment(SegReg::Cs);
+        Context {
+            mode: self.state.mode,
+            space: self.mmu.space_id(),
+            epoch: self.mmu.fetch_epoch(),
+            code: (cs.base, cs.hi),
+        }
+    }
+
+    /// Makes a tag the current one.
+    #[inline]
+    pub fn set_tag(&mut self, tag: u32) {
+        let window = jump_window(tag) * size_of::<JumpEntry>();
+        self.state.jump_tag = tag;
+        self.state.jump_cache = self.jump_cache + window as u64;
+    }
+
+    /// Gives the attention that was asked for if all it takes is another tag, and one
+    /// that is known. False if the run loop must look around.
+    #[inline]
+    pub fn adopt_context(&mut self) -> bool {
+        if self.beyond_context {
+            return false;
+        }
+        let now = self.context();
+        if now != self.tagged {
+            let Some(tag) = self.tags.recent(&now) else {
+                return false;
+            };
+            self.tagged = now;
+            self.set_tag(tag);
+        }
+        self.attention = false;
+        true
     }
 
     /// SS was loaded by MOV or POP. Of several such loads in a row only the first
@@ -199,6 +255,16 @@ impl Cpu {
         if !self.in_ss_shadow {
             self.shadow = Shadow::Ss;
         }
+    }
+
+    /// Direct code has left where STI still holds interrupts off, or seems to: whoever
+    /// comes back there later waits for one instruction, too.
+    pub fn in_direct_shadow(&mut self) -> bool {
+        let shadowed = self.state.eip == self.state.sti_eip && !self.halted;
+        if shadowed {
+            self.state.sti_eip = !self.state.eip;
+        }
+        shadowed
     }
 
     /// Signals an NMI; while one waits, another is lost.
@@ -260,6 +326,9 @@ impl Cpu {
         if protected {
             bits |= Mode::PROTECTED;
         }
+        if self.sys.cpl == 0 {
+            bits |= Mode::SUPERVISOR;
+        }
         if self.sys.cpl == 0 || self.sys.cr4 & cr4::TSD == 0 {
             bits |= Mode::TIME_STAMP;
         }
@@ -274,7 +343,7 @@ impl Cpu {
         if bits != self.state.mode || code != self.code {
             self.state.mode = bits;
             self.code = code;
-            self.request_attention();
+            self.context_changed();
         }
         self.update_watch();
         self.update_view();
@@ -291,7 +360,7 @@ impl Cpu {
             pae_pdptes: self.sys.pdptes,
         });
         self.choose_views();
-        self.request_attention();
+        self.context_changed();
     }
 
     fn update_view(&mut self) {

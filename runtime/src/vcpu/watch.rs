@@ -64,7 +64,7 @@ impl Cpu {
             self.smap_lifted = lifted;
             self.mmu.set_smap_override(lifted);
             self.choose_views();
-            self.request_attention();
+            self.context_changed();
         }
     }
 

@@ -267,6 +267,13 @@ impl Assembler {
         self.raw(&[0xf5, 0xc0 | (to & 7) << 3 | mask & 7]);
     }
 
+    /// PDEP (BMI2) with its mask in memory, which leaves the flags alone.
+    pub fn pdep_mem(&mut self, to: Reg, from: Reg, mask: Mem) {
+        self.vex(Size::D, 2, 3, to, from, mask.base.unwrap_or(0));
+        self.raw(&[0xf5]);
+        self.modrm_mem(to, mask);
+    }
+
     /// RORX of 32 bits (BMI2), which leaves the flags alone.
     pub fn rotate_right(&mut self, to: Reg, from: Reg, count: u8) {
         self.vex(Size::D, 3, 3, to, 0, from);
@@ -294,6 +301,18 @@ impl Assembler {
     /// CALL of the address in memory.
     pub fn call_mem(&mut self, m: Mem) {
         self.op_mem(Size::D, &[0xff], 2, m);
+    }
+
+    /// PUSH of a constant, sign-extended to 64 bits.
+    pub fn push_imm(&mut self, value: u32) {
+        self.raw(&[0x68]);
+        self.imm32(value);
+    }
+
+    /// CALL, near.
+    pub fn call(&mut self) -> Branch {
+        self.raw(&[0xe8, 0, 0, 0, 0]);
+        Branch::Near(self.here() - 4)
     }
 
     /// RET.
@@ -390,8 +409,10 @@ mod tests {
         assert_eq!(pext, "pext ecx,r8d,ecx");
         let pext = text(|a| a.pext_mem(reg::R9, reg::R8, Mem::at(reg::R15, 60)));
         assert_eq!(pext, "pext r9d,r8d,[r15+3Ch]");
-        let pdep = text(|a| a.pdep(reg::R9, reg::R9, reg::R10));
-        assert_eq!(pdep, "pdep r9d,r9d,r10d");
+        let pdep = text(|a| a.pdep(reg::R9, reg::R9, reg::R11));
+        assert_eq!(pdep, "pdep r9d,r9d,r11d");
+        let pdep = text(|a| a.pdep_mem(reg::R9, reg::R9, Mem::at(reg::R15, 60)));
+        assert_eq!(pdep, "pdep r9d,r9d,[r15+3Ch]");
         let rotate = text(|a| a.rotate_right(reg::R9, reg::R8, 12));
         assert_eq!(rotate, "rorx r9d,r8d,0Ch");
         let swap = text(|a| a.swap_halves(reg::R11, reg::R11));

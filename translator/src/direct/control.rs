@@ -15,13 +15,14 @@
 //! code, or in between if it gets long.
 
 use super::asm::{Branch, Mem, Size, reg};
-use super::exit::{NOT_SIGN, NOT_ZERO, field};
+use super::exit::{NOT_SIGN, field};
 use super::flags::Recipe;
+use super::probe::Hop;
 use super::{Cold, Emitter, hint};
 use crate::compile::{ExitKind, Jump, Link};
 use crate::emit::loc;
-use crate::state::{CpuState, JUMP_ENTRIES, JUMP_SHIFT, JumpEntry, jump_index};
-use std::mem::{offset_of, size_of};
+use crate::state::CpuState;
+use std::mem::offset_of;
 
 /// Longest body of a loop that is emitted twice, in instructions.
 const MAX_REPEATED: usize = 24;
@@ -38,7 +39,7 @@ impl Emitter<'_> {
     }
 
     /// Leaves if the budget is spent. Moves RCX to R11.
-    fn check_budget(&mut self, eip: Option<u32>) {
+    pub(super) fn check_budget(&mut self, eip: Option<u32>) {
         self.reserve(30);
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
@@ -62,18 +63,13 @@ impl Emitter<'_> {
         {
             return self.next_turn(head, recipe);
         }
+        if !self.block.may_link_to(eip) {
+            return self.probe(Some(eip), Hop::Jump);
+        }
         self.restore_flags();
         if self.is_backward(eip) {
             self.check_budget(Some(eip));
             self.asm.mov(Size::Q, reg::RCX, reg::R11);
-        }
-        if !self.block.may_link_to(eip) {
-            self.reserve(70);
-            self.asm.mov(Size::Q, reg::R11, reg::RCX);
-            self.asm.mov_imm(reg::R8, eip);
-            let offset = jump_index(eip) * size_of::<JumpEntry>();
-            self.asm.mov_imm(reg::R9, offset as u32);
-            return self.probe_entry();
         }
         if repeats {
             self.repeats = self.loop_head.is_none()
@@ -94,7 +90,8 @@ impl Emitter<'_> {
         self.asm.jump_to(head);
     }
 
-    fn check_budget_losing_flags(&mut self, recipe: Recipe, eip: Option<u32>) {
+    /// The same where a recipe has the flags, which are lost; RCX stays.
+    pub(super) fn check_budget_losing_flags(&mut self, recipe: Recipe, eip: Option<u32>) {
         // TEST R13, R13
         self.asm.op_reg(Size::Q, &[0x85], reg::R13, reg::R13);
         let spent = self.asm.jump_if(NOT_SIGN);
@@ -113,7 +110,7 @@ impl Emitter<'_> {
     }
 
     /// Makes `jump` one that the runtime fills in.
-    fn link(&mut self, jump: Branch, eip: u32) {
+    pub(super) fn link(&mut self, jump: Branch, eip: u32) {
         let number = self.code.links.len();
         let slot = self.link_base.wrapping_add(number as u32);
         if let Branch::Near(at) = jump {
@@ -122,71 +119,6 @@ impl Emitter<'_> {
             self.code.links.push(Link { slot, eip, jump });
         }
         self.s.cold.push((jump, Cold::Unlinked(number)));
-    }
-
-    /// Continues at the EIP in R8.
-    pub(super) fn probe(&mut self) {
-        if let Some(recipe) = self.recipe() {
-            return self.probe_losing_flags(recipe);
-        }
-        self.check_budget(None);
-        self.reserve(90);
-        self.entry_offset();
-        self.probe_entry();
-    }
-
-    /// Puts the offset of the entry for the EIP in R8 into R9: `jump_index`, times 16.
-    fn entry_offset(&mut self) {
-        let asm = &mut self.asm;
-        asm.rotate_right(reg::R9, reg::R8, JUMP_SHIFT as u8);
-        asm.lea(Size::D, reg::R9, Mem::indexed(reg::R8, reg::R9, 0));
-        asm.mov_imm(
-            reg::R10,
-            ((JUMP_ENTRIES - 1) * size_of::<JumpEntry>()) as u32,
-        );
-        asm.pdep(reg::R9, reg::R9, reg::R10);
-    }
-
-    /// Continues at the EIP in R8, where a recipe has the flags.
-    fn probe_losing_flags(&mut self, recipe: Recipe) {
-        self.reserve(100);
-        self.check_budget_losing_flags(recipe, None);
-        self.entry_offset();
-        let asm = &mut self.asm;
-        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
-        asm.lea(Size::Q, reg::R10, Mem::indexed(reg::R10, reg::R9, 0));
-        // The tag, in the upper half.
-        asm.load(Size::Q, reg::R11, field(offset_of!(CpuState, reserved)));
-        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::R11, 0));
-        let key = Mem::at(reg::R10, offset_of!(JumpEntry, key) as i32);
-        // CMP R8, [key]
-        asm.op_mem(Size::Q, &[0x3b], reg::R8, key);
-        let missed = asm.jump_if(NOT_ZERO);
-        asm.raw(recipe.code());
-        asm.jump_mem(Mem::at(reg::R10, offset_of!(JumpEntry, code) as i32));
-        self.s.cold.push((missed, Cold::LostMiss(recipe)));
-    }
-
-    /// Goes to the code that the entry at offset R9 has for the EIP in R8. RCX is
-    /// in R11.
-    fn probe_entry(&mut self) {
-        let entry = Mem::indexed(reg::R10, reg::R9, 0);
-        let asm = &mut self.asm;
-        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
-        // The tag, in the upper half.
-        asm.load(Size::Q, reg::RCX, field(offset_of!(CpuState, reserved)));
-        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
-        let key = entry.plus(offset_of!(JumpEntry, key) as i32);
-        asm.load(Size::Q, reg::RCX, key);
-        asm.not(Size::Q, reg::RCX);
-        let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
-        asm.lea(Size::Q, reg::RCX, difference);
-        let hit = asm.jrcxz();
-        let missed = asm.jump();
-        asm.land(hit);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
-        asm.jump_mem(entry.plus(offset_of!(JumpEntry, code) as i32));
-        self.s.cold.push((missed, Cold::Miss));
     }
 
     /// Makes sure that the short branches so far can reach stepping stones behind
@@ -298,6 +230,9 @@ impl Emitter<'_> {
             }
             Cold::Unlinked(number) => self.unlinked(number),
             Cold::Landing => {}
+            Cold::LostUnpaired(recipe) => self.unpaired(Some(recipe)),
+            Cold::Unpaired => self.unpaired(None),
+            Cold::CallOut(index) => self.late_callout(index),
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);
@@ -375,7 +310,8 @@ impl Emitter<'_> {
             Ok(word) => self.asm.mov_imm(reg::R8, word),
             Err(_) => self.asm.mov_imm64(reg::R8, word),
         }
-        self.asm.ret();
+        let leave = field(offset_of!(CpuState, direct_leave));
+        self.asm.jump_mem(leave);
     }
 }
 

@@ -82,6 +82,10 @@ pub fn effects(i: &Insn) -> Option<Effects> {
             Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | operand(i.ops[0]))
         }
         M::Div | M::Idiv | M::Rdtsc => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX)),
+        M::Rdtscp => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | bit(Gpr::ECX)),
+        M::Cli | M::Cld | M::Std => Effects::NONE,
+        M::Pushfd if i.stack32 => Effects::esp(-4),
+        M::Mov if matches!(i.ops[1], Operand::Seg(_)) => Effects::written(operand(i.ops[0])),
         _ if is_plain(i) || vector::is_native(i) => Effects::written(operand(i.ops[0])),
         _ => return None,
     })
@@ -102,7 +106,7 @@ pub fn access_of(i: &Insn) -> Option<(MemRef, Access, u32)> {
         i.stack32.then_some((m, access, 4))
     };
     match i.mnemonic {
-        M::Push => of_stack(Gpr::ESP, -4, Access::Write),
+        M::Push | M::Pushfd => of_stack(Gpr::ESP, -4, Access::Write),
         M::Call if i.code == Code::Call_rel32_32 => of_stack(Gpr::ESP, -4, Access::Write),
         M::Pop | M::Ret => of_stack(Gpr::ESP, 0, Access::Read),
         M::Leave => of_stack(Gpr::EBP, 0, Access::Read),

@@ -1,11 +1,12 @@
 //! The seam between direct code and the run loop: entering, leaving, calling out.
 //!
-//! Three routines, made once and reached through [`CpuState`] or by the runtime,
+//! Some routines, made once and reached through [`CpuState`] or by the runtime,
 //! carry the guest's registers between [`CpuState`] and the host's:
 //!
-//! - the *trampoline* loads them and calls the block, so that a block leaves with
-//!   RET, its exit word in R8;
-//! - the *callout* stores them, calls [`CpuState::callout`] and loads them again;
+//! - the *trampoline* loads them and jumps to the block, and what a block *leaves*
+//!   to, its exit word in R8, stores them again and returns;
+//! - the *callout* stores them, calls [`CpuState::resuming_callout`] and loads them
+//!   again;
 //! - *vector enter* does the same around [`CpuState::vector_prepare`] and loads the
 //!   vector state. It stays in the host's registers until one of the other two
 //!   finds it there and stores it: Rust runs with its own MXCSR.
@@ -13,7 +14,8 @@
 //! The arithmetic flags travel as LAHF and SETO see them. Their lazy form comes
 //! from a table of its 64 values; the way back is computed.
 
-use super::asm::{Assembler, Mem, Reg, Size, reg};
+use super::asm::{Assembler, Branch, Mem, Reg, Size, reg};
+use super::returns;
 use crate::compile::ExitKind;
 use crate::flags;
 use crate::state::{CpuState, VECTOR_MXCSR};
@@ -25,26 +27,36 @@ const SAVED: [Reg; 6] = [reg::RBP, reg::RBX, reg::R12, reg::R13, reg::R14, reg::
 /// AH as LAHF leaves it, and OF in bit 0: the six arithmetic flags.
 const FLAG_BITS: u32 = 0xd501;
 
+/// Bytes of the frame at [`CpuState::host_stack`]: a host address, an EIP, padding.
+const BASE_FRAME: i32 = 24;
+
 /// The routines, each position-independent, to be placed at multiples of 16.
 #[derive(Clone, Debug)]
 pub struct Routines {
     /// `extern "C" fn(state: *mut CpuState, code: *const u8) -> u64`.
     pub trampoline: Vec<u8>,
+    /// Offset in it for [`CpuState::direct_leave`].
+    pub leave: u64,
     /// What unlinked slots lead to, if code reads them.
     pub unlinked: Vec<u8>,
     /// For [`CpuState::direct_callout`].
     pub callout: Vec<u8>,
     /// For [`CpuState::vector_enter`].
     pub vector: Vec<u8>,
+    /// For [`CpuState::direct_return`].
+    pub unpaired: Vec<u8>,
 }
 
 /// Makes the routines.
 pub fn routines() -> Routines {
+    let (trampoline, leave) = trampoline();
     Routines {
-        trampoline: trampoline(),
+        trampoline,
+        leave,
         unlinked: Vec::new(),
         callout: callout(),
         vector: vector(),
+        unpaired: returns::unpaired(),
     }
 }
 
@@ -53,45 +65,68 @@ pub fn field(offset: usize) -> Mem {
     Mem::at(reg::R15, offset as i32)
 }
 
-fn trampoline() -> Vec<u8> {
+/// The trampoline, and the offset of its second half, which blocks leave to.
+fn trampoline() -> (Vec<u8>, u64) {
     let mut asm = Assembler::default();
     for r in SAVED {
         push(&mut asm, r);
     }
     asm.mov(Size::Q, reg::R15, reg::RDI);
     asm.mov(Size::Q, reg::R11, reg::RSI);
+    // The frame below all guest calls': LEA RAX, [RIP + outermost].
+    asm.raw(&[0x48, 0x8d, 0x05, 0, 0, 0, 0]);
+    let outermost = Branch::Near(asm.here() - 4);
+    for _ in 0..BASE_FRAME / 8 {
+        push(&mut asm, reg::RAX);
+    }
+    asm.store(Size::Q, host_stack(), reg::RSP);
     load_guest(&mut asm);
-    // CALL R11. Blocks have RSP at a multiple of 16.
-    asm.op_reg(Size::D, &[0xff], 2, reg::R11);
+    // JMP R11. Blocks have RSP at a multiple of 16.
+    asm.op_reg(Size::D, &[0xff], 4, reg::R11);
+    // A RET to the EIP that the frame happens to name.
+    asm.land(outermost);
+    asm.store(Size::D, field(offset_of!(CpuState, eip)), reg::R8);
+    asm.mov_imm(reg::R8, ExitKind::Next as u32);
+    let leave_to = asm.here() as u64;
     let table = store_guest(&mut asm);
     store_vector(&mut asm);
     asm.mov(Size::Q, reg::RAX, reg::R8);
     leave(&mut asm);
     place_flag_table(&mut asm, table);
-    asm.bytes
+    (asm.bytes, leave_to)
 }
 
-/// R8 is the instruction's index, R9 what to give back to the budget if the
-/// callout asks to leave.
+/// R8 is the instruction's index, R9 what to give back to the budget if the block
+/// does not go on. Where the callout has changed EIP or what it means, the block
+/// there follows at once.
 fn callout() -> Vec<u8> {
     let mut asm = Assembler::default();
     push(&mut asm, reg::R9);
     let table = store_guest(&mut asm);
+    // Most callouts leave the flags alone, and these are cheaper to load.
+    asm.store(Size::D, saved_flags(), reg::RAX);
+    asm.store(Size::Q, saved_lazy(), reg::RCX);
     store_vector(&mut asm);
     asm.mov(Size::Q, reg::RDI, reg::R15);
     asm.mov(Size::Q, reg::RSI, reg::R8);
-    asm.call_mem(field(offset_of!(CpuState, callout)));
+    asm.call_mem(field(offset_of!(CpuState, resuming_callout)));
     pop(&mut asm, reg::R9);
     // TEST RAX, RAX
     asm.op_reg(Size::Q, &[0x85], reg::RAX, reg::RAX);
-    let leaving = asm.jump_if(NOT_ZERO);
-    load_guest(&mut asm);
+    let ended = asm.jump_if(NOT_ZERO);
+    reload_guest(&mut asm);
     asm.ret();
-    asm.land(leaving);
+    asm.land(ended);
     // ADD [budget], R9
     asm.op_mem(Size::Q, &[0x01], reg::R9, budget());
+    // CMP EAX, 1
+    asm.group1_imm(7, reg::RAX, 1);
+    let leaving = asm.jump_if(ZERO);
+    reload_guest(&mut asm);
+    asm.load(Size::D, reg::R8, field(offset_of!(CpuState, eip)));
+    asm.jump_mem(field(offset_of!(CpuState, direct_return)));
+    asm.land(leaving);
     // The block does not go on, and the trampoline has nothing to store.
-    asm.lea(Size::Q, reg::RSP, Mem::at(reg::RSP, 16));
     asm.mov_imm(reg::RAX, ExitKind::Leave as u32);
     leave(&mut asm);
     place_flag_table(&mut asm, table);
@@ -172,8 +207,10 @@ fn pop(asm: &mut Assembler, r: Reg) {
     asm.op_reg(Size::D, &[0x8f], 0, r);
 }
 
-/// Returns from the trampoline.
+/// Returns from the trampoline, whatever is on the host's stack.
 fn leave(asm: &mut Assembler) {
+    asm.load(Size::Q, reg::RSP, host_stack());
+    asm.lea(Size::Q, reg::RSP, Mem::at(reg::RSP, BASE_FRAME));
     for &r in SAVED.iter().rev() {
         pop(asm, r);
     }
@@ -193,6 +230,37 @@ fn gpr(n: Reg) -> Mem {
 fn load_guest(asm: &mut Assembler) {
     load_budget(asm);
     load_flags(asm);
+    load_registers(asm);
+}
+
+/// The same behind a callout.
+fn reload_guest(asm: &mut Assembler) {
+    load_budget(asm);
+    asm.load(Size::Q, reg::RCX, saved_lazy());
+    let lazy = field(offset_of!(CpuState, flag_result));
+    // CMP RCX, [lazy]
+    asm.op_mem(Size::Q, &[0x3b], reg::RCX, lazy);
+    let same = asm.jump_if(ZERO);
+    load_flags(asm);
+    let loaded = asm.jump_short();
+    asm.land(same);
+    asm.load(Size::D, reg::RAX, saved_flags());
+    // ADD AL, 7F sets OF if AL is 1; SAHF.
+    asm.raw(&[0x04, 0x7f, 0x9e]);
+    asm.land(loaded);
+    load_registers(asm);
+}
+
+/// AX as LAHF and SETO AL made it before a callout, and the lazy flags made of it.
+fn saved_flags() -> Mem {
+    field(offset_of!(CpuState, saved_flags))
+}
+
+fn saved_lazy() -> Mem {
+    field(offset_of!(CpuState, spill))
+}
+
+fn load_registers(asm: &mut Assembler) {
     for n in 0..8 {
         asm.load(Size::D, guest(n), gpr(n));
     }
@@ -211,24 +279,30 @@ fn store_budget(asm: &mut Assembler) {
     asm.store(Size::Q, budget(), reg::R13);
 }
 
+/// What [`CpuState::host_stack`] is.
+pub fn host_stack() -> Mem {
+    field(offset_of!(CpuState, host_stack))
+}
+
 fn budget() -> Mem {
     field(offset_of!(CpuState, budget))
 }
 
-/// Host registers and flags to the state. Spares R8 to R11. Returns where the
-/// address of the flag table is missing.
+/// Host registers and flags to the state; AX is then as LAHF and SETO AL make it, RCX
+/// the lazy flags. Spares R8 to R11. Returns where the address of the flag table is
+/// missing.
 fn store_guest(asm: &mut Assembler) -> usize {
     for n in 0..8 {
         asm.store(Size::D, gpr(n), guest(n));
     }
     // LAHF; SETO AL
     asm.raw(&[0x9f, 0x0f, 0x90, 0xc0]);
-    asm.mov_imm(reg::RCX, FLAG_BITS);
-    asm.pext(reg::RAX, reg::RAX, reg::RCX);
+    asm.mov_imm(reg::RDX, FLAG_BITS);
+    asm.pext(reg::RDX, reg::RAX, reg::RDX);
     // LEA RCX, [RIP + table]
     asm.raw(&[0x48, 0x8d, 0x0d, 0, 0, 0, 0]);
     let table = asm.here();
-    asm.load(Size::Q, reg::RCX, Mem::indexed(reg::RCX, reg::RAX, 3));
+    asm.load(Size::Q, reg::RCX, Mem::indexed(reg::RCX, reg::RDX, 3));
     let lazy = field(offset_of!(CpuState, flag_result));
     asm.store(Size::Q, lazy, reg::RCX);
     store_budget(asm);

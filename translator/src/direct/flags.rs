@@ -64,6 +64,7 @@ pub fn touch(i: &Insn) -> Touch {
         M::Add | M::Sub | M::Cmp | M::And | M::Or | M::Xor | M::Test | M::Neg => Touch::Defines,
         M::Mov | M::Movzx | M::Movsx | M::Lea | M::Xchg | M::Not | M::Bswap => Touch::None,
         M::Cbw | M::Cwde | M::Cwd | M::Cdq | M::Push | M::Pop | M::Leave | M::Nop => Touch::None,
+        M::Cli | M::Cld | M::Std => Touch::None,
         // These look after the flags where control goes on.
         M::Jmp | M::Call | M::Ret => Touch::None,
         _ if reads(i) => Touch::Reads,

@@ -11,10 +11,11 @@
 //! | EAX, ECX, EDX, EBX, EBP, ESI, EDI | the guest's of the same name, zero-extended |
 //! | R12 | ESP |
 //! | EFLAGS | the guest's arithmetic flags; DF is clear |
-//! | R13, R14 | the write and the read table |
+//! | R13 | minus the budget |
+//! | R14 | the read table; the write table lies behind it |
 //! | R15 | the address of [`CpuState`] |
 //! | R8 – R11 | nothing between instructions |
-//! | RSP | the host's stack, a multiple of 16 |
+//! | RSP | the host's stack, a multiple of 16: the calls made so far ([`returns`]) |
 //!
 //! This holds at every instruction boundary and from block to block, so the state
 //! is exact wherever a block is left: a side exit names the instruction, and the
@@ -33,11 +34,15 @@ mod flags;
 mod last_x87;
 mod memory;
 mod mirror;
+mod probe;
 mod rename;
+mod returns;
 mod special;
 mod string;
+mod system;
 mod vector;
 pub mod verify;
+mod wide;
 
 pub use exit::{Routines, routines};
 pub use last_x87::is_remembered;
@@ -218,6 +223,12 @@ enum Cold {
     Miss,
     /// The host has faulted in the mirror: only a reason to leave.
     Landing,
+    /// A RET to the EIP in R8 does not match the last call.
+    Unpaired,
+    /// The same where a recipe has the flags, and RCX is where it belongs.
+    LostUnpaired(Recipe),
+    /// The runtime must carry out the instruction with this number, the last.
+    CallOut(usize),
 }
 
 /// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
@@ -388,7 +399,7 @@ impl Emitter<'_> {
         if i.flow == Flow::Next {
             return Next::Insn;
         }
-        // The callout has set EIP.
+        // The callout has set EIP and gone on there; nothing comes back.
         self.leave(ExitKind::Next as u64);
         Next::Ended
     }
@@ -408,7 +419,8 @@ fn is_plain(i: &Insn) -> bool {
         }
         // AL is an operand too, so the bytes of EAX cannot be swapped.
         M::Cmpxchg => i.ops[1] != Operand::Gpr(Gpr::AH, Width::B),
-        M::Mov | M::Movzx | M::Movsx | M::Xchg | M::Xadd | M::Bswap => true,
+        M::Mov => !i.ops.iter().any(|op| matches!(op, Operand::Seg(_))),
+        M::Movzx | M::Movsx | M::Xchg | M::Xadd | M::Bswap => true,
         M::Add | M::Or | M::Adc | M::Sbb | M::And | M::Sub | M::Xor | M::Cmp | M::Test => true,
         M::Inc | M::Dec | M::Neg | M::Not | M::Mul | M::Imul => true,
         M::Shl | M::Sal | M::Shr | M::Sar | M::Rol | M::Ror | M::Rcl | M::Rcr => true,

@@ -8,15 +8,17 @@
 use super::asm::{Mem, Size, reg};
 use super::exit::field;
 use super::memory::Access;
+use super::probe::Hop;
 use super::rename::host;
 use super::{Cold, Emitter, Next, vector};
+use crate::flags;
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
 use crate::state::CpuState;
 use iced_x86::{Code, Mnemonic};
 use std::mem::offset_of;
 
 /// The top of the stack, or the doubleword above the one at `disp` below it.
-fn stack(base: Gpr, disp: i32) -> MemRef {
+pub(super) fn stack(base: Gpr, disp: i32) -> MemRef {
     MemRef {
         seg: SegReg::Ss,
         base,
@@ -38,7 +40,12 @@ impl Emitter<'_> {
             Mnemonic::Leave => self.leave_frame(i)?,
             // Orders and hints mean nothing to a CPU that runs in order.
             Mnemonic::Pause | Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence => {}
-            Mnemonic::Rdtsc => self.rdtsc()?,
+            Mnemonic::Rdtsc | Mnemonic::Rdtscp => self.rdtsc(i)?,
+            Mnemonic::Cli => self.cli()?,
+            Mnemonic::Cld => self.change_eflags(flags::DF, false),
+            Mnemonic::Std => self.change_eflags(flags::DF, true),
+            Mnemonic::Pushfd => self.pushf(i)?,
+            Mnemonic::Mov => self.mov_selector(i)?,
             Mnemonic::Div => self.div(i)?,
             Mnemonic::Idiv => self.idiv(i)?,
             _ if vector::is_native(i) => self.vector(i)?,
@@ -57,13 +64,16 @@ impl Emitter<'_> {
             (Flow::Call, _) => self.call(i)?,
             (Flow::IndirectJump | Flow::IndirectCall, _) => self.indirect(i)?,
             (Flow::Return, _) => self.return_(i)?,
+            (Flow::System, Mnemonic::Sti) => self.sti(i)?,
+            (Flow::System, Mnemonic::Clac) => self.clac(i)?,
+            (Flow::System, Mnemonic::Popfd) => self.popf(i)?,
             _ => return None,
         }
         Some(Next::Ended)
     }
 
-    /// RDTSC, which CR4.TSD may deny to all but ring 0.
-    fn rdtsc(&mut self) -> Option<()> {
+    /// RDTSC and RDTSCP, which CR4.TSD may deny to all but ring 0.
+    fn rdtsc(&mut self, i: &Insn) -> Option<()> {
         if !self.block.mode.time_stamp() {
             return None;
         }
@@ -76,6 +86,9 @@ impl Emitter<'_> {
         asm.mov(Size::D, reg::RAX, reg::R8);
         asm.swap_halves(reg::R8, reg::R8);
         asm.mov(Size::D, reg::RDX, reg::R8);
+        if i.mnemonic == Mnemonic::Rdtscp {
+            asm.load(Size::D, reg::RCX, field(offset_of!(CpuState, tsc_aux)));
+        }
         Some(())
     }
 
@@ -93,16 +106,16 @@ impl Emitter<'_> {
     }
 
     /// Checks the doubleword below the top of the stack.
-    fn check_push(&mut self) -> Option<Mem> {
+    pub(super) fn check_push(&mut self) -> Option<Mem> {
         self.check(&stack(Gpr::ESP, -4), Access::Write, 4)
     }
 
-    fn move_esp(&mut self, by: i32) {
+    pub(super) fn move_esp(&mut self, by: i32) {
         let esp = host(Gpr::ESP);
         self.asm.lea(Size::D, esp, Mem::at(esp, by));
     }
 
-    fn push_imm(&mut self, value: u32) -> Option<()> {
+    pub(super) fn push_imm(&mut self, value: u32) -> Option<()> {
         let top = self.check_push()?;
         self.asm.store_imm(top, value);
         self.move_esp(-4);
@@ -118,6 +131,11 @@ impl Emitter<'_> {
             Operand::Gpr(r, Width::D) => {
                 let top = self.check_push()?;
                 self.asm.store(Size::D, top, host(r));
+            }
+            Operand::Seg(seg) => {
+                let top = self.check_push()?;
+                self.load_selector(seg);
+                self.asm.store(Size::D, top, reg::R11);
             }
             Operand::Mem(Width::D) => {
                 self.load_to_spill(&i.mem)?;
@@ -209,15 +227,6 @@ impl Emitter<'_> {
         self.transfer(other);
     }
 
-    fn call(&mut self, i: &Insn) -> Option<()> {
-        if !i.stack32 || i.code != Code::Call_rel32_32 {
-            return None;
-        }
-        self.push_imm(i.next_eip)?;
-        self.transfer(i.imm);
-        Some(())
-    }
-
     fn indirect(&mut self, i: &Insn) -> Option<()> {
         let calls = i.flow == Flow::IndirectCall;
         if calls && !i.stack32 {
@@ -237,24 +246,11 @@ impl Emitter<'_> {
         if calls {
             self.push_imm(i.next_eip)?;
             self.asm.load(Size::D, reg::R8, spill());
+            self.probe(None, Hop::Call(i.next_eip));
+            self.after_call(i.next_eip);
+        } else {
+            self.probe(None, Hop::Jump);
         }
-        self.probe();
-        Some(())
-    }
-
-    fn return_(&mut self, i: &Insn) -> Option<()> {
-        let dropped = match i.code {
-            Code::Retnd => 0,
-            Code::Retnd_imm16 => i.imm as i32,
-            _ => return None,
-        };
-        if !i.stack32 {
-            return None;
-        }
-        let top = self.check(&stack(Gpr::ESP, 0), Access::Read, 4)?;
-        self.asm.load(Size::D, reg::R8, top);
-        self.move_esp(4 + dropped);
-        self.probe();
         Some(())
     }
 }

@@ -13,8 +13,12 @@
 //!   zero, or as a jump-cache entry (loads only);
 //! - R13, R14, R15 and RSP are never written, R13 excepted by LEA, and a guest
 //!   register never with 64 bits, RCX excepted, which the sequences borrow;
-//! - control leaves only by RET, through a jump-cache entry, or by the callouts;
-//!   branches stay inside and land on instructions (links are made later);
+//! - the host's stack has one more EIP and one more address exactly while a call is
+//!   under way: PUSH of a constant stands before a CALL of another block, and what
+//!   stands behind one takes the constant away; it is written in no other way;
+//! - control leaves only by RET, through a jump-cache entry, or by the routines
+//!   and callouts of the state; branches and calls stay inside and land on
+//!   instructions (links are made later);
 //! - nothing privileged.
 //!
 //! The pass follows the code as it lies, not as it branches: that the code for a
@@ -23,7 +27,10 @@
 
 use super::memory::MAX_SPAN;
 use super::mirror::MAX_DISPLACEMENT;
-use crate::state::{CpuState, MIRROR_DISTANCE, POINTERS, WRITE_TABLE_DISTANCE};
+use super::wide::Wide;
+use crate::state::{
+    CpuState, JUMP_ENTRIES, JumpEntry, MIRROR_DISTANCE, Masks, POINTERS, WRITE_TABLE_DISTANCE,
+};
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo,
     InstructionInfoFactory, OpAccess, Register, UsedMemory,
@@ -73,63 +80,12 @@ struct Facts {
     r10: Permission,
     kept: [Permission; POINTERS],
     wide: Wide,
-}
-
-/// Which of the registers that guest addresses are in may have an upper half that
-/// is not zero. (Of the others, none ever has.)
-#[derive(Clone, Copy, Debug)]
-struct Wide {
-    rcx: bool,
-    r8: bool,
-    r11: bool,
-}
-
-impl Default for Wide {
-    fn default() -> Self {
-        Self {
-            rcx: false,
-            r8: true,
-            r11: true,
-        }
-    }
-}
-
-impl Wide {
-    fn is(self, r: Register) -> bool {
-        match r.full_register() {
-            Register::RCX => self.rcx,
-            Register::R8 => self.r8,
-            Register::R11 => self.r11,
-            r => !is_guest(r),
-        }
-    }
-
-    /// What it is after `h`, which writes its first operand.
-    fn after(mut self, h: &Instruction) -> Self {
-        let to = h.op0_register();
-        let copies = h.code() == Code::Mov_r64_rm64 && h.op1_register() != Register::None;
-        let wide = match (to.is_gpr64(), to.is_gpr32()) {
-            (true, _) => !copies || self.is(h.op1_register()),
-            (_, true) => false,
-            _ => return self,
-        };
-        match to.full_register() {
-            Register::RCX => self.rcx = wide,
-            Register::R8 => self.r8 = wide,
-            Register::R11 => self.r11 = wide,
-            _ => {}
-        }
-        self
-    }
-}
-
-/// The register is the home of a guest register.
-fn is_guest(r: Register) -> bool {
-    use Register as R;
-    matches!(
-        r,
-        R::RAX | R::RCX | R::RDX | R::RBX | R::RBP | R::RSI | R::RDI | R::R12
-    )
+    /// R10 is the address of the jump cache, a register the offset of an entry.
+    cache: bool,
+    offset: Option<Register>,
+    /// The instruction before pushed a constant; it was a call of another block.
+    pushed: bool,
+    returned: bool,
 }
 
 /// Checks the code of one block.
@@ -155,8 +111,9 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
         if is_branch(h) && !leads_inside(h, code.len(), &starts) {
             return Err(broken("a branch to no instruction of the block"));
         }
-        leaves_properly(h).map_err(broken)?;
-        if h.code() != Code::Retnq && h.code() != Code::Call_rm64 {
+        leaves_properly(h, &facts).map_err(broken)?;
+        pairs_calls(h, &facts).map_err(broken)?;
+        if !uses_host_stack(h) {
             wide_enough(h).map_err(broken)?;
             for used in info.used_registers() {
                 if writes(used.access()) {
@@ -175,8 +132,42 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
 fn is_branch(h: &Instruction) -> bool {
     matches!(
         h.flow_control(),
-        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+        FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch | FlowControl::Call
     )
+}
+
+/// The pair's own pushes and pops.
+fn uses_host_stack(h: &Instruction) -> bool {
+    matches!(
+        h.code(),
+        Code::Retnq | Code::Call_rm64 | Code::Call_rel32_64 | Code::Pushq_imm32
+    ) || drops_eip(h)
+}
+
+/// LEA RSP, [RSP+8].
+fn drops_eip(h: &Instruction) -> bool {
+    h.code() == Code::Lea_r64_m
+        && h.op0_register() == Register::RSP
+        && h.memory_base() == Register::RSP
+        && h.memory_index() == Register::None
+        && h.memory_displacement64() == 8
+}
+
+/// A call of another block, rather than a callout.
+fn calls_block(h: &Instruction) -> bool {
+    h.code() == Code::Call_rel32_64
+        || h.code() == Code::Call_rm64 && h.memory_base() == Register::R10
+}
+
+/// PUSH, CALL and LEA come in this order and no other.
+fn pairs_calls(h: &Instruction, facts: &Facts) -> Result<(), &'static str> {
+    if facts.pushed != calls_block(h) {
+        return Err("a call without its EIP, or the reverse");
+    }
+    if facts.returned != drops_eip(h) {
+        return Err("an EIP that is not taken away behind its call, or another thing");
+    }
+    Ok(())
 }
 
 fn leads_inside(h: &Instruction, end: usize, starts: &HashSet<u64>) -> bool {
@@ -192,30 +183,34 @@ fn writes(access: OpAccess) -> bool {
 }
 
 /// Control leaves only in the ways there are.
-fn leaves_properly(h: &Instruction) -> Result<(), &'static str> {
+fn leaves_properly(h: &Instruction, facts: &Facts) -> Result<(), &'static str> {
+    let through = |fields: [usize; 2]| {
+        let field = h.memory_displacement64();
+        h.memory_base() == Register::R15
+            && h.memory_index() == Register::None
+            && fields.iter().any(|&f| f as u64 == field)
+    };
     let callouts = [
-        offset_of!(CpuState, direct_callout) as u64,
-        offset_of!(CpuState, vector_enter) as u64,
+        offset_of!(CpuState, direct_callout),
+        offset_of!(CpuState, vector_enter),
     ];
-    match h.flow_control() {
+    let routines = [
+        offset_of!(CpuState, direct_leave),
+        offset_of!(CpuState, direct_return),
+    ];
+    let proper = match h.flow_control() {
         FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
-            Ok(())
+            true
         }
-        FlowControl::Return if h.code() == Code::Retnq => Ok(()),
-        FlowControl::IndirectBranch
-            if h.memory_base() == Register::R10
-                && matches!(h.memory_index(), Register::R9 | Register::None) =>
-        {
-            Ok(())
-        }
-        FlowControl::IndirectCall
-            if h.memory_base() == Register::R15
-                && h.memory_index() == Register::None
-                && callouts.contains(&h.memory_displacement64()) =>
-        {
-            Ok(())
-        }
-        _ => Err("control leaves the block in an unknown way"),
+        FlowControl::Return => h.code() == Code::Retnq,
+        FlowControl::Call => h.code() == Code::Call_rel32_64,
+        FlowControl::IndirectBranch => through(routines) || facts.is_entry(h),
+        FlowControl::IndirectCall => through(callouts) || facts.is_entry(h),
+        _ => false,
+    };
+    match proper {
+        true => Ok(()),
+        false => Err("control leaves the block in an unknown way"),
     }
 }
 
@@ -244,6 +239,7 @@ fn wide_enough(h: &Instruction) -> Result<(), &'static str> {
         | Code::Not_rm64
         | Code::Test_rm64_r64
         | Code::Cmp_r64_rm64
+        | Code::Add_r64_rm64
         | Code::Movsxd_r64_rm32
         | Code::VEX_Rorx_r64_rm64_imm8 => match h.op0_register() {
             Register::None
@@ -291,17 +287,12 @@ fn may_use(h: &Instruction, used: &UsedMemory, facts: &Facts) -> Result<(), &'st
         {
             Ok(())
         }
-        // The jump cache: jumps, and loads of its keys.
-        (Register::R10, Register::R9)
-            if matches!(h.code(), Code::Jmp_rm64 | Code::Mov_r64_rm64) && !write =>
-        {
+        // The EIP of the last call.
+        (Register::RSP, Register::None) if !write && used.displacement() == 8 && bytes == 4 => {
             Ok(())
         }
-        (Register::R10, Register::None)
-            if matches!(h.code(), Code::Jmp_rm64 | Code::Cmp_r64_rm64) && !write =>
-        {
-            Ok(())
-        }
+        // The jump cache.
+        (Register::R10, _) if !write && facts.is_entry(h) => Ok(()),
         (Register::R8, Register::R9) if scale == 1 => permitted(facts.found, used, write, bytes),
         (Register::R8, Register::None) => permitted(facts.r8, used, write, bytes),
         (Register::R10, Register::None) => permitted(facts.r10, used, write, bytes),
@@ -350,7 +341,18 @@ impl Facts {
             next.r8 = None;
         }
         if written(Register::R10) {
-            next.r10 = None;
+            (next.r10, next.cache) = (None, false);
+        }
+        if self.offset.is_some_and(written) {
+            next.offset = None;
+        }
+        next.pushed = h.code() == Code::Pushq_imm32;
+        next.returned = calls_block(h);
+        if calls_block(h) {
+            return Facts {
+                returned: true,
+                ..Facts::default()
+            };
         }
         if h.flow_control() == FlowControl::IndirectCall {
             next = Facts {
@@ -385,9 +387,28 @@ impl Facts {
                 next.found = next.found.or(self.tested);
             }
             Code::Lea_r64_m => self.lea(h, &mut next),
+            Code::VEX_Pdep_r32_r32_rm32 => {
+                let mask = offset_of!(CpuState, masks) + offset_of!(Masks, entry);
+                let masked =
+                    h.memory_base() == Register::R15 && h.memory_displacement64() == mask as u64;
+                next.offset = masked.then(|| h.op0_register().full_register());
+            }
             _ => {}
         }
         next
+    }
+
+    /// The operand is a word of a jump-cache entry.
+    fn is_entry(&self, h: &Instruction) -> bool {
+        let field = h.memory_displacement64() as usize;
+        let words = [offset_of!(JumpEntry, key), offset_of!(JumpEntry, code)];
+        let within = match h.memory_index() {
+            Register::None => field <= JUMP_ENTRIES * size_of::<JumpEntry>() - 8,
+            index => {
+                self.offset == Some(index) && h.memory_index_scale() == 1 && words.contains(&field)
+            }
+        };
+        self.cache && within && h.memory_base() == Register::R10
     }
 
     fn load(&self, h: &Instruction, next: &mut Facts) {
@@ -403,6 +424,9 @@ impl Facts {
                 writable: h.memory_displacement64() != 0,
                 to_last: 0,
             });
+        }
+        if to == Register::R10 && h.memory_base() == Register::R15 {
+            next.cache = h.memory_displacement64() == offset_of!(CpuState, jump_cache) as u64;
         }
         if to == Register::R9 && from == Register::RCX {
             next.found = self.not_zero;
@@ -478,11 +502,12 @@ mod tests {
     #[test]
     fn code_of_random_blocks_passes() {
         let segmented = Mode(Mode::flat32().0 & !(0x30 << 16));
+        let supervisor = Mode(Mode::flat32().0 | Mode::SUPERVISOR);
         let mut blocks = 0;
         for seed in 0..60_000 {
             let guest = bytes(seed);
-            let mode = [Mode::flat32(), segmented][seed as usize & 1];
-            let Some(code) = emitted(&guest, mode, seed & 2 != 0) else {
+            let mode = [Mode::flat32(), segmented, supervisor][seed as usize % 3];
+            let Some(code) = emitted(&guest, mode, seed & 4 != 0) else {
                 continue;
             };
             blocks += 1;
@@ -495,12 +520,19 @@ mod tests {
 
     #[test]
     fn what_code_must_not_do_is_found() {
-        let cases: [(&[u8], &str); 6] = [
+        let cases: [(&[u8], &str); 10] = [
             (&[0x48, 0x8b, 0x03], "mov rax, [rbx]"),
             (&[0x43, 0x89, 0x04, 0x08], "mov [r8+r9], eax without lookup"),
             (&[0x49, 0x89, 0xc7], "mov r15, rax"),
             (&[0x48, 0x89, 0xd8], "mov rax, rbx"),
             (&[0xff, 0xe0], "jmp rax"),
+            (&[0x41, 0xff, 0x62, 0x08], "jmp [r10+8] without the cache"),
+            (&[0x68, 1, 0, 0, 0, 0x90], "push without call"),
+            (
+                &[0x48, 0x8d, 0x64, 0x24, 0x08],
+                "lea rsp, [rsp+8] without call",
+            ),
+            (&[0xe8, 0xfb, 0xff, 0xff, 0xff], "call without push"),
             (&[0x0f, 0x05], "syscall"),
         ];
         for (code, what) in cases {
@@ -522,5 +554,28 @@ mod tests {
         assert_eq!(verify(&load), Ok(()));
         assert!(verify(&beyond).is_err());
         assert!(verify(&store).is_err());
+    }
+
+    #[test]
+    fn the_mirror_is_reached_by_32_bits_only() {
+        // add eax, [r14+rbx+disp]
+        let direct = |disp: u64| {
+            let mut code = vec![0x41, 0x03, 0x84, 0x1e];
+            code.extend((disp as u32).to_le_bytes());
+            code
+        };
+        assert_eq!(verify(&direct(MIRROR_DISTANCE + 8)), Ok(()));
+        assert_eq!(verify(&direct(MIRROR_DISTANCE - 8)), Ok(()));
+        assert!(verify(&direct(MIRROR_DISTANCE + (2 << 20))).is_err());
+        assert!(verify(&direct(0)).is_err(), "the table itself");
+        // add eax, [r14+r8+disp], R8 from a 32-bit or a 64-bit LEA of [rbx+rcx]
+        let through = |lea: [u8; 4]| {
+            let mut code = lea.to_vec();
+            code.extend([0x43, 0x03, 0x84, 0x06]);
+            code.extend((MIRROR_DISTANCE as u32).to_le_bytes());
+            code
+        };
+        assert_eq!(verify(&through([0x44, 0x8d, 0x04, 0x0b])), Ok(()));
+        assert!(verify(&through([0x4c, 0x8d, 0x04, 0x0b])).is_err());
     }
 }

@@ -1,0 +1,110 @@
+//! Jumps through the jump cache: to computed addresses, and to other pages, as what
+//! those map to can change without this page's code being touched.
+//!
+//! A key is EIP and tag in one word ([`JumpEntry`]), so the target is right in mode
+//! and address space if one comparison says so. Where a recipe has the flags the
+//! comparison is a CMP; elsewhere it goes by JRCXZ, which looks at no flag.
+
+use super::asm::{Mem, Reg, Size, reg};
+use super::exit::{NOT_ZERO, field};
+use super::flags::Recipe;
+use super::{Cold, Emitter};
+use crate::state::{CpuState, JUMP_SHIFT, JumpEntry, Masks, jump_index};
+use std::mem::{offset_of, size_of};
+
+/// How code is gone to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// For good.
+    Jump,
+    /// To come back to this EIP.
+    Call(u32),
+}
+
+impl Emitter<'_> {
+    /// Continues at `target`, or at the EIP in R8.
+    pub(super) fn probe(&mut self, target: Option<u32>, hop: Hop) {
+        let checked = hop != Hop::Jump || target.is_none_or(|eip| self.is_backward(eip));
+        self.reserve(110);
+        match self.recipe() {
+            Some(recipe) => self.probe_losing_flags(target, hop, checked, recipe),
+            None => self.probe_sparing_flags(target, hop, checked),
+        }
+    }
+
+    fn probe_losing_flags(&mut self, target: Option<u32>, hop: Hop, checked: bool, recipe: Recipe) {
+        if checked {
+            self.check_budget_losing_flags(recipe, target);
+        }
+        // The recipe changes R9.
+        let entry = self.entry(target, reg::R11);
+        let asm = &mut self.asm;
+        // The tag, to the upper half: ADD R8, [tag].
+        asm.op_mem(Size::Q, &[0x03], reg::R8, tag());
+        // CMP R8, [key]
+        asm.op_mem(Size::Q, &[0x3b], reg::R8, key(entry));
+        let missed = asm.jump_if(NOT_ZERO);
+        asm.raw(recipe.code());
+        self.hop(hop, entry);
+        self.s.cold.push((missed, Cold::LostMiss(recipe)));
+    }
+
+    fn probe_sparing_flags(&mut self, target: Option<u32>, hop: Hop, checked: bool) {
+        if checked {
+            self.check_budget(target);
+        } else {
+            self.asm.mov(Size::Q, reg::R11, reg::RCX);
+        }
+        let entry = self.entry(target, reg::R9);
+        let asm = &mut self.asm;
+        asm.load(Size::Q, reg::RCX, tag());
+        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
+        asm.load(Size::Q, reg::RCX, key(entry));
+        asm.not(Size::Q, reg::RCX);
+        let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
+        asm.lea(Size::Q, reg::RCX, difference);
+        let hit = asm.jrcxz();
+        let missed = asm.jump();
+        asm.land(hit);
+        asm.mov(Size::Q, reg::RCX, reg::R11);
+        self.hop(hop, entry);
+        self.s.cold.push((missed, Cold::Miss));
+    }
+
+    /// Has the EIP in R8, and its entry where this says.
+    fn entry(&mut self, target: Option<u32>, offset: Reg) -> Mem {
+        let asm = &mut self.asm;
+        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
+        if let Some(eip) = target {
+            asm.mov_imm(reg::R8, eip);
+            let at = jump_index(eip) * size_of::<JumpEntry>();
+            return Mem::at(reg::R10, at as i32);
+        }
+        // `jump_index`, times 16.
+        asm.rotate_right(offset, reg::R8, JUMP_SHIFT as u8);
+        asm.lea(Size::D, offset, Mem::indexed(reg::R8, offset, 0));
+        let mask = offset_of!(CpuState, masks) + offset_of!(Masks, entry);
+        asm.pdep_mem(offset, offset, field(mask));
+        Mem::indexed(reg::R10, offset, 0)
+    }
+
+    fn hop(&mut self, hop: Hop, entry: Mem) {
+        let code = entry.plus(offset_of!(JumpEntry, code) as i32);
+        match hop {
+            Hop::Jump => self.asm.jump_mem(code),
+            Hop::Call(back) => {
+                self.asm.push_imm(back);
+                self.asm.call_mem(code);
+            }
+        }
+    }
+}
+
+fn key(entry: Mem) -> Mem {
+    entry.plus(offset_of!(JumpEntry, key) as i32)
+}
+
+/// The tag, as the upper half of a quadword.
+fn tag() -> Mem {
+    field(offset_of!(CpuState, reserved))
+}
