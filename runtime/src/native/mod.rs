@@ -28,10 +28,6 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
         !tier.pins_direct_code() || direct_supported(),
         "direct code needs an x86-64 host with BMI2"
     );
-    ensure!(
-        tier != Tier::Mirror || landing::install(),
-        "mirrors need a host that lets a handler for SIGSEGV be installed"
-    );
     if uses_direct_code(tier) {
         return Ok(translator::direct::routines());
     }

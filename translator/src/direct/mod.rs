@@ -36,6 +36,7 @@ mod memory;
 mod mirror;
 mod probe;
 mod rename;
+mod repeat;
 mod returns;
 mod special;
 mod string;
@@ -133,11 +134,13 @@ impl DirectCompiler {
             link_base: request.link_base,
             callout_base: request.callout_base,
             grouped: request.grouped,
+            native_vectors: request.native_vectors,
             mirrored: request.mirrored,
             listing: request.listing,
             s: &mut self.scratch,
             index: 0,
             reaches_mirror: false,
+            rebased: repeat::Rebased::default(),
             vector_loaded: false,
             x87: last_x87::Due::default(),
             flags: Flags::Live,
@@ -231,8 +234,8 @@ enum Cold {
     CallOut(usize),
 }
 
-/// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
-/// block should be compiled with `grouped` off.
+/// Why a side exit is taken, in bits 8 and up of the exit word: a hint how the block
+/// should be compiled if it takes that exit often.
 pub mod hint {
     /// The vector state could not be loaded.
     pub const VECTOR: u64 = 1 << 8;
@@ -250,8 +253,10 @@ struct Emitter<'a> {
     block: &'a Block,
     link_base: u32,
     callout_base: u32,
-    /// Checks look ahead, and vector instructions run as they are.
+    /// Checks look ahead.
     grouped: bool,
+    /// Vector instructions run as they are.
+    native_vectors: bool,
     /// Accesses go through the mirror.
     mirrored: bool,
     /// Note what code is for.
@@ -261,6 +266,8 @@ struct Emitter<'a> {
     index: usize,
     /// The current instruction accesses the mirror.
     reaches_mirror: bool,
+    /// The pointers that it makes the host's for a while.
+    rebased: repeat::Rebased,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
     /// What the state does not have of the last x87 instruction.
@@ -346,6 +353,7 @@ impl Emitter<'_> {
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
             self.reaches_mirror = false;
+            self.rebased = repeat::Rebased::default();
             self.call_out(i)
         })
     }

@@ -1,4 +1,5 @@
-//! x87, MMX, SSE and SSE2 instructions, which run as they are.
+//! x87, MMX, SSE to SSE4.2, AES and PCLMULQDQ, which run as they are. What of them
+//! the host lacks the guest lacks too.
 //!
 //! Their registers have no other home while they are used: XMM0–7, MXCSR and the
 //! x87 stack are the guest's own from the first such instruction of a run to the
@@ -48,7 +49,19 @@ fn is_announced(i: &Insn) -> bool {
     let known = |f: &F| {
         matches!(
             f,
-            F::FPU | F::FPU287 | F::FPU387 | F::CMOV | F::MMX | F::SSE | F::SSE2
+            F::FPU
+                | F::FPU287
+                | F::FPU387
+                | F::CMOV
+                | F::MMX
+                | F::SSE
+                | F::SSE2
+                | F::SSE3
+                | F::SSSE3
+                | F::SSE4_1
+                | F::SSE4_2
+                | F::AES
+                | F::PCLMULQDQ
         )
     };
     i.code.op_code().encoding() == EncodingKind::Legacy
@@ -65,7 +78,8 @@ fn is_conversion(mnemonic: Mnemonic) -> bool {
     )
 }
 
-/// Instructions that move images of the state, or store under a mask.
+/// Instructions that move images of the state, store under a mask, or have registers
+/// that are no operands.
 fn is_excluded(i: &Insn) -> bool {
     use Mnemonic as M;
     matches!(
@@ -83,6 +97,10 @@ fn is_excluded(i: &Insn) -> bool {
             | M::Wait
             | M::Maskmovq
             | M::Maskmovdqu
+            | M::Pcmpestri
+            | M::Pcmpestrm
+            | M::Pcmpistri
+            | M::Pcmpistrm
     )
 }
 
@@ -123,6 +141,7 @@ pub fn uses_flags(mnemonic: Mnemonic) -> bool {
             | M::Comisd
             | M::Ucomiss
             | M::Ucomisd
+            | M::Ptest
             | M::Fldcw
             | M::Fcomi
             | M::Fcomip
@@ -142,13 +161,13 @@ pub fn uses_flags(mnemonic: Mnemonic) -> bool {
 /// 16-byte operands that need no alignment.
 fn may_be_unaligned(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
-    matches!(mnemonic, M::Movups | M::Movupd | M::Movdqu)
+    matches!(mnemonic, M::Movups | M::Movupd | M::Movdqu | M::Lddqu)
 }
 
 impl Emitter<'_> {
     /// Emits a vector or x87 instruction. `None` if it must be a callout.
     pub(super) fn vector(&mut self, i: &Insn) -> Option<()> {
-        if !self.grouped {
+        if !self.native_vectors {
             return None;
         }
         self.enter_vector();
