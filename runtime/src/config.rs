@@ -23,9 +23,18 @@ pub enum Tier {
     Cranelift,
     /// Re-encode every block before its first run (x86-64 hosts with BMI2)
     Direct,
-    /// Interpret cold code, compile warm code in the background
+    /// The same, with all guest addresses translated by the host's MMU
+    Mirror,
+    /// Interpret cold code, translate warm code
     #[default]
     Auto,
+}
+
+impl Tier {
+    /// Whether all code is direct code.
+    pub fn pins_direct_code(self) -> bool {
+        matches!(self, Tier::Direct | Tier::Mirror)
+    }
 }
 
 /// The settings of one virtual machine.

@@ -18,6 +18,8 @@ pub mod interp;
 pub mod irq;
 pub mod launch;
 pub mod loader;
+mod locate;
+pub mod mirrored;
 pub mod native;
 pub mod run;
 pub mod selftest;

@@ -118,7 +118,7 @@ fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
     vm.run();
     print!(
         "{}",
-        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count(), tier == Tier::Direct)?
+        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count(), tier)?
     );
     Ok(status::POWERED_OFF)
 }

@@ -12,7 +12,7 @@
 
 #![allow(unsafe_code)] // Enters compiled code.
 
-use crate::cache::{BlockId, Compiled, Key};
+use crate::cache::{BlockId, Compiled};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::interp;
@@ -20,19 +20,14 @@ use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
 use crate::vcpu::Shadow;
 use crate::vm::Vm;
-use shadow_mmu::{Access, LinearAddr, PhysAddr};
-use translator::block::Block;
+use shadow_mmu::{LinearAddr, PhysAddr};
 use translator::compile::ExitKind;
-use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for};
-use translator::exception::Exception;
+use translator::decode::MAX_BLOCK_INSNS;
+use translator::direct::hint;
 use translator::flags;
-use translator::insn::SegReg;
 
 /// Guest instructions between two looks at the devices.
 const SLICE: i64 = 20_000;
-
-/// Bytes that a block is first decoded from.
-const FIRST_LOOK_BYTES: usize = 128;
 
 /// Longest sleep of a halted CPU, so that a quit request is noticed.
 const MAX_SLEEP_NS: u64 = 100_000_000;
@@ -40,6 +35,7 @@ const MAX_SLEEP_NS: u64 = 100_000_000;
 impl Vm {
     /// Runs until the machine stops.
     pub fn run(&mut self) -> Exit {
+        let _entered = self.cache.landings.enter();
         loop {
             if let Some(exit) = self.settle() {
                 return exit;
@@ -59,6 +55,7 @@ impl Vm {
     /// As [`Vm::step_block`], but compiled code may go on to other blocks until it
     /// has run `insns` instructions more.
     pub fn step_ahead(&mut self, insns: u32) -> Option<Exit> {
+        let _entered = self.cache.landings.enter();
         if let Some(exit) = self.settle() {
             return Some(exit);
         }
@@ -124,7 +121,7 @@ impl Vm {
 
     /// Interprets up to `limit` instructions of a block. True to leave the slice.
     #[inline(always)]
-    fn interpret(&mut self, id: BlockId, limit: usize) -> bool {
+    pub(crate) fn interpret(&mut self, id: BlockId, limit: usize) -> bool {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
@@ -212,7 +209,11 @@ impl Vm {
             Some(ExitKind::Next) => false,
             Some(ExitKind::Interpret) => {
                 self.counters.side_exits += 1;
-                if let Some(info) = self.cache.links.info(ExitKind::payload(exit)) {
+                let owner = self.cache.links.info(ExitKind::payload(exit));
+                if exit & hint::MIRROR != 0 {
+                    return self.landed(owner.map(|info| info.owner));
+                }
+                if let Some(info) = owner {
                     self.tiers.on_side_exit(&mut self.cache, info.owner, exit);
                 }
                 let eip = self.cpu.state.eip;
@@ -225,6 +226,7 @@ impl Vm {
             }
             Some(ExitKind::Budget) => {
                 self.cpu.state.budget = self.cpu.state.budget.min(-1);
+                self.sample();
                 true
             }
             Some(ExitKind::Leave) | None => {
@@ -256,176 +258,6 @@ impl Vm {
         }
     }
 
-    /// The block at `eip`, decoded if need be; an exception on the way is delivered.
-    #[inline(always)]
-    fn block_at(&mut self, eip: u32) -> Option<BlockId> {
-        if let Some(id) = self.cache.recent(eip, self.cpu.state.jump_tag) {
-            return Some(id);
-        }
-        match self.locate(eip) {
-            Ok(id) => Some(id),
-            Err(e) => {
-                self.cpu.raised = Some(e);
-                self.deliver_raised();
-                None
-            }
-        }
-    }
-
-    /// Finds or makes the block at `eip`.
-    #[cold]
-    #[inline(never)]
-    fn locate(&mut self, eip: u32) -> Result<BlockId, Exception> {
-        let user = self.cpu.sys.cpl == 3;
-        debug::require_no_code_breakpoint(&mut self.cpu)?;
-        let linear = self.cpu.linear(SegReg::Cs, eip, 1, Access::Fetch)?;
-        self.refresh_tag();
-        let tag = self.cpu.state.jump_tag;
-        let phys = match self.cache.pages.find(linear, tag) {
-            Some(phys) => phys,
-            None => self.cpu.translate(linear, Access::Fetch, user)?.phys,
-        };
-        let key = Key {
-            phys: phys.0,
-            eip,
-            mode: self.cpu.state.mode,
-        };
-        let id = match self.cache.find(&key) {
-            Some(id) if self.still_right(id, linear)? => id,
-            wrong => {
-                wrong.inspect(|&id| self.cache.remove(id));
-                self.decode(key, linear, phys)?
-            }
-        };
-        self.refresh_tag();
-        // What was translated before the fetch epoch advanced is not watched any more.
-        if self.cpu.state.jump_tag == tag {
-            self.cache.pages.remember(linear, tag, phys);
-            self.cache.remember(eip, tag, id);
-        }
-        Ok(id)
-    }
-
-    /// Whether a block is what decoding at its key would give: the page it
-    /// crosses into and the limit of CS are not part of the key.
-    fn still_right(&mut self, id: BlockId, linear: LinearAddr) -> Result<bool, Exception> {
-        let Some(block) = self.cache.get(id) else {
-            return Ok(false);
-        };
-        let (eip, len_bytes, second) = (block.key.eip, block.len_bytes, block.crosses_to);
-        if self.fetchable(eip, len_bytes) < len_bytes as usize {
-            return Ok(false);
-        }
-        match second {
-            None => Ok(true),
-            Some(second) => Ok(self.second_page(linear)? == second),
-        }
-    }
-
-    /// Frame of the page after that of `linear`, for a block that crosses into it.
-    fn second_page(&mut self, linear: LinearAddr) -> Result<PhysAddr, Exception> {
-        let next = LinearAddr((linear.0 | 0xfff).wrapping_add(1));
-        let user = self.cpu.sys.cpl == 3;
-        Ok(self.cpu.translate(next, Access::Fetch, user)?.phys)
-    }
-
-    /// Decodes the block at `key` and enters it into the cache.
-    fn decode(
-        &mut self,
-        key: Key,
-        linear: LinearAddr,
-        phys: PhysAddr,
-    ) -> Result<BlockId, Exception> {
-        if self.cache.is_full() {
-            self.flush_cache();
-        }
-        let (block, crosses_to) = match self.decode_in_page(key, linear, phys) {
-            Ok(block) => (block, None),
-            Err(Incomplete) => self.decode_crossing(key, linear, phys)?,
-        };
-        self.cpu.mmu.protect_code(phys);
-        if let Some(second) = crosses_to {
-            self.cpu.mmu.protect_code(second);
-        }
-        self.counters.decoded_insns += block.insns.len() as u64;
-        Ok(self.cache.insert(key, crosses_to, &block))
-    }
-
-    /// Decodes a block that stays in its page.
-    fn decode_in_page(
-        &self,
-        key: Key,
-        linear: LinearAddr,
-        phys: PhysAddr,
-    ) -> Result<Block, Incomplete> {
-        let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
-        // Code that is overwritten often is kept apart from other code.
-        let limit = self.cache.room_at(phys.0).min(room);
-        // Most blocks are short; a page takes longer to copy than they to decode.
-        let first = limit.min(FIRST_LOOK_BYTES);
-        let mut bytes = [0xff; FIRST_LOOK_BYTES];
-        match self.decode_bytes(key, phys, &mut bytes[..first], MAX_BLOCK_INSNS) {
-            Ok(block) if first < limit && block.len_bytes as usize + MAX_INSN_BYTES > first => {
-                self.decode_bytes(key, phys, &mut [0xff; 0x1000][..limit], MAX_BLOCK_INSNS)
-            }
-            // An instruction across the border of volatile code, alone.
-            Err(Incomplete) if limit < room => {
-                self.decode_bytes(key, phys, &mut bytes[..room.min(MAX_INSN_BYTES)], 1)
-            }
-            decoded => decoded,
-        }
-    }
-
-    fn decode_bytes(
-        &self,
-        key: Key,
-        phys: PhysAddr,
-        bytes: &mut [u8],
-        max_insns: usize,
-    ) -> Result<Block, Incomplete> {
-        self.fetch(phys, bytes);
-        let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
-        decode_block_for(known, bytes, key.eip, mode, max_insns)
-    }
-
-    /// Decodes the single instruction that crosses into the next page.
-    fn decode_crossing(
-        &mut self,
-        key: Key,
-        linear: LinearAddr,
-        phys: PhysAddr,
-    ) -> Result<(Block, Option<PhysAddr>), Exception> {
-        let in_first = (0x1000 - (linear.0 & 0xfff)) as usize;
-        let allowed = self.fetchable(key.eip, MAX_INSN_BYTES as u32);
-        if allowed <= in_first.min(MAX_INSN_BYTES - 1) {
-            return Err(Exception::GeneralProtection(0)); // Beyond the CS limit.
-        }
-        let second = self.second_page(linear)?;
-        let mut bytes = [0xff; 2 * MAX_INSN_BYTES];
-        self.fetch(phys, &mut bytes[..in_first]);
-        self.fetch(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
-        let allowed = allowed.min(in_first + MAX_INSN_BYTES);
-        let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
-        match decode_block_for(known, &bytes[..allowed], key.eip, mode, 1) {
-            Ok(block) => Ok((block, Some(second))),
-            Err(Incomplete) => Err(Exception::GeneralProtection(0)),
-        }
-    }
-
-    /// Reads code from one page; `into` keeps its bytes where nothing answers.
-    fn fetch(&self, phys: PhysAddr, into: &mut [u8]) {
-        if self.cpu.mmu.ram().read_slice(phys, into).is_none() {
-            self.cpu.pc.mmio_fetch(phys.0, into);
-        }
-    }
-
-    /// How many of `bytes` bytes from `eip` on the CS limit lets be fetched.
-    fn fetchable(&self, eip: u32, bytes: u32) -> usize {
-        let cs = self.cpu.state.segment(SegReg::Cs);
-        let left = u64::from(cs.hi).saturating_sub(u64::from(eip)) + 1;
-        left.min(u64::from(bytes)) as usize
-    }
-
     /// Runs exactly one instruction, whatever tier its block is in.
     fn interpret_one(&mut self) {
         let eip = self.cpu.state.eip;
@@ -437,7 +269,7 @@ impl Vm {
 
     /// Delivers the exception that an instruction raised.
     #[cold]
-    fn deliver_raised(&mut self) {
+    pub(crate) fn deliver_raised(&mut self) {
         if let Some(e) = self.cpu.raised.take() {
             self.counters.exceptions[usize::from(e.vector() & 31)] += 1;
             deliver(&mut self.cpu, Event::Exception(e));

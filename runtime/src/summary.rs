@@ -55,6 +55,7 @@ fn execution(t: &mut Table, vm: &Vm) {
     t.row("blocks interpreted", c.interpreted_blocks);
     t.row("entries into compiled code", c.compiled_entries);
     t.row("side exits", c.side_exits);
+    t.row("of these host faults", c.host_faults);
     t.row("time slices", c.slices);
     t.row("idle", format!("{:.3} s", c.idle_ns as f64 / 1e9));
 }
@@ -67,6 +68,7 @@ fn translation(t: &mut Table, vm: &Vm) {
     t.heading("Translation");
     t.row("blocks decoded", c.blocks);
     t.row("blocks compiled", c.compiled);
+    t.row("again, for mirrors", vm.counters.mirrored_blocks);
     t.row("blocks dropped, code was written", c.invalidated);
     t.row("cache flushes", c.flushes);
     t.row("links", c.links);
@@ -83,6 +85,7 @@ fn memory(t: &mut Table, vm: &Vm) {
     let c = vm.cpu.mmu.counters();
     t.row("hidden faults", c.hidden_faults);
     t.row("shadow fills, entries", c.entries_set);
+    t.row("page runs mirrored", c.mirrored);
     t.row("true faults", c.true_faults);
     t.row(
         "page-table stores traced",

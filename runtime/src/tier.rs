@@ -10,6 +10,7 @@
 
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
+use crate::mirrored::MirrorPolicy;
 use crate::native;
 use crate::vcpu::Cpu;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ const MAX_QUEUED: u64 = 4096;
 /// What the worker gets.
 struct Request {
     grouped: bool,
+    mirrored: bool,
     id: BlockId,
     serial: u64,
     block: Block,
@@ -75,6 +77,7 @@ impl Request {
             block: &self.block,
             link_base: self.link_base,
             grouped: self.grouped,
+            mirrored: self.mirrored,
             callout_base: self.callout_base,
             listing: false,
         }
@@ -101,6 +104,8 @@ pub struct CompileCounters {
 /// The compiler's side of the tiers.
 pub struct Tiers {
     policy: Tier,
+    /// When code accesses guest memory through mirrors.
+    pub mirror: MirrorPolicy,
     /// Compiling is re-encoding.
     direct_code: bool,
     /// Blocks re-encoded.
@@ -139,6 +144,7 @@ impl Tiers {
         };
         Ok(Self {
             policy,
+            mirror: MirrorPolicy::of(policy),
             direct_code,
             re_encoded: 0,
             compiler: Compiler::new()?,
@@ -175,7 +181,7 @@ impl Tiers {
                 }
                 false
             }
-            Tier::Cranelift | Tier::Direct => self.compile_now(cache, cpu, id),
+            Tier::Cranelift | Tier::Direct | Tier::Mirror => self.compile_now(cache, cpu, id),
         }
     }
 
@@ -198,19 +204,20 @@ impl Tiers {
         }
     }
 
-    /// Compiles a block for its listing alone, by the direct tier or by Cranelift.
+    /// Compiles a block for its listing alone, as `tier` does.
     ///
     /// # Errors
     /// See [`CompileError`].
-    pub fn listing(&mut self, block: &Block, direct: bool) -> Result<HostCode, CompileError> {
+    pub fn listing(&mut self, block: &Block, tier: Tier) -> Result<HostCode, CompileError> {
         let request = CompileRequest {
             block,
             link_base: 0,
             grouped: true,
+            mirrored: tier == Tier::Mirror,
             callout_base: 0,
             listing: true,
         };
-        match direct {
+        match tier.pins_direct_code() {
             true => self.direct.compile(&request),
             false => self.compiler.compile(&request),
         }
@@ -251,9 +258,10 @@ impl Tiers {
         if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
             return false;
         }
-        let Some(request) = prepare(cache, cpu, id) else {
+        let Some(mut request) = prepare(cache, cpu, id) else {
             return false;
         };
+        request.mirrored |= self.mirror == MirrorPolicy::Always;
         // The slice pays, so that time limits hold while much is compiled.
         let code = if self.direct_code {
             cpu.state.budget -= DIRECT_CHARGE;
@@ -316,6 +324,7 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     cpu.callouts.extend_from_slice(&cached.ops);
     Some(Request {
         grouped: cached.side_exits < MANY_SIDE_EXITS,
+        mirrored: cached.mirror.on,
         id,
         serial: cached.serial,
         block,

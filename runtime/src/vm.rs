@@ -13,6 +13,7 @@ use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::devices::rom::{self, Rom};
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
+use crate::mirrored::MirrorDebt;
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
 use crate::system::mtrr;
@@ -49,6 +50,7 @@ pub struct Vm {
     pub tiers: Tiers,
     /// What the run loop counted.
     pub counters: RunCounters,
+    pub(crate) mirror_debt: MirrorDebt,
     pub(crate) trampoline: Trampoline,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) waker: Arc<Waker>,
@@ -112,6 +114,7 @@ impl Vm {
             cache,
             tiers: Tiers::new(config.tier)?,
             counters: RunCounters::default(),
+            mirror_debt: MirrorDebt::default(),
             // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.
             trampoline: unsafe { Trampoline::new(entry) },

@@ -24,7 +24,7 @@ fn times(budget: u64) -> String {
 
 #[test]
 fn interpreter_and_direct_code_do_what_the_host_cpu_does() {
-    let (output, fine) = selftest(&[&times(25_000), "--tier=interp,direct"]);
+    let (output, fine) = selftest(&[&times(25_000), "--tier=interp,direct,mirror"]);
     println!("{output}");
     assert!(fine, "{output}");
 }

@@ -28,7 +28,7 @@ impl ShadowMmu {
                 from = slot + 1;
             }
         }
-        Ok(())
+        self.audit_mirrors()
     }
 
     fn audit_entry(&self, space: usize, array: Array, page: u32) -> Result<(), String> {

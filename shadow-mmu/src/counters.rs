@@ -28,6 +28,8 @@ pub struct MmuCounters {
     pub traces_let_go: u64,
     /// Write entries taken back because their frame became traced.
     pub revoked: u64,
+    /// Runs of pages mapped in mirrors.
+    pub mirrored: u64,
     /// Calls of `set_paging` that changed the space.
     pub switches: u64,
     /// Spaces created, first uses and reuses of a table.

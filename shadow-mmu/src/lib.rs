@@ -31,6 +31,7 @@
 //!
 //! Map: [`memory`] guest RAM · `paging`, `entry`, `walk` the guest's tables by the
 //! book · `table`, `space` shadow tables · `trace` what depends on which frame, `writers` what may write it ·
+//! [`mirror`] the same for the host's MMU ·
 //! `mmu`, `fill`, `coherence` the three moments: look up, fill, drop · `audit` the
 //! invariants as code.
 
@@ -46,6 +47,7 @@ mod fault;
 mod fill;
 mod mapping;
 pub mod memory;
+pub mod mirror;
 mod mmu;
 mod paging;
 mod space;
@@ -61,6 +63,7 @@ pub use entry::MAXPHYADDR;
 pub use error::Error;
 pub use fault::{Access, PF_FETCH, PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE, PageFault};
 pub use memory::GuestRam;
+pub use mirror::MIRROR_DISTANCE;
 pub use mmu::{ShadowMmu, Translation};
 pub use paging::{
     CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, PagingRegs, ReservedPdpte, load_pdptes,

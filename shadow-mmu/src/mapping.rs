@@ -34,11 +34,7 @@ unsafe impl Zeroable for FrameWriters {}
 unsafe impl Zeroable for Link {}
 
 /// Maps `bytes` of zeroed private memory that the host backs on first touch.
-pub(crate) fn map_anonymous(
-    bytes: usize,
-    what: &'static str,
-    huge: bool,
-) -> Result<MmapMut, Error> {
+fn map_anonymous(bytes: usize, what: &'static str) -> Result<MmapMut, Error> {
     let mapping = MmapOptions::new()
         .len(bytes)
         .no_reserve_swap()
@@ -49,11 +45,7 @@ pub(crate) fn map_anonymous(
             source,
         })?;
     // Only advice: a host without huge pages refuses it, which changes nothing.
-    let _ = mapping.advise(if huge {
-        Advice::HugePage
-    } else {
-        Advice::NoHugePage
-    });
+    let _ = mapping.advise(Advice::NoHugePage);
     Ok(mapping)
 }
 
@@ -68,7 +60,7 @@ impl<T: Zeroable> Zeroed<T> {
     /// Maps `len` elements (at least one).
     pub(crate) fn new(len: usize, what: &'static str) -> Result<Self, Error> {
         let len = len.max(1);
-        let mapping = map_anonymous(len.saturating_mul(size_of::<T>()), what, false)?;
+        let mapping = map_anonymous(len.saturating_mul(size_of::<T>()), what)?;
         Ok(Zeroed {
             mapping,
             len,

@@ -1,7 +1,8 @@
 //! Guest physical memory.
 //!
-//! RAM is one private anonymous mapping, so `host = base + physical`: this is
-//! what makes a shadow entry a single difference. Ranges of it can be declared
+//! RAM is one mapping of a memory file, so `host = base + physical`: this is
+//! what makes a shadow entry a single difference, and [mirrors](crate::mirror)
+//! can map parts of the file again. Ranges of it can be declared
 //! holes (the legacy video area, say): they belong to devices, every access
 //! through [`GuestRam`] answers `None` there, and no shadow entry ever permits
 //! them.
@@ -11,13 +12,15 @@
 
 #![allow(unsafe_code)]
 
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 
 use crate::addr::{PAGE_BYTES, PhysAddr};
 use crate::error::Error;
-use crate::mapping;
+use crate::mirror::memory_file;
 
 /// The largest guest memory: what 36 physical address bits reach.
 const MAX_BYTES: u64 = 1 << 36;
@@ -26,6 +29,7 @@ const MAX_BYTES: u64 = 1 << 36;
 pub struct GuestRam {
     base: NonNull<u8>,
     bytes: u64,
+    file: File,
     /// Keeps the memory alive; used through `base` only.
     _mapping: MmapMut,
     /// Page-aligned half-open ranges that are not RAM.
@@ -45,7 +49,8 @@ impl GuestRam {
         if size == 0 || bytes > MAX_BYTES || !bytes.is_multiple_of(PAGE_BYTES) {
             return Err(Error::RamSize { bytes });
         }
-        let mut mapping = mapping::map_anonymous(size, "guest memory", true)?;
+        let file = memory_file(bytes)?;
+        let mut mapping = map_file(&file, size)?;
         // An entry is `host - linear`; above 4 GiB it can never be zero.
         let base = NonNull::new(mapping.as_mut_ptr())
             .filter(|base| base.as_ptr() as u64 >= 1 << 32)
@@ -53,6 +58,7 @@ impl GuestRam {
         Ok(GuestRam {
             base,
             bytes,
+            file,
             _mapping: mapping,
             holes: Vec::new(),
         })
@@ -68,6 +74,11 @@ impl GuestRam {
     #[must_use]
     pub fn host_base(&self) -> *mut u8 {
         self.base.as_ptr()
+    }
+
+    /// The file whose bytes are guest memory.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Declares `start..end` (rounded outwards to pages) to be no RAM.
@@ -169,6 +180,22 @@ impl GuestRam {
         // SAFETY: `host` vouches for N bytes; a byte array has no alignment.
         Some(unsafe { from.cast::<[u8; N]>().read() })
     }
+}
+
+/// Maps the file of guest memory.
+fn map_file(file: &File, bytes: usize) -> Result<MmapMut, Error> {
+    // SAFETY: the file has no name, so nobody else can change its length.
+    let mapping = unsafe {
+        MmapOptions::new()
+            .len(bytes)
+            .no_reserve_swap()
+            .map_mut(file)
+    };
+    mapping.map_err(|source| Error::Map {
+        what: "guest memory",
+        bytes,
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct ShadowMmu {
     /// Starts at 1: slots carry 0 for "never fetched".
     pub(crate) epoch: u64,
     pub(crate) counters: MmuCounters,
+    /// Mappings made since mirrors were last emptied.
+    pub(crate) mappings: u32,
     /// Reused by `note_write` for the users of a frame.
     pub(crate) users: Vec<Node>,
 }
@@ -67,6 +69,7 @@ impl ShadowMmu {
             smap_override: false,
             clock: 0,
             epoch: 1,
+            mappings: 0,
             counters: MmuCounters {
                 spaces_created: 1,
                 ..MmuCounters::default()

@@ -11,6 +11,7 @@
 //! An advance of the epoch therefore forgets all bits of all spaces at once.
 
 use crate::error::Error;
+use crate::mirror::Mirror;
 use crate::paging::Context;
 use crate::table::{ARRAYS, Array, Tables};
 
@@ -83,6 +84,14 @@ impl Space {
         })
     }
 
+    pub(crate) fn mirror(&self, user: bool) -> &Mirror {
+        self.tables.mirror(user)
+    }
+
+    pub(crate) fn mirror_mut(&mut self, user: bool) -> &mut Mirror {
+        self.tables.mirror_mut(user)
+    }
+
     pub(crate) fn tables(&self) -> &Tables {
         &self.tables
     }
@@ -132,6 +141,9 @@ impl Space {
         let old = std::mem::replace(self.tables.entry(array, page), entry);
         slot.filled[array.index()] += u16::from(old == 0);
         slot.idle_stores = 0;
+        if old != 0 && old != entry {
+            self.mirror_mut(array.is_user()).hide(page, 1);
+        }
         old != entry
     }
 
@@ -154,12 +166,16 @@ impl Space {
             *filled = entries.len() as u16;
             return entries.len() as u32;
         }
-        let mut changed = 0;
+        let (mut changed, mut replaced) = (0, false);
         for (old, &state) in entries.iter_mut().zip(states) {
             let new = if allowed(state) { entry } else { *old };
             *filled += u16::from(*old == 0) & u16::from(new != 0);
             changed += u32::from(*old != new);
+            replaced |= *old != 0 && *old != new;
             *old = new;
+        }
+        if replaced {
+            self.mirror_mut(array.is_user()).hide(page, states.len());
         }
         changed
     }
@@ -172,6 +188,7 @@ impl Space {
             if slot.filled[array.index()] != 0 && self.tables.get(array, page) == entry {
                 *self.tables.entry(array, page) = 0;
                 slot.filled[array.index()] -= 1;
+                self.tables.mirror_mut(array.is_user()).hide(page, 1);
                 count += 1;
             }
         }
@@ -204,6 +221,9 @@ impl Space {
             if slot.filled[array.index()] != 0 {
                 let old = std::mem::take(self.tables.entry(array, page));
                 slot.filled[array.index()] -= u16::from(old != 0);
+                if old != 0 {
+                    self.tables.mirror_mut(array.is_user()).hide(page, 1);
+                }
                 dropped.entries += u32::from(old != 0);
             }
         }
@@ -227,6 +247,9 @@ impl Space {
                 self.tables
                     .range(array, (slot * SLOT_PAGES) as u32, SLOT_PAGES)
                     .fill(0);
+                let first = (slot * SLOT_PAGES) as u32;
+                let mirror = self.tables.mirror_mut(array.is_user());
+                mirror.hide(first, SLOT_PAGES);
                 dropped.entries += u32::from(filled);
             }
         }

@@ -9,7 +9,7 @@
 //! [`Space`](crate::space::Space) first.
 
 use crate::error::Error;
-use crate::mapping::Zeroed;
+use crate::mirror::Mirror;
 
 /// Entries of one array: the 4 KiB pages of the linear address space.
 pub(crate) const ENTRIES: usize = 1 << 20;
@@ -62,41 +62,47 @@ pub struct View {
     pub write: u64,
 }
 
-/// The arrays.
-pub(crate) struct Tables(Zeroed<u64>);
+/// The arrays: supervisor's and user's, each with its mirror.
+pub(crate) struct Tables([Mirror; 2]);
 
 impl Tables {
     pub(crate) fn new() -> Result<Self, Error> {
-        Ok(Tables(Zeroed::new(ARRAYS * ENTRIES, "shadow tables")?))
+        Ok(Tables([Mirror::new()?, Mirror::new()?]))
+    }
+
+    pub(crate) fn mirror(&self, user: bool) -> &Mirror {
+        &self.0[usize::from(user)]
+    }
+
+    pub(crate) fn mirror_mut(&mut self, user: bool) -> &mut Mirror {
+        &mut self.0[usize::from(user)]
     }
 
     pub(crate) fn view(&self, user: bool) -> View {
-        let address =
-            |array: Array| self.0.as_ptr() as u64 + (array.0 * ENTRIES * size_of::<u64>()) as u64;
-        View {
-            read: address(Array::read(user)),
-            write: address(Array::write(user)),
-        }
+        let read = self.mirror(user).tables().as_ptr() as u64;
+        let write = read + (ENTRIES * size_of::<u64>()) as u64;
+        View { read, write }
     }
 
     #[inline]
     pub(crate) fn get(&self, array: Array, page: u32) -> u64 {
-        self.0[at(array, page)]
+        self.mirror(array.is_user()).tables()[at(array, page)]
     }
 
     #[inline]
     pub(crate) fn entry(&mut self, array: Array, page: u32) -> &mut u64 {
-        &mut self.0[at(array, page)]
+        &mut self.mirror_mut(array.is_user()).tables_mut()[at(array, page)]
     }
 
     /// The entries of `count` pages from `page` on, within one array.
     pub(crate) fn range(&mut self, array: Array, page: u32, count: usize) -> &mut [u64] {
         let start = at(array, page);
-        &mut self.0[start..start + count]
+        &mut self.mirror_mut(array.is_user()).tables_mut()[start..start + count]
     }
 }
 
+/// Where an entry is in the tables of its view.
 #[inline]
 fn at(array: Array, page: u32) -> usize {
-    array.0 * ENTRIES + (page as usize & (ENTRIES - 1))
+    usize::from(array.is_write()) * ENTRIES + (page as usize & (ENTRIES - 1))
 }

@@ -7,8 +7,9 @@
 
 use proptest::prelude::*;
 use shadow_mmu::{
-    Access, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, GuestRam, LinearAddr, PF_FETCH,
-    PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE, PagingRegs, PhysAddr, ShadowMmu,
+    Access, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, GuestRam, LinearAddr,
+    MIRROR_DISTANCE, PF_FETCH, PF_PRESENT, PF_RESERVED, PF_USER, PF_WRITE, PagingRegs, PhysAddr,
+    ShadowMmu,
 };
 
 const FRAMES: u32 = 24;
@@ -390,6 +391,8 @@ impl World {
                         user,
                         phys,
                     });
+                } else {
+                    self.look_in_mirror(linear, access, user, &translation)?;
                 }
                 Ok(Some(translation))
             }
@@ -397,6 +400,31 @@ impl World {
                 "expected {expected:?}, got {got:?}"
             ))),
         }
+    }
+
+    /// What may be accessed can be mirrored, and shows the same memory there, unless
+    /// the access must be reported. (A frame's write entries are few, so one may have
+    /// been taken back for another by now.)
+    fn look_in_mirror(
+        &mut self,
+        linear: u32,
+        access: Access,
+        user: bool,
+        translation: &shadow_mmu::Translation,
+    ) -> Result<(), TestCaseError> {
+        let mirrored = self.mmu.mirror(LinearAddr(linear), access, user);
+        let reported = access == Access::Write && translation.traced;
+        match access {
+            Access::Write => prop_assert!(!mirrored || translation.host.is_some() && !reported),
+            _ => prop_assert_eq!(mirrored, translation.host.is_some()),
+        }
+        if let Some(host) = translation.host.filter(|_| mirrored) {
+            let mirror = self.mmu.view(user).read + MIRROR_DISTANCE + u64::from(linear);
+            // SAFETY: both are mapped now: the byte in guest memory and in its mirror.
+            let bytes = unsafe { [host.cast_const().read(), (mirror as *const u8).read()] };
+            prop_assert_eq!(bytes[0], bytes[1]);
+        }
+        Ok(())
     }
 
     /// A fetch translation tagged with the current space and epoch must still hold.

@@ -36,7 +36,7 @@ use translator::mode::Mode;
 
 const CORPUS: &str = include_str!("../corpus/code.txt");
 /// What cases are, in turn.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind::Decode,
     Kind::Run(Tier::Interp),
     Kind::Run(Tier::Direct),
@@ -49,6 +49,8 @@ const KINDS: [Kind; 12] = [
     Kind::Run(Tier::Interp),
     Kind::Run(Tier::Direct),
     Kind::Lockstep(Tier::Cranelift),
+    Kind::Run(Tier::Mirror),
+    Kind::Lockstep(Tier::Mirror),
 ];
 /// Numbers after which the kinds of cases begin anew.
 pub const TURNS: u64 = KINDS.len() as u64;
@@ -86,8 +88,8 @@ pub struct Fuzzer {
     corpus: Vec<Vec<u8>>,
     direct: DirectCompiler,
     cranelift: Compiler,
-    machines: [Option<Machine>; 4],
-    locksteps: [Option<Lockstep>; 4],
+    machines: [Option<Machine>; 5],
+    locksteps: [Option<Lockstep>; 5],
 }
 
 impl Fuzzer {
@@ -101,8 +103,8 @@ impl Fuzzer {
             corpus: corpus(),
             direct: DirectCompiler::new(),
             cranelift: Compiler::new().expect("a host that Cranelift knows"),
-            machines: [const { None }; 4],
-            locksteps: [const { None }; 4],
+            machines: [const { None }; 5],
+            locksteps: [const { None }; 5],
         }
     }
 
@@ -150,6 +152,7 @@ impl Fuzzer {
             block,
             link_base: 0,
             grouped: true,
+            mirrored: false,
             callout_base: 0,
             listing: false,
         };

@@ -171,7 +171,7 @@ fn push_likely_instruction(bytes: &mut Vec<u8>, random: &mut Rng) {
 fn limit(tier: Tier) -> u64 {
     match tier {
         Tier::Cranelift => 2_000,
-        Tier::Direct => 50_000,
+        Tier::Direct | Tier::Mirror => 50_000,
         Tier::Interp | Tier::Auto => 3_000_000,
     }
 }

@@ -92,7 +92,7 @@ impl Lockstep {
         }
         let mut rng = Rng::new(seed);
         self.rng = Rng::new(!seed);
-        let world = World::new(&mut rng, self.tier == Tier::Direct);
+        let world = World::new(&mut rng, self.tier.pins_direct_code());
         let starts = world.starts();
         let mut agreed = false;
         for _ in 0..ENTRIES {
@@ -116,13 +116,13 @@ impl Lockstep {
         for _ in 0..BLOCKS_PER_ENTRY {
             let before = Snapshot::of(&mut self.machines[0], world);
             let stopped = self.step();
-            let undefined = self.tier == Tier::Direct && before.leaves_undefined(world);
+            let undefined = self.tier.pins_direct_code() && before.leaves_undefined(world);
             if undefined && stopped.is_err() {
                 return Ok(false);
             }
             let stopped = stopped.map_err(|problem| report(world, &before, &problem))?;
             let mut after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
-            if self.tier == Tier::Direct {
+            if self.tier.pins_direct_code() {
                 after.iter_mut().for_each(Snapshot::forget_last_x87);
             }
             if let Some(difference) = after[0].difference(&after[1]) {

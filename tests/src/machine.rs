@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// All tiers, with the names that failures give them.
-pub const TIERS: [(&str, Tier); 4] = [
+pub const TIERS: [(&str, Tier); 5] = [
     ("interp", Tier::Interp),
     ("cranelift", Tier::Cranelift),
     ("direct", Tier::Direct),
+    ("mirror", Tier::Mirror),
     ("auto", Tier::Auto),
 ];
 

@@ -67,6 +67,11 @@ fn operands_at_edges_in_direct_code() {
 }
 
 #[test]
+fn operands_at_edges_in_mirrored_code() {
+    judge_all(Tier::Mirror, 1);
+}
+
+#[test]
 fn operands_at_edges_in_compiled_code() {
     judge_all(Tier::Cranelift, 7);
 }

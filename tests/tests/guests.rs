@@ -55,6 +55,11 @@ fn check_guests_pass_re_encoded() {
 }
 
 #[test]
+fn check_guests_pass_mirrored() {
+    check_all(Tier::Mirror);
+}
+
+#[test]
 fn check_guests_pass_in_both_tiers_mixed() {
     check_all(Tier::Auto);
 }

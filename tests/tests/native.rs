@@ -80,6 +80,11 @@ fn written_cases_in_direct_code() {
 }
 
 #[test]
+fn written_cases_in_mirrored_code() {
+    judge_all(Tier::Mirror, written(false));
+}
+
+#[test]
 fn grid_in_the_interpreter() {
     judge_all(Tier::Interp, grid());
 }
@@ -97,6 +102,11 @@ fn grid_in_direct_code() {
 }
 
 #[test]
+fn grid_in_mirrored_code() {
+    judge_all(Tier::Mirror, grid());
+}
+
+#[test]
 fn written_vector_cases_in_the_interpreter() {
     judge_all(Tier::Interp, written(true));
 }
@@ -109,4 +119,9 @@ fn written_vector_cases_in_compiled_code() {
 #[test]
 fn written_vector_cases_in_direct_code() {
     judge_all(Tier::Direct, written(true));
+}
+
+#[test]
+fn written_vector_cases_in_mirrored_code() {
+    judge_all(Tier::Mirror, written(true));
 }

@@ -74,6 +74,11 @@ fn test386_re_encoded() {
 }
 
 #[test]
+fn test386_mirrored() {
+    test386(Tier::Mirror);
+}
+
+#[test]
 fn test386_mixed() {
     test386(Tier::Auto);
 }
@@ -91,6 +96,11 @@ fn kvm_unit_tests_compiled() {
 #[test]
 fn kvm_unit_tests_re_encoded() {
     kvm_unit_tests(Tier::Direct);
+}
+
+#[test]
+fn kvm_unit_tests_mirrored() {
+    kvm_unit_tests(Tier::Mirror);
 }
 
 #[test]

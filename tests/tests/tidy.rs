@@ -20,6 +20,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "runtime/src/native/mod.rs",
         "entry into compiled code, callout",
     ),
+    (
+        "runtime/src/native/landing.rs",
+        "the handler for faults in mirrors",
+    ),
     ("runtime/src/run.rs", "calls compiled code"),
     ("runtime/src/system/tsc.rs", "the RDTSC intrinsic"),
     (
@@ -35,6 +39,14 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "guest memory through the shadow tables",
     ),
     ("runtime/src/vm.rs", "names the trampoline"),
+    (
+        "shadow-mmu/src/mirror.rs",
+        "memory mapped again for the host's MMU",
+    ),
+    (
+        "shadow-mmu/tests/coherency.rs",
+        "looks at memory through mirrors",
+    ),
     (
         "shadow-mmu/src/mapping.rs",
         "the arrays of the shadow tables",

@@ -73,6 +73,9 @@ pub struct CompileRequest<'a> {
     /// that suffer are compiled without. The direct tier leaves vector
     /// instructions of such a block to the runtime, too.
     pub grouped: bool,
+    /// Direct code only: access guest memory through the mirror instead of looking
+    /// it up. A fault of the host must continue at a [`Landing`].
+    pub mirrored: bool,
     /// Keep the CLIF as text, for a dump.
     pub listing: bool,
 }
@@ -94,6 +97,20 @@ pub struct HostCode {
     pub clif: Option<String>,
     /// The instructions the block leaves to the runtime.
     pub callouts: Vec<Callout>,
+    /// Where the host may fault, and what then, by host offset.
+    pub landings: Vec<Landing>,
+}
+
+/// A piece of host code that may fault, by offsets into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landing {
+    /// Its first byte.
+    pub start: u32,
+    /// The byte behind its last.
+    pub end: u32,
+    /// Where to continue instead: code that leaves the block as if the instruction
+    /// had not begun.
+    pub at: u32,
 }
 
 /// How much Cranelift should think.
@@ -233,6 +250,7 @@ impl Compiler {
             parts,
             clif,
             callouts: emitted.callouts,
+            landings: Vec::new(),
         })
     }
 

@@ -255,6 +255,11 @@ pub const VECTOR_MXCSR: usize = 128;
 /// From a view's read table to its write table, in bytes.
 pub const WRITE_TABLE_DISTANCE: u64 = 8 << 20;
 
+/// From a view's read table to its mirror, in bytes: 4 GiB of host address space in
+/// which the pages of the linear address space that may be accessed are mapped, or
+/// some of them. An access to any other is a fault of the host.
+pub const MIRROR_DISTANCE: u64 = 32 << 20;
+
 impl CpuState {
     /// The segment register.
     #[inline]

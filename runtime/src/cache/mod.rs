@@ -19,6 +19,8 @@ mod overwrites;
 mod pages;
 
 use crate::interp::Op;
+use crate::mirrored::MirrorUse;
+use crate::native::landing::Landings;
 use arena::Arena;
 use frame::Frame;
 use links::Links;
@@ -113,6 +115,8 @@ pub struct CachedBlock {
     pub special: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
+    /// Whether its code uses the mirror.
+    pub mirror: MirrorUse,
     /// Its compiled form.
     pub compiled: Compiled,
     /// Slots that lead here.
@@ -201,6 +205,8 @@ pub struct Cache {
     arena_keep: usize,
     /// The link slots.
     pub links: Links,
+    /// Where code continues after a fault of the host.
+    pub landings: Landings,
     /// Link slots or code memory ran out: the run loop must clear the cache.
     pub exhausted: bool,
     /// Counts.
@@ -230,6 +236,7 @@ impl Cache {
             jumps: vec![JumpEntry::default(); ALL_JUMP_ENTRIES].into_boxed_slice(),
             arena_keep: arena.used(),
             arena,
+            landings: Landings::default(),
             links: Links::new(addresses.first().copied().unwrap_or(0)),
             exhausted: false,
             counters: CacheCounters::default(),
@@ -312,6 +319,7 @@ impl Cache {
             stale: false,
             special: block.mode.single(),
             side_exits: 0,
+            mirror: MirrorUse::default(),
             compiled: if block.mode.interpreted() {
                 Compiled::Never
             } else {
@@ -356,6 +364,7 @@ impl Cache {
             let jump = link.jump.map(|jump| (of(jump.at), of(jump.stub)));
             self.links.describe(link.slot, link.eip, jump);
         }
+        self.landings.add(address, &code.landings);
         let Some(block) = self.get_mut(id) else {
             return true;
         };
@@ -510,6 +519,7 @@ impl Cache {
         self.by_key.clear();
         self.by_frame.clear();
         self.links.clear();
+        self.landings.clear();
         self.overwrites.clear();
         self.forget_recent();
         self.arena.clear(self.arena_keep);

@@ -5,22 +5,18 @@
 //! are hot; the blocks asked for are compiled now, for the listing alone.
 
 use crate::cache::{BlockId, CachedBlock};
+use crate::config::Tier;
 use crate::vm::Vm;
 use shadow_mmu::PhysAddr;
 use std::fmt::Write;
 use translator::dump::dump;
 
 /// The block at EIP `at`, if given, and the `hottest` ones most often entered, as
-/// compiled by Cranelift or as `direct` code.
+/// `tier` compiles them: `direct` and `mirror` by their own, others by Cranelift.
 ///
 /// # Errors
 /// No block starts at `at`, or a block cannot be compiled.
-pub fn blocks(
-    vm: &mut Vm,
-    at: Option<u32>,
-    hottest: usize,
-    direct: bool,
-) -> anyhow::Result<String> {
+pub fn blocks(vm: &mut Vm, at: Option<u32>, hottest: usize, tier: Tier) -> anyhow::Result<String> {
     let mut chosen = Vec::new();
     if let Some(eip) = at {
         let found = vm.cache.iter().filter(|(_, b)| b.key.eip == eip);
@@ -33,7 +29,7 @@ pub fn blocks(
     chosen.extend(by_heat(vm).into_iter().take(hottest));
     let mut text = String::new();
     for id in chosen {
-        text.push_str(&block(vm, id, direct)?);
+        text.push_str(&block(vm, id, tier)?);
         text.push('\n');
     }
     Ok(text)
@@ -46,13 +42,13 @@ fn by_heat(vm: &Vm) -> Vec<BlockId> {
     all.into_iter().map(|(_, id)| id).collect()
 }
 
-fn block(vm: &mut Vm, id: BlockId, direct: bool) -> anyhow::Result<String> {
+fn block(vm: &mut Vm, id: BlockId, tier: Tier) -> anyhow::Result<String> {
     let Some(cached) = vm.cache.get(id) else {
         return Ok(String::new());
     };
     let (block, heat) = (cached.block(), cached.heat);
     let guest = guest_bytes(vm, cached);
-    let code = vm.tiers.listing(&block, direct)?;
+    let code = vm.tiers.listing(&block, tier)?;
     let mut text = String::new();
     // Writing to a `String` cannot fail.
     let _ = writeln!(text, "entered {heat} times");

@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)] // Calls generated code.
 
+pub mod landing;
+
 use crate::config::Tier;
 use crate::interp::Op;
 use crate::vcpu::{Cpu, Shadow};
@@ -23,8 +25,12 @@ pub use translator::direct::Routines;
 /// The host has no such tier.
 pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
     ensure!(
-        tier != Tier::Direct || direct_supported(),
-        "the direct tier needs an x86-64 host with BMI2"
+        !tier.pins_direct_code() || direct_supported(),
+        "direct code needs an x86-64 host with BMI2"
+    );
+    ensure!(
+        tier != Tier::Mirror || landing::install(),
+        "mirrors need a host that lets a handler for SIGSEGV be installed"
     );
     if uses_direct_code(tier) {
         return Ok(translator::direct::routines());
@@ -43,7 +49,7 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
 /// Whether compiled code is direct code in `tier`.
 pub fn uses_direct_code(tier: Tier) -> bool {
     match tier {
-        Tier::Direct => true,
+        Tier::Direct | Tier::Mirror => true,
         Tier::Auto => direct_supported(),
         Tier::Interp | Tier::Cranelift => false,
     }

@@ -52,8 +52,8 @@ impl SelftestArgs {
             self.family = Family::ALL.to_vec();
         }
         if self.tier.is_empty() {
-            let all = [Tier::Interp, Tier::Direct, Tier::Cranelift];
-            let here = |tier: &Tier| *tier != Tier::Direct || direct_supported();
+            let all = [Tier::Interp, Tier::Direct, Tier::Mirror, Tier::Cranelift];
+            let here = |tier: &Tier| !tier.pins_direct_code() || direct_supported();
             self.tier = all.into_iter().filter(here).collect();
         }
         self
@@ -88,6 +88,7 @@ pub fn tier_name(tier: Tier) -> &'static str {
         Tier::Interp => "interp",
         Tier::Cranelift => "cranelift",
         Tier::Direct => "direct",
+        Tier::Mirror => "mirror",
         Tier::Auto => "auto",
     }
 }

@@ -1,6 +1,5 @@
 //! The helper process of the self-test: makes the cases and has them judged.
 
-use crate::config::Tier;
 use crate::native::direct_supported;
 use crate::selftest::case::{Case, Family};
 use crate::selftest::generate::Generator;
@@ -48,7 +47,7 @@ impl Worker {
         for &tier in &options.tier {
             let name = tier_name(tier);
             ensure!(
-                tier != Tier::Direct || direct_supported(),
+                !tier.pins_direct_code() || direct_supported(),
                 "the direct tier needs an x86-64 host with BMI2"
             );
             if name != judge.name {

@@ -232,6 +232,7 @@ impl Emitter<'_> {
             Cold::LostUnpaired(recipe) => self.unpaired(Some(recipe)),
             Cold::Unpaired => self.unpaired(None),
             Cold::CallOut(index) => self.late_callout(index),
+            Cold::Landing => {}
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);
@@ -282,13 +283,14 @@ impl Emitter<'_> {
         self.leave_before(index, insn.eip, cold);
     }
 
-    fn leave_before(&mut self, index: usize, eip: u32, cold: Cold) {
+    pub(super) fn leave_before(&mut self, index: usize, eip: u32, cold: Cold) {
         self.store_eip(Some(eip));
         let rest = (self.block.insns.len() - index) as i32;
         self.asm.lea(Size::Q, reg::R13, Mem::at(reg::R13, -rest));
         let why = match cold {
             Cold::SharedExit(_) => hint::SHARED,
             Cold::Vector { .. } => hint::VECTOR,
+            Cold::Landing => hint::MIRROR,
             _ => 0,
         };
         self.leave(u64::from(self.link_base) << 32 | why | ExitKind::Interpret as u64);

@@ -165,6 +165,9 @@ impl Emitter<'_> {
         if !mode.unlimited(m.seg) || access == Access::Write && m.seg == SegReg::Cs {
             return None;
         }
+        if self.mirrored {
+            return (bytes <= MAX_SPAN).then(|| self.in_mirror(m));
+        }
         if m.addr16 || bytes > MAX_SPAN {
             return (bytes <= MAX_SPAN).then(|| self.check_bytes(m, access, bytes, false));
         }
@@ -308,18 +311,23 @@ impl Emitter<'_> {
             self.offset(&MemRef { disp, ..*m }, reg::R8);
         }
         if !zero_base {
-            let base = offset_of!(CpuState, seg)
-                + m.seg as usize * size_of::<Segment>()
-                + offset_of!(Segment, base);
-            self.asm.load(Size::D, reg::R9, field(base));
-            let sum = Mem::indexed(reg::R8, reg::R9, 0);
-            self.asm.lea(Size::D, reg::R8, sum);
+            self.add_segment_base(m.seg);
         }
         let constant = m.base == Gpr::ZERO && m.index == Gpr::ZERO && zero_base;
         let within = (m.disp & 0xfff) + bytes <= 0x1000;
         let may_cross = bytes > 1 && !(constant && within);
         self.check_linear(access, bytes, may_cross, shared);
         Mem::indexed(reg::R8, reg::R9, 0).plus(-to_last)
+    }
+
+    /// Adds a segment's base to the offset in R8. Changes R9.
+    pub(super) fn add_segment_base(&mut self, seg: SegReg) {
+        let base = offset_of!(CpuState, seg)
+            + seg as usize * size_of::<Segment>()
+            + offset_of!(Segment, base);
+        self.asm.load(Size::D, reg::R9, field(base));
+        let sum = Mem::indexed(reg::R8, reg::R9, 0);
+        self.asm.lea(Size::D, reg::R8, sum);
     }
 
     fn check_linear(&mut self, access: Access, bytes: u32, may_cross: bool, shared: bool) {

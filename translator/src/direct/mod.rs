@@ -32,6 +32,7 @@ mod encode;
 mod exit;
 mod flags;
 mod memory;
+mod mirror;
 mod probe;
 mod rename;
 mod returns;
@@ -57,6 +58,7 @@ use exit::field;
 use flags::{Flags, Recipe};
 use iced_x86::{ConditionCode, Encoder, Mnemonic};
 use memory::{Access, Known};
+use mirror::Faulting;
 use std::mem::offset_of;
 
 /// Most instructions in a block.
@@ -81,6 +83,8 @@ struct Scratch {
     /// Where the side exits of each instruction are, once they have been emitted.
     exits: Vec<Option<usize>>,
     known: Known,
+    /// Code that may fault.
+    faulting: Vec<Faulting>,
 }
 
 impl Default for DirectCompiler {
@@ -125,9 +129,11 @@ impl DirectCompiler {
             link_base: request.link_base,
             callout_base: request.callout_base,
             grouped: request.grouped,
+            mirrored: request.mirrored,
             listing: request.listing,
             s: &mut self.scratch,
             index: 0,
+            reaches_mirror: false,
             vector_loaded: false,
             tells_last_x87: block.insns.iter().any(|i| stores_last_x87(i.mnemonic)),
             flags: Flags::Live,
@@ -152,6 +158,7 @@ impl Scratch {
         self.exits.clear();
         self.exits.resize(2 * count, None);
         self.known.start();
+        self.faulting.clear();
     }
 }
 
@@ -214,6 +221,8 @@ enum Cold {
     LostUnpaired(Recipe),
     /// The runtime must carry out the instruction with this number, the last.
     CallOut(usize),
+    /// The host has faulted in the mirror: only a reason to leave.
+    Landing,
 }
 
 /// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
@@ -223,6 +232,8 @@ pub mod hint {
     pub const VECTOR: u64 = 1 << 8;
     /// A range wider than the access was not permitted.
     pub const SHARED: u64 = 1 << 9;
+    /// The mirror lacks the page, or the host found another fault.
+    pub const MIRROR: u64 = 1 << 10;
 }
 
 /// Emits one block.
@@ -235,11 +246,15 @@ struct Emitter<'a> {
     callout_base: u32,
     /// Checks look ahead, and vector instructions run as they are.
     grouped: bool,
+    /// Accesses go through the mirror.
+    mirrored: bool,
     /// Note what code is for.
     listing: bool,
     s: &'a mut Scratch,
     /// Number of the current instruction.
     index: usize,
+    /// The current instruction accesses the mirror.
+    reaches_mirror: bool,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
     /// The block stores which x87 instruction was the last, which only callouts note.
@@ -270,6 +285,7 @@ impl Emitter<'_> {
             self.stepping_stones(false);
             n += 1;
         }
+        self.landings();
     }
 
     fn body(&mut self) {
@@ -312,12 +328,16 @@ impl Emitter<'_> {
             true => self.plain(i).map(|()| Next::Insn),
             false => self.special(i),
         };
+        if done.is_some() {
+            self.note_faulting(i, start, flags);
+        }
         done.unwrap_or_else(|| {
             self.asm.bytes.truncate(start);
             self.s.cold.truncate(cold);
             self.code.links.truncate(links);
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
+            self.reaches_mirror = false;
             self.call_out(i)
         })
     }

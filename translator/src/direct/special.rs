@@ -165,8 +165,10 @@ impl Emitter<'_> {
             return None;
         }
         let top = self.check(&stack(Gpr::ESP, 0), Access::Read, 4)?;
-        self.move_esp(4);
         self.asm.load(Size::D, host(r), top);
+        if r != Gpr::ESP {
+            self.move_esp(4);
+        }
         Some(())
     }
 
@@ -176,8 +178,9 @@ impl Emitter<'_> {
         }
         let top = self.check(&stack(Gpr::EBP, 0), Access::Read, 4)?;
         let (esp, ebp) = (host(Gpr::ESP), host(Gpr::EBP));
+        self.asm.load(Size::D, reg::R8, top);
         self.asm.lea(Size::D, esp, Mem::at(ebp, 4));
-        self.asm.load(Size::D, ebp, top);
+        self.asm.mov(Size::D, ebp, reg::R8);
         Some(())
     }
 

@@ -167,7 +167,9 @@ impl Emitter<'_> {
         if let Some(bytes) = bytes.filter(|&bytes| bytes > 0) {
             let aligned = bytes == 16 && !may_be_unaligned(i.mnemonic);
             let m = self.check(&i.mem, access(i), bytes)?;
-            place = Some(if aligned { self.aligned(m) } else { m });
+            // The host's own check is in the mirror as good.
+            let check = aligned && !self.mirrored;
+            place = Some(if check { self.aligned(m) } else { m });
         }
         if i.mnemonic == Mnemonic::Fldcw {
             place = Some(self.only_masking(place?));
@@ -249,15 +251,20 @@ impl Emitter<'_> {
     /// Leaves unless the control word to be loaded masks all exceptions.
     fn only_masking(&mut self, m: Mem) -> Mem {
         self.reserve(60);
+        let here = match self.mirrored {
+            true => m,
+            false => {
+                self.asm.lea(Size::Q, reg::R8, m);
+                Mem::at(reg::R8, 0)
+            }
+        };
+        // MOVZX R9D, word [here]
+        self.asm.op_mem(Size::D, &[0x0f, 0xb7], reg::R9, here);
         let asm = &mut self.asm;
-        let here = Mem::at(reg::R8, 0);
-        asm.lea(Size::Q, reg::R8, m);
         asm.mov(Size::Q, reg::R11, reg::RCX);
-        // MOVZX ECX, word [R8]
-        asm.op_mem(Size::D, &[0x0f, 0xb7], reg::RCX, here);
-        asm.not(Size::D, reg::RCX);
-        asm.mov_imm(reg::R9, X87_MASKS);
-        asm.pext(reg::RCX, reg::RCX, reg::R9);
+        asm.mov_imm(reg::RCX, X87_MASKS);
+        asm.not(Size::D, reg::R9);
+        asm.pext(reg::RCX, reg::R9, reg::RCX);
         self.go_on_if_zero();
         here
     }

@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code)] // 32-bit code on the host CPU.
 
+use crate::native::landing;
 use crate::selftest::state::{Outcome, State};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
@@ -208,6 +209,8 @@ pub struct Installed {
 
 /// Installs the handlers for this thread.
 pub fn install() -> Option<Installed> {
+    // Guests under test have faults of their own: their handler comes before.
+    landing::install();
     let mut stack = vec![0u8; ALT_STACK_BYTES].into_boxed_slice();
     let new_stack = libc::stack_t {
         ss_sp: stack.as_mut_ptr().cast::<c_void>(),
@@ -277,8 +280,12 @@ fn start_timer() -> Option<libc::timer_t> {
     }
 }
 
-extern "C" fn on_signal(signal: i32, _info: *mut libc::siginfo_t, context: *mut c_void) {
+extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
     let shared = SHARED.0.get();
+    // SAFETY: passes on what the kernel passed.
+    if signal == libc::SIGSEGV && unsafe { landing::land(info, context) } {
+        return;
+    }
     // SAFETY: the kernel passes a valid context; `SHARED` is this handler's while
     // `running` (see `cross`), and only read otherwise.
     unsafe {
