@@ -25,6 +25,7 @@
 //! they permit, link slots, the jump cache and the callout.
 
 mod asm;
+mod bits;
 mod control;
 mod divide;
 mod effects;
