@@ -112,6 +112,9 @@ impl Vm {
         let eip = self.cpu.state.eip;
         // Nothing came between the instruction that cast a shadow and the next.
         self.cpu.shadow = Shadow::None;
+        if let Some(code) = self.code_at(eip) {
+            return !self.run_compiled(eip, code);
+        }
         let Some(id) = self.block_at(eip) else {
             return false;
         };
