@@ -32,6 +32,13 @@ const SLICE: i64 = 20_000;
 /// Longest sleep of a halted CPU, so that a quit request is noticed.
 const MAX_SLEEP_NS: u64 = 100_000_000;
 
+/// How much of a block to interpret.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    All,
+    First,
+}
+
 impl Vm {
     /// Runs until the machine stops.
     pub fn run(&mut self) -> Exit {
@@ -116,19 +123,22 @@ impl Vm {
         if self.tiers.on_interpret(&mut self.cache, &mut self.cpu, id) {
             return false;
         }
-        self.interpret(id, usize::MAX)
+        self.interpret(id, Part::All)
     }
 
-    /// Interprets up to `limit` instructions of a block. True to leave the slice.
+    /// Interprets a block or the first instruction of it. True to leave the slice.
     #[inline(always)]
-    pub(crate) fn interpret(&mut self, id: BlockId, limit: usize) -> bool {
+    pub(crate) fn interpret(&mut self, id: BlockId, part: Part) -> bool {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
         if block.special {
-            return self.interpret_special(id, limit);
+            return self.interpret_special(id, part);
         }
-        let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, limit);
+        let retired = match part {
+            Part::All => interp::run_block(&mut self.cpu, &block.ops, block.terminal),
+            Part::First => interp::run_first(&mut self.cpu, &block.ops, block.terminal),
+        };
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -142,7 +152,7 @@ impl Vm {
     /// Interprets a block whose bytes have changed, or which is a single step.
     /// True to leave the slice.
     #[cold]
-    fn interpret_special(&mut self, id: BlockId, limit: usize) -> bool {
+    fn interpret_special(&mut self, id: BlockId, part: Part) -> bool {
         let Some((key, stale)) = self.cache.get(id).map(|b| (b.key, b.stale)) else {
             return true;
         };
@@ -154,15 +164,13 @@ impl Vm {
             if !block.is_some_and(|(cached, new)| cached.renew(&new)) {
                 self.cache.remove(id);
                 let eip = self.cpu.state.eip;
-                return self
-                    .block_at(eip)
-                    .is_none_or(|id| self.interpret(id, limit));
+                return self.block_at(eip).is_none_or(|id| self.interpret(id, part));
             }
         }
         match self.cache.get(id) {
             Some(block) if block.special => self.interpret_single(id),
             // No longer special, so not back here.
-            _ => self.interpret(id, limit),
+            _ => self.interpret(id, part),
         }
     }
 
@@ -179,7 +187,7 @@ impl Vm {
             return true;
         }
         let before = debug::begin(&mut self.cpu);
-        let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, 1);
+        let retired = interp::run_first(&mut self.cpu, &block.ops, block.terminal);
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -218,7 +226,7 @@ impl Vm {
                 }
                 let eip = self.cpu.state.eip;
                 self.block_at(eip)
-                    .is_none_or(|id| self.interpret(id, usize::MAX))
+                    .is_none_or(|id| self.interpret(id, Part::All))
             }
             Some(ExitKind::Unlinked) => {
                 self.link(ExitKind::payload(exit));
@@ -262,7 +270,7 @@ impl Vm {
     fn interpret_one(&mut self) {
         let eip = self.cpu.state.eip;
         if let Some(id) = self.block_at(eip) {
-            self.interpret(id, 1);
+            self.interpret(id, Part::First);
         }
         self.cpu.request_attention();
     }

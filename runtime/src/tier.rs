@@ -123,11 +123,11 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// Starts the worker if the policy wants one.
+    /// Starts the worker if the policy wants one. `room` says that there are mirrors.
     ///
     /// # Errors
     /// Cranelift does not support the host, or no thread can be started.
-    pub fn new(policy: Tier) -> anyhow::Result<Self> {
+    pub fn new(policy: Tier, room: bool) -> anyhow::Result<Self> {
         let counters = Arc::new(CompileCounters::default());
         let (requests, inbox) = channel::<Request>();
         let (outbox, replies) = channel();
@@ -147,7 +147,7 @@ impl Tiers {
         };
         Ok(Self {
             policy,
-            mirror: MirrorPolicy::of(policy),
+            mirror: MirrorPolicy::of(policy, room)?,
             direct_code,
             re_encoded: 0,
             compiler: Compiler::new()?,

@@ -109,10 +109,11 @@ impl Vm {
         let deadline_ns = config
             .timeout
             .map(|t| host.clock.now_ns() + t.as_nanos() as u64);
+        let tiers = Tiers::new(config.tier, cpu.mmu.has_mirrors())?;
         Ok(Self {
             cpu,
             cache,
-            tiers: Tiers::new(config.tier)?,
+            tiers,
             counters: RunCounters::default(),
             mirror_debt: MirrorDebt::default(),
             // SAFETY: `entry` is the tier's trampoline; the arena lives

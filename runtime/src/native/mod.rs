@@ -28,10 +28,6 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
         !tier.pins_direct_code() || direct_supported(),
         "direct code needs an x86-64 host with BMI2"
     );
-    ensure!(
-        tier != Tier::Mirror || landing::install(),
-        "mirrors need a host that lets a handler for SIGSEGV be installed"
-    );
     if uses_direct_code(tier) {
         return Ok(translator::direct::routines());
     }
@@ -88,7 +84,9 @@ impl Trampoline {
     #[inline(always)]
     pub unsafe fn enter(self, cpu: &mut Cpu, code: u64) -> u64 {
         let state: *mut Cpu = cpu;
-        (self.0)(state.cast(), code as *const u8)
+        let exit = (self.0)(state.cast(), code as *const u8);
+        crate::fpu::after_native(cpu);
+        exit
     }
 }
 
@@ -121,6 +119,7 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
     // SAFETY: `state` is the first field of the `Cpu` that `enter` was given,
     // which is not otherwise borrowed while compiled code runs.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
+    crate::fpu::after_native(cpu);
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
         return 1;
     };

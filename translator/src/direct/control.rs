@@ -284,6 +284,7 @@ impl Emitter<'_> {
     }
 
     pub(super) fn leave_before(&mut self, index: usize, eip: u32, cold: Cold) {
+        self.note_x87_at(index);
         self.store_eip(Some(eip));
         let rest = (self.block.insns.len() - index) as i32;
         self.asm.lea(Size::Q, reg::R13, Mem::at(reg::R13, -rest));

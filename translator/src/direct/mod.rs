@@ -31,10 +31,12 @@ mod effects;
 mod encode;
 mod exit;
 mod flags;
+mod last_x87;
 mod memory;
 mod mirror;
 mod probe;
 mod rename;
+mod repeat;
 mod returns;
 mod special;
 mod string;
@@ -44,7 +46,7 @@ pub mod verify;
 mod wide;
 
 pub use exit::{Routines, routines};
-pub use vector::stores_last_x87;
+pub use last_x87::is_remembered;
 
 use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode};
@@ -83,6 +85,8 @@ struct Scratch {
     cold: Vec<(Branch, Cold)>,
     /// Where the side exits of each instruction are, once they have been emitted.
     exits: Vec<Option<usize>>,
+    /// What was due of the last x87 instruction before each instruction.
+    x87_before: Vec<last_x87::Due>,
     known: Known,
     /// Code that may fault.
     faulting: Vec<Faulting>,
@@ -136,8 +140,9 @@ impl DirectCompiler {
             s: &mut self.scratch,
             index: 0,
             reaches_mirror: false,
+            rebased: repeat::Rebased::default(),
             vector_loaded: false,
-            tells_last_x87: block.insns.iter().any(|i| stores_last_x87(i.mnemonic)),
+            x87: last_x87::Due::default(),
             flags: Flags::Live,
             loop_head: None,
             repeats: false,
@@ -159,6 +164,8 @@ impl Scratch {
         self.cold.clear();
         self.exits.clear();
         self.exits.resize(2 * count, None);
+        self.x87_before.clear();
+        self.x87_before.resize(count, last_x87::Due::default());
         self.known.start();
         self.faulting.clear();
     }
@@ -259,10 +266,12 @@ struct Emitter<'a> {
     index: usize,
     /// The current instruction accesses the mirror.
     reaches_mirror: bool,
+    /// The pointers that it makes the host's for a while.
+    rebased: repeat::Rebased,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
-    /// The block stores which x87 instruction was the last, which only callouts note.
-    tells_last_x87: bool,
+    /// What the state does not have of the last x87 instruction.
+    x87: last_x87::Due,
     flags: Flags,
     /// Where the second copy of a loop's body begins, and where its flags are from.
     loop_head: Option<(usize, Recipe)>,
@@ -306,6 +315,7 @@ impl Emitter<'_> {
             self.s.known.after(insn);
         }
         if let (Next::Insn, Some(last)) = (next, block.insns.last()) {
+            self.note_x87();
             self.transfer(last.next_eip);
         }
     }
@@ -322,6 +332,7 @@ impl Emitter<'_> {
 
     /// Emits one instruction, in one of three ways.
     fn instruction(&mut self, i: &Insn) -> Next {
+        self.note_x87_before(i);
         self.reserve(60);
         self.flags_before(i);
         let flags = self.flags;
@@ -342,6 +353,7 @@ impl Emitter<'_> {
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
             self.reaches_mirror = false;
+            self.rebased = repeat::Rebased::default();
             self.call_out(i)
         })
     }
@@ -377,6 +389,7 @@ impl Emitter<'_> {
 
     /// The runtime carries the instruction out.
     fn call_out(&mut self, i: &Insn) -> Next {
+        self.note_x87();
         self.restore_flags();
         self.flags = Flags::Live;
         self.s.known.forget();

@@ -12,9 +12,6 @@
 //! at the new mask.
 //!
 //! A block in which that keeps failing is compiled again with callouts instead.
-//!
-//! QUIRK: x87 instructions that run here are not recorded as the last one: its
-//! opcode and addresses in an environment are those of the last callout.
 
 use super::asm::{Mem, Size, reg};
 use super::effects::access;
@@ -33,19 +30,17 @@ const X87_MASKS: u32 = 0x3f;
 pub fn is_native(i: &Insn) -> bool {
     let vector = |op: &Operand| matches!(op, Operand::Xmm(_) | Operand::Mm(_) | Operand::St(_));
     // Nearly all others have none of these operands: the tables need not be asked.
-    let may_be = i.ops.iter().any(vector) || i.code.op_code().op_code() & 0xf8 == 0xd8;
+    // FSQRT and the like have a second byte of opcode instead.
+    let opcode = i.code.op_code().op_code();
+    let may_be = i.ops.iter().any(vector) || [opcode, opcode >> 8].iter().any(is_escape);
     (may_be || is_conversion(i.mnemonic) || i.mnemonic == Mnemonic::Emms)
         && is_announced(i)
         && !is_excluded(i)
 }
 
-/// Whether such an instruction stores which x87 instruction was the last.
-pub fn stores_last_x87(mnemonic: Mnemonic) -> bool {
-    use Mnemonic as M;
-    matches!(
-        mnemonic,
-        M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave | M::Fxsave | M::Xsave
-    )
+/// D8h to DFh.
+fn is_escape(opcode: &u32) -> bool {
+    opcode & 0xf8 == 0xd8
 }
 
 fn is_announced(i: &Insn) -> bool {
@@ -172,8 +167,7 @@ fn may_be_unaligned(mnemonic: Mnemonic) -> bool {
 impl Emitter<'_> {
     /// Emits a vector or x87 instruction. `None` if it must be a callout.
     pub(super) fn vector(&mut self, i: &Insn) -> Option<()> {
-        // The runtime knows which x87 instruction was the last before one that tells.
-        if !self.native_vectors || self.tells_last_x87 {
+        if !self.native_vectors {
             return None;
         }
         self.enter_vector();
@@ -193,7 +187,9 @@ impl Emitter<'_> {
         if i.mnemonic == Mnemonic::Fldcw {
             place = Some(self.only_masking(place?));
         }
-        self.encode(i, place)
+        self.encode(i, place)?;
+        self.remember_x87(i);
+        Some(())
     }
 
     /// Has the vector state loaded, unless an instruction before has.

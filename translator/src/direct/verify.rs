@@ -27,7 +27,7 @@
 
 use super::memory::MAX_SPAN;
 use super::mirror::MAX_DISPLACEMENT;
-use super::wide::Wide;
+use super::wide::{Rebasing, Wide};
 use crate::state::{
     CpuState, JUMP_ENTRIES, JumpEntry, MIRROR_DISTANCE, Masks, POINTERS, WRITE_TABLE_DISTANCE,
 };
@@ -80,6 +80,7 @@ struct Facts {
     r10: Permission,
     kept: [Permission; POINTERS],
     wide: Wide,
+    rebasing: Rebasing,
     /// R10 is the address of the jump cache, a register the offset of an entry.
     cache: bool,
     offset: Option<Register>,
@@ -114,7 +115,9 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
         leaves_properly(h, &facts).map_err(broken)?;
         pairs_calls(h, &facts).map_err(broken)?;
         if !uses_host_stack(h) {
-            wide_enough(h).map_err(broken)?;
+            if !facts.rebasing.makes(h) {
+                wide_enough(h).map_err(broken)?;
+            }
             for used in info.used_registers() {
                 if writes(used.access()) {
                     may_write(h, used.register()).map_err(broken)?;
@@ -124,7 +127,9 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
                 may_use(h, used, &facts).map_err(broken)?;
             }
         }
+        let rebasing = facts.rebasing.after(h);
         facts = facts.after(h, info);
+        facts.rebasing = rebasing.ok_or(broken("a pointer of the host's is kept"))?;
     }
     Ok(())
 }
@@ -279,6 +284,7 @@ fn may_use(h: &Instruction, used: &UsedMemory, facts: &Facts) -> Result<(), &'st
         {
             Ok(())
         }
+        (r, Register::None) if facts.rebasing.permits(h, r) => Ok(()),
         (Register::R14, index)
             if scale == 1
                 && !facts.wide.is(index)
