@@ -54,6 +54,7 @@ fn compile(compiler: &mut Compiler, block: &Block) -> HostCode {
         block,
         link_base: 0,
         grouped: true,
+        native_vectors: true,
         mirrored: false,
         callout_base: 0,
         listing: false,

@@ -59,13 +59,13 @@ pub fn ops(block: &Block) -> Box<[Op]> {
     block.insns.iter().map(|&insn| Op::new(insn)).collect()
 }
 
-/// Runs a block, or its first `limit` instructions. Afterwards EIP is exact; an
-/// exception is left in [`Cpu::raised`]. Returns how many instructions retired.
+/// Runs a block. Afterwards EIP is exact; an exception is left in
+/// [`Cpu::raised`]. Returns how many instructions retired.
 #[inline]
-pub fn run_block(cpu: &mut Cpu, ops: &[Op], terminal: Terminal, limit: usize) -> usize {
+pub fn run_block(cpu: &mut Cpu, ops: &[Op], terminal: Terminal) -> usize {
     // One that compiled code called out for may have left the mark behind.
     cpu.eip_stored = false;
-    for (n, op) in ops.iter().take(limit).enumerate() {
+    for (n, op) in ops.iter().enumerate() {
         if op.run(cpu).is_err() {
             cpu.state.eip = op.insn.eip;
             return n;
@@ -75,14 +75,25 @@ pub fn run_block(cpu: &mut Cpu, ops: &[Op], terminal: Terminal, limit: usize) ->
             return n + 1;
         }
     }
-    if limit < ops.len() {
-        cpu.state.eip = ops[limit].insn.eip;
-        return limit;
-    }
     if let Terminal::Next(eip) = terminal {
         cpu.state.eip = eip;
     }
     ops.len()
+}
+
+/// As [`run_block`], of the first instruction alone: here its flags are seen,
+/// whatever comes next in the block.
+pub fn run_first(cpu: &mut Cpu, ops: &[Op], terminal: Terminal) -> usize {
+    let Some((&first, rest)) = ops.split_first() else {
+        return 0;
+    };
+    let mut op = first;
+    op.insn.flags_dead = false;
+    let terminal = match rest {
+        [] => terminal,
+        _ => Terminal::Next(op.insn.next_eip),
+    };
+    run_block(cpu, &[op], terminal)
 }
 
 /// Stores EIP after `insn` retired and asked for attention. Control transfers

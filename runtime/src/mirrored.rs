@@ -19,7 +19,9 @@
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
 use crate::native;
+use crate::run::Part;
 use crate::vm::Vm;
+use anyhow::ensure;
 use shadow_mmu::{Access, LinearAddr};
 use translator::block::Terminal;
 use translator::state::MIRROR_DISTANCE;
@@ -55,15 +57,23 @@ pub enum MirrorPolicy {
 }
 
 impl MirrorPolicy {
-    /// The policy of a tier, as far as the host can do it.
-    pub fn of(tier: Tier) -> Self {
-        match tier {
-            Tier::Mirror => MirrorPolicy::Always,
-            Tier::Auto if native::uses_direct_code(tier) && native::landing::install() => {
-                MirrorPolicy::Hot
+    /// The policy of a tier, where there is `room` for mirrors.
+    ///
+    /// # Errors
+    /// The tier needs mirrors, and the host cannot have any.
+    pub fn of(tier: Tier, room: bool) -> anyhow::Result<Self> {
+        let possible = || room && native::direct_supported() && native::landing::install();
+        Ok(match tier {
+            Tier::Mirror => {
+                ensure!(
+                    possible(),
+                    "mirrors need 4 GiB of address space each and a handler for SIGSEGV"
+                );
+                MirrorPolicy::Always
             }
+            Tier::Auto if possible() => MirrorPolicy::Hot,
             _ => MirrorPolicy::Never,
-        }
+        })
     }
 }
 
@@ -173,7 +183,7 @@ impl Vm {
         let eip = self.cpu.state.eip;
         let leave = self
             .block_at(eip)
-            .is_none_or(|id| self.interpret(id, usize::MAX));
+            .is_none_or(|id| self.interpret(id, Part::All));
         if self.cpu.mmu.space_id() != space {
             return leave;
         }

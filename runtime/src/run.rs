@@ -29,8 +29,19 @@ use translator::flags;
 /// Guest instructions between two looks at the devices.
 const SLICE: i64 = 20_000;
 
+/// Events delivered one after the other, without an instruction in between, before
+/// the run loop begins anew: a breakpoint on the stack can make more of them for ever.
+const MOST_EVENTS: usize = 64;
+
 /// Longest sleep of a halted CPU, so that a quit request is noticed.
 const MAX_SLEEP_NS: u64 = 100_000_000;
+
+/// How much of a block to interpret.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    All,
+    First,
+}
 
 impl Vm {
     /// Runs until the machine stops.
@@ -40,7 +51,9 @@ impl Vm {
             if let Some(exit) = self.settle() {
                 return exit;
             }
-            self.run_slice();
+            if !self.cpu.attention {
+                self.run_slice();
+            }
         }
     }
 
@@ -59,7 +72,7 @@ impl Vm {
         if let Some(exit) = self.settle() {
             return Some(exit);
         }
-        if self.ran_in_shadow() {
+        if self.cpu.attention || self.ran_in_shadow() {
             return None;
         }
         if let Some(id) = self.block_at(self.cpu.state.eip)
@@ -119,19 +132,22 @@ impl Vm {
         if self.tiers.on_interpret(&mut self.cache, &mut self.cpu, id) {
             return false;
         }
-        self.interpret(id, usize::MAX)
+        self.interpret(id, Part::All)
     }
 
-    /// Interprets up to `limit` instructions of a block. True to leave the slice.
+    /// Interprets a block or the first instruction of it. True to leave the slice.
     #[inline(always)]
-    pub(crate) fn interpret(&mut self, id: BlockId, limit: usize) -> bool {
+    pub(crate) fn interpret(&mut self, id: BlockId, part: Part) -> bool {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
         if block.special {
-            return self.interpret_special(id, limit);
+            return self.interpret_special(id, part);
         }
-        let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, limit);
+        let retired = match part {
+            Part::All => interp::run_block(&mut self.cpu, &block.ops, block.terminal),
+            Part::First => interp::run_first(&mut self.cpu, &block.ops, block.terminal),
+        };
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -145,7 +161,7 @@ impl Vm {
     /// Interprets a block whose bytes have changed, or which is a single step.
     /// True to leave the slice.
     #[cold]
-    fn interpret_special(&mut self, id: BlockId, limit: usize) -> bool {
+    fn interpret_special(&mut self, id: BlockId, part: Part) -> bool {
         let Some((key, stale)) = self.cache.get(id).map(|b| (b.key, b.stale)) else {
             return true;
         };
@@ -157,15 +173,13 @@ impl Vm {
             if !block.is_some_and(|(cached, new)| cached.renew(&new)) {
                 self.cache.remove(id);
                 let eip = self.cpu.state.eip;
-                return self
-                    .block_at(eip)
-                    .is_none_or(|id| self.interpret(id, limit));
+                return self.block_at(eip).is_none_or(|id| self.interpret(id, part));
             }
         }
         match self.cache.get(id) {
             Some(block) if block.special => self.interpret_single(id),
             // No longer special, so not back here.
-            _ => self.interpret(id, limit),
+            _ => self.interpret(id, part),
         }
     }
 
@@ -182,7 +196,7 @@ impl Vm {
             return true;
         }
         let before = debug::begin(&mut self.cpu);
-        let retired = interp::run_block(&mut self.cpu, &block.ops, block.terminal, 1);
+        let retired = interp::run_first(&mut self.cpu, &block.ops, block.terminal);
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -221,7 +235,7 @@ impl Vm {
                 }
                 let eip = self.cpu.state.eip;
                 self.block_at(eip)
-                    .is_none_or(|id| self.interpret(id, usize::MAX))
+                    .is_none_or(|id| self.interpret(id, Part::All))
             }
             Some(ExitKind::Unlinked) => {
                 self.link(ExitKind::payload(exit));
@@ -265,7 +279,7 @@ impl Vm {
     fn interpret_one(&mut self) {
         let eip = self.cpu.state.eip;
         if let Some(id) = self.block_at(eip) {
-            self.interpret(id, 1);
+            self.interpret(id, Part::First);
         }
         self.cpu.request_attention();
     }
@@ -275,14 +289,17 @@ impl Vm {
     pub(crate) fn deliver_raised(&mut self) {
         if let Some(e) = self.cpu.raised.take() {
             self.counters.exceptions[usize::from(e.vector() & 31)] += 1;
+            // The handler may fault at once, and its handler.
+            self.cpu.state.budget -= 1;
             deliver(&mut self.cpu, Event::Exception(e));
             self.cpu.request_attention();
         }
     }
 
-    /// Does what running code may not do. Returns the reason to stop, if any.
+    /// Does what running code may not do. Returns the reason to stop, if any. There
+    /// is more to do, and nothing may run, if attention is needed afterwards.
     fn settle(&mut self) -> Option<Exit> {
-        loop {
+        for _ in 0..MOST_EVENTS {
             (self.cpu.attention, self.cpu.beyond_context) = (false, false);
             if self.cpu.shutdown {
                 return Some(Exit::TripleFault);
@@ -303,13 +320,13 @@ impl Vm {
             }
             if self.cpu.pending_debug != 0 && self.cpu.shadow != Shadow::Ss {
                 debug::deliver_pending(&mut self.cpu);
+                self.cpu.state.budget -= 1;
                 continue;
             }
-            if self.cpu.pc.take_nmi() {
-                self.cpu.signal_nmi();
-            }
+            self.cpu.nmi_pending |= self.cpu.pc.take_nmi();
             if self.cpu.nmi_due() {
                 interrupt::deliver_nmi(&mut self.cpu);
+                self.cpu.state.budget -= 1;
                 continue;
             }
             if self.interruptible() && self.cpu.pc.interrupt_pending() {
@@ -331,6 +348,8 @@ impl Vm {
                 return None;
             }
         }
+        self.cpu.request_attention();
+        None
     }
 
     fn interruptible(&self) -> bool {
@@ -343,6 +362,7 @@ impl Vm {
         let vector = self.cpu.pc.acknowledge();
         self.counters.interrupts += 1;
         deliver(&mut self.cpu, Event::External(vector));
+        self.cpu.state.budget -= 1;
     }
 
     fn drop_written_code(&mut self) {

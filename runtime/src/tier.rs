@@ -42,16 +42,17 @@ const SAMPLED: u64 = 16;
 /// checked alone.
 pub const MANY_SIDE_EXITS: u32 = 256;
 
+/// Side exits for want of the vector state after which a block is compiled again,
+/// with callouts for vector instructions.
+pub const MANY_VECTOR_EXITS: u32 = 32;
+
 /// Weight of a side exit that checking alone will probably spare.
 const PROBABLE: u32 = 8;
 
-/// What a side exit of direct code counts, of [`MANY_SIDE_EXITS`].
+/// What a side exit of direct code counts, of [`MANY_SIDE_EXITS`]. Most often it is
+/// just the first access to a page.
 fn weight(exit: u64) -> u32 {
-    match exit & hint::VECTOR {
-        // Most often it is just the first access to a page.
-        0 => u32::from(exit & hint::SHARED != 0),
-        _ => PROBABLE,
-    }
+    u32::from(exit & hint::SHARED != 0)
 }
 
 /// Callout numbers given before the cache is cleared and they start over.
@@ -63,6 +64,7 @@ const MAX_QUEUED: u64 = 4096;
 /// What the worker gets.
 struct Request {
     grouped: bool,
+    native_vectors: bool,
     mirrored: bool,
     id: BlockId,
     serial: u64,
@@ -77,6 +79,7 @@ impl Request {
             block: &self.block,
             link_base: self.link_base,
             grouped: self.grouped,
+            native_vectors: self.native_vectors,
             mirrored: self.mirrored,
             callout_base: self.callout_base,
             listing: false,
@@ -120,11 +123,11 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// Starts the worker if the policy wants one.
+    /// Starts the worker if the policy wants one. `room` says that there are mirrors.
     ///
     /// # Errors
     /// Cranelift does not support the host, or no thread can be started.
-    pub fn new(policy: Tier) -> anyhow::Result<Self> {
+    pub fn new(policy: Tier, room: bool) -> anyhow::Result<Self> {
         let counters = Arc::new(CompileCounters::default());
         let (requests, inbox) = channel::<Request>();
         let (outbox, replies) = channel();
@@ -144,7 +147,7 @@ impl Tiers {
         };
         Ok(Self {
             policy,
-            mirror: MirrorPolicy::of(policy),
+            mirror: MirrorPolicy::of(policy, room)?,
             direct_code,
             re_encoded: 0,
             compiler: Compiler::new()?,
@@ -186,20 +189,21 @@ impl Tiers {
     }
 
     /// Called when a block's compiled code left in the middle: code that keeps
-    /// doing so is dropped once, to be compiled with narrower checks.
+    /// doing so is dropped once, to be compiled with narrower checks or without
+    /// vector instructions of its own.
     #[cold]
     pub fn on_side_exit(&mut self, cache: &mut Cache, id: BlockId, exit: u64) {
         let Some(block) = cache.get_mut(id) else {
             return;
         };
-        let few = block.side_exits < MANY_SIDE_EXITS;
-        let weight = if self.direct_code {
-            weight(exit)
-        } else {
-            PROBABLE
+        let (count, many, weight) = match (self.direct_code, exit & hint::VECTOR) {
+            (false, _) => (&mut block.side_exits, MANY_SIDE_EXITS, PROBABLE),
+            (true, 0) => (&mut block.side_exits, MANY_SIDE_EXITS, weight(exit)),
+            (true, _) => (&mut block.vector_exits, MANY_VECTOR_EXITS, 1),
         };
-        block.side_exits = block.side_exits.saturating_add(weight);
-        if few && block.side_exits >= MANY_SIDE_EXITS {
+        let few = *count < many;
+        *count = count.saturating_add(weight);
+        if few && *count >= many {
             cache.drop_code(id);
         }
     }
@@ -213,6 +217,7 @@ impl Tiers {
             block,
             link_base: 0,
             grouped: true,
+            native_vectors: true,
             mirrored: tier == Tier::Mirror,
             callout_base: 0,
             listing: true,
@@ -324,6 +329,7 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     cpu.callouts.extend_from_slice(&cached.ops);
     Some(Request {
         grouped: cached.side_exits < MANY_SIDE_EXITS,
+        native_vectors: cached.vector_exits < MANY_VECTOR_EXITS,
         mirrored: cached.mirror.on,
         id,
         serial: cached.serial,

@@ -109,10 +109,11 @@ impl Vm {
         let deadline_ns = config
             .timeout
             .map(|t| host.clock.now_ns() + t.as_nanos() as u64);
+        let tiers = Tiers::new(config.tier, cpu.mmu.has_mirrors())?;
         Ok(Self {
             cpu,
             cache,
-            tiers: Tiers::new(config.tier)?,
+            tiers,
             counters: RunCounters::default(),
             mirror_debt: MirrorDebt::default(),
             // SAFETY: `entry` is the tier's trampoline; the arena lives
@@ -149,7 +150,7 @@ impl Vm {
     /// button. It is delivered once the guest runs, unless it has masked NMIs at
     /// port 70h or is still handling one.
     pub fn signal_nmi(&mut self) {
-        self.cpu.signal_nmi();
+        self.cpu.raise_nmi_line();
     }
 
     /// Inserts a firmware ROM, which the CPU starts in after reset. The machine

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::fault::Access;
 use crate::mmu::ShadowMmu;
 use crate::space::SLOT_PAGES;
-use crate::table::{Array, ENTRIES};
+use crate::table::{Array, ENTRIES, View};
 use rustix::fd::BorrowedFd;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use std::ffi::c_void;
@@ -70,23 +70,18 @@ pub(crate) struct Mirror {
 unsafe impl Send for Mirror {}
 
 impl Mirror {
-    /// Reserves address space, with a mirror if the host has room for one.
-    pub(crate) fn new() -> Result<Self, Error> {
-        let reserve = |bytes: usize| {
-            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-            // SAFETY: a new mapping at an address that the host chooses.
-            unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::empty(), flags) }
-                .map(|base| (base.cast::<u8>(), bytes))
-        };
+    /// Reserves address space for the tables, and for the mirror too if `room`.
+    pub(crate) fn new(room: bool) -> Result<Self, Error> {
+        let bytes = if room { SPAN_BYTES } else { TABLE_BYTES };
         let refused = |source: rustix::io::Errno| Error::Map {
             what: "shadow tables",
-            bytes: TABLE_BYTES,
+            bytes,
             source: source.into(),
         };
-        let (base, bytes) = reserve(SPAN_BYTES)
-            .or_else(|_| reserve(TABLE_BYTES))
-            .map_err(refused)?;
-        let base = NonNull::new(base).ok_or(Error::LowMapping)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address that the host chooses.
+        let base = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::empty(), flags) };
+        let base = NonNull::new(base.map_err(refused)?.cast()).ok_or(Error::LowMapping)?;
         let mirror = Mirror {
             base,
             bytes,
@@ -116,7 +111,13 @@ impl Mirror {
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().cast(), 2 * ENTRIES) }
     }
 
-    fn has_room(&self) -> bool {
+    pub(crate) fn view(&self) -> View {
+        let read = self.tables().as_ptr() as u64;
+        let write = read + (ENTRIES * size_of::<u64>()) as u64;
+        View { read, write }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
         self.bytes == SPAN_BYTES
     }
 
@@ -230,6 +231,19 @@ impl Drop for Mirror {
 }
 
 impl ShadowMmu {
+    /// Whether there is room for mirrors, behind all tables. Without, code must not
+    /// access any.
+    #[must_use]
+    pub fn has_mirrors(&self) -> bool {
+        self.room
+    }
+
+    /// Tables without entries, and a mirror that stays empty.
+    #[must_use]
+    pub fn blank_view(&self) -> View {
+        self.blank.view()
+    }
+
     /// Maps the page of `linear` in the current space's mirror for user or
     /// supervisor accesses, if its shadow entries permit the access, and what
     /// neighbours of its slot are neighbours on the host with the same rights.

@@ -5,6 +5,7 @@ use crate::counters::MmuCounters;
 use crate::error::Error;
 use crate::fault::{Access, Denial, PageFault};
 use crate::memory::GuestRam;
+use crate::mirror::Mirror;
 use crate::paging::{Context, PagingRegs};
 use crate::space::{MAX_SPACES, SLOTS, Space};
 use crate::table::{Array, View};
@@ -40,6 +41,10 @@ pub struct ShadowMmu {
     /// Starts at 1: slots carry 0 for "never fetched".
     pub(crate) epoch: u64,
     pub(crate) counters: MmuCounters,
+    /// All spaces have room for mirrors.
+    pub(crate) room: bool,
+    /// Tables without entries.
+    pub(crate) blank: Mirror,
     /// Mappings made since mirrors were last emptied.
     pub(crate) mappings: u32,
     /// Reused by `note_write` for the users of a frame.
@@ -56,7 +61,11 @@ impl ShadowMmu {
         let writers = WriterMap::new((ram.bytes() / PAGE_BYTES) as usize)?;
         let regs = PagingRegs::default();
         let context = Context::new(&regs, false);
-        let mut space = Space::new()?;
+        // One without room would make mirrored code reach beyond its tables, so either
+        // all spaces have it or none.
+        let roomy = Space::new(true);
+        let room = roomy.is_ok();
+        let mut space = roomy.or_else(|_| Space::new(false))?;
         space.context = Some(context);
         Ok(ShadowMmu {
             ram,
@@ -70,6 +79,8 @@ impl ShadowMmu {
             clock: 0,
             epoch: 1,
             mappings: 0,
+            room,
+            blank: Mirror::new(room)?,
             counters: MmuCounters {
                 spaces_created: 1,
                 ..MmuCounters::default()
@@ -291,7 +302,7 @@ impl ShadowMmu {
         if self.spaces.len() >= MAX_SPACES {
             return None;
         }
-        let space = Space::new().ok()?;
+        let space = Space::new(self.room).ok()?;
         self.spaces.push(space);
         self.keys.push(0);
         Some(self.spaces.len() - 1)

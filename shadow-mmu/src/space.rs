@@ -72,12 +72,13 @@ const fn fetch_word(page: u32) -> usize {
 }
 
 impl Space {
-    pub(crate) fn new() -> Result<Self, Error> {
+    /// With room for mirrors, if that is asked for.
+    pub(crate) fn new(room: bool) -> Result<Self, Error> {
         Ok(Space {
             context: None,
             last_used: 0,
             stray_stores: 0,
-            tables: Tables::new()?,
+            tables: Tables::new(room)?,
             slots: vec![Slot::default(); SLOTS],
             active: [0; SLOTS / 64],
             fetched: vec![0; SLOTS * FETCH_WORDS],

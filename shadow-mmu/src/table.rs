@@ -66,8 +66,8 @@ pub struct View {
 pub(crate) struct Tables([Mirror; 2]);
 
 impl Tables {
-    pub(crate) fn new() -> Result<Self, Error> {
-        Ok(Tables([Mirror::new()?, Mirror::new()?]))
+    pub(crate) fn new(room: bool) -> Result<Self, Error> {
+        Ok(Tables([Mirror::new(room)?, Mirror::new(room)?]))
     }
 
     pub(crate) fn mirror(&self, user: bool) -> &Mirror {
@@ -79,9 +79,7 @@ impl Tables {
     }
 
     pub(crate) fn view(&self, user: bool) -> View {
-        let read = self.mirror(user).tables().as_ptr() as u64;
-        let write = read + (ENTRIES * size_of::<u64>()) as u64;
-        View { read, write }
+        self.mirror(user).view()
     }
 
     #[inline]

@@ -152,6 +152,7 @@ impl Fuzzer {
             block,
             link_base: 0,
             grouped: true,
+            native_vectors: true,
             mirrored: false,
             callout_base: 0,
             listing: false,

@@ -12,13 +12,13 @@
 //! what the code is made of. Machines run block by block, and as one tier's block
 //! may be two of another's (code that was overwritten ends it early), they meet
 //! where they have retired the same instructions and taken the same exceptions.
-//! Cranelift's machine runs ahead now and then, so that loops go around.
+//! Cranelift's machine runs ahead now and then, so that loops go around. Machines
+//! serve for few worlds: where code has been overwritten often it is not compiled any
+//! more. Some serve for several, as what a machine has seen decides where its blocks end.
 //!
 //! Cranelift's code comes from the interpreter's definitions and must agree in
 //! all. The direct tier leaves undefined flags as the host CPU does: there a
 //! difference in a block with such flags counts for nothing, and they are made rare.
-//! Nor does it record the last x87 instruction (a quirk of README's list): what
-//! FXSAVE says of it is not compared there, and code that stores it is left out.
 
 pub mod code;
 pub mod world;
@@ -40,16 +40,33 @@ const BLOCKS_PER_ENTRY: usize = 20;
 const ENTRIES: usize = 12;
 /// Steps in which machines must meet again.
 const STEPS_TO_MEET: usize = 400;
+/// Per cent of worlds after which machines are replaced.
+const LAST_WORLDS: usize = 50;
 
 /// The interpreter and another tier in equal worlds.
 pub struct Lockstep {
     machines: [Vm; 2],
     tier: Tier,
     rng: Rng,
+    /// The worlds of these machines.
+    worlds: Vec<u64>,
+    /// There will be no more.
+    worn: bool,
     /// A machine has slept until its time was over, and will run no more.
     expired: bool,
     /// Block boundaries compared.
     pub compared: usize,
+    /// Those that the second machine reached by compiled code.
+    pub compiled: usize,
+}
+
+/// How machines are that have come to the same point.
+#[derive(PartialEq)]
+enum Met {
+    Running,
+    Stopped,
+    /// They are not at the same point, and never will be.
+    Expired,
 }
 
 /// How far a machine has come: instructions retired, exceptions taken.
@@ -69,14 +86,12 @@ impl Lockstep {
             machines: [machine(Tier::Interp), machine(tier)],
             tier,
             rng: Rng::new(0),
+            worlds: Vec::new(),
+            worn: false,
             expired: false,
             compared: 0,
+            compiled: 0,
         }
-    }
-
-    /// The share of the second machine's instructions that ran in compiled code.
-    pub fn share_compiled(&self) -> f64 {
-        self.machines[1].counters.compiled_share()
     }
 
     /// Runs the world of `seed` from several entries.
@@ -84,14 +99,17 @@ impl Lockstep {
     /// # Errors
     /// A report of the first difference.
     pub fn run(&mut self, seed: u64) -> Result<(), String> {
-        if self.expired {
+        if self.expired || self.worn {
             *self = Lockstep {
                 compared: self.compared,
+                compiled: self.compiled,
                 ..Lockstep::new(self.tier)
             };
         }
         let mut rng = Rng::new(seed);
         self.rng = Rng::new(!seed);
+        self.worn = self.rng.chance(LAST_WORLDS);
+        self.worlds.push(seed);
         let world = World::new(&mut rng, self.tier.pins_direct_code());
         let starts = world.starts();
         let mut agreed = false;
@@ -105,9 +123,18 @@ impl Lockstep {
             }
             agreed = self
                 .follow(&world)
-                .map_err(|difference| format!("seed {seed}, {world}: {difference}"))?;
+                .map_err(|difference| format!("{}, {world}: {difference}", self.history()))?;
+            if self.expired {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// What the machines were made to run, as [`Lockstep::run`] takes it.
+    fn history(&self) -> String {
+        let worlds: Vec<String> = self.worlds.iter().map(u64::to_string).collect();
+        format!("RING1_SEED={}", worlds.join(","))
     }
 
     /// Runs both machines until they stop, comparing at each boundary. False if
@@ -115,16 +142,17 @@ impl Lockstep {
     fn follow(&mut self, world: &World) -> Result<bool, String> {
         for _ in 0..BLOCKS_PER_ENTRY {
             let before = Snapshot::of(&mut self.machines[0], world);
-            let stopped = self.step();
+            let entries = self.machines[1].counters.compiled_entries;
+            let met = self.step();
             let undefined = self.tier.pins_direct_code() && before.leaves_undefined(world);
-            if undefined && stopped.is_err() {
+            if undefined && met.is_err() {
                 return Ok(false);
             }
-            let stopped = stopped.map_err(|problem| report(world, &before, &problem))?;
-            let mut after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
-            if self.tier.pins_direct_code() {
-                after.iter_mut().for_each(Snapshot::forget_last_x87);
+            let met = met.map_err(|problem| report(world, &before, &problem))?;
+            if met == Met::Expired {
+                return Ok(false);
             }
+            let after = self.machines.each_mut().map(|vm| Snapshot::of(vm, world));
             if let Some(difference) = after[0].difference(&after[1]) {
                 if undefined {
                     return Ok(false);
@@ -132,7 +160,9 @@ impl Lockstep {
                 return Err(report(world, &before, &difference));
             }
             self.compared += 1;
-            if stopped {
+            let compiled = self.machines[1].counters.compiled_entries > entries;
+            self.compiled += usize::from(compiled);
+            if met == Met::Stopped {
                 break;
             }
         }
@@ -149,16 +179,20 @@ impl Lockstep {
     }
 
     /// One block of the interpreter, and the other machine up to the same point.
-    /// True if both stopped.
-    fn step(&mut self) -> Result<bool, String> {
+    fn step(&mut self) -> Result<Met, String> {
         let mut exits: [Option<Exit>; 2] = [self.machines[0].step_block(), None];
         for _ in 0..STEPS_TO_MEET {
+            if exits.contains(&Some(Exit::Timeout)) {
+                // Between slices, whose ends are not the same.
+                self.expired = true;
+                return Ok(Met::Expired);
+            }
             let [one, other] = self.machines.each_ref().map(progress);
             match one.cmp(&other) {
                 std::cmp::Ordering::Equal if exits[0].is_some() == exits[1].is_some() => {
-                    self.expired |= exits.contains(&Some(Exit::Timeout));
                     return match exits[0] == exits[1] {
-                        true => Ok(exits[0].is_some()),
+                        true if exits[0].is_some() => Ok(Met::Stopped),
+                        true => Ok(Met::Running),
                         false => Err(format!(
                             "one stops by {:?}, one by {:?}",
                             exits[0], exits[1]
@@ -216,12 +250,6 @@ impl Snapshot {
         let fpu = vm.cpu.fpu.image();
         let memory = world.memory(vm);
         Snapshot { words, fpu, memory }
-    }
-
-    /// Forgets FOP, FIP, FCS, FDP and FDS of the FXSAVE image.
-    fn forget_last_x87(&mut self) {
-        self.fpu[6..14].fill(0);
-        self.fpu[16..22].fill(0);
     }
 
     /// The instructions of the block at EIP.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tests::machine::{Ended, Setup, TIERS};
+use translator::flags;
 
 /// Where the guest is loaded and entered.
 const START: u32 = 0x10_0000;
@@ -214,6 +215,48 @@ fn an_nmi_breaks_in_and_the_next_waits_for_iret() {
         while ended.vm.step_block().is_none_or(|exit| exit == Exit::Limit) {}
         assert_eq!(word(&ended, RESULT), 1, "{name}: the first went to its end");
         assert_eq!(ended.vm.cpu.state.gpr[3], 2, "{name}");
+    }
+}
+
+/// A guest to which a tick comes in the shadow of STI, behind a SUB whose flags
+/// the next instruction defines anew; the handler leaves those it finds.
+fn showing_flags() -> Result<Vec<u8>, IcedError> {
+    let mut main = CodeAssembler::new(32)?;
+    set_up(&mut main, 100)?;
+    main.mov(ecx, 200_000)?;
+    let mut again = main.create_label();
+    main.set_label(&mut again)?;
+    main.dec(ecx)?;
+    main.jne(again)?;
+    main.sti()?;
+    main.sub(ecx, 1)?;
+    main.cmp(ebx, ebx)?;
+    main.hlt()?;
+    let mut handler = CodeAssembler::new(32)?;
+    for _ in 0..3 {
+        handler.pop(eax)?;
+    }
+    handler.mov(dword_ptr(RESULT), eax)?;
+    out(&mut handler, 0xf4, samples::PASSED)?;
+    let mut image = main.assemble(START.into())?;
+    image.resize((HANDLER - START) as usize, 0x90);
+    image.extend(handler.assemble(HANDLER.into())?);
+    Ok(image)
+}
+
+#[test]
+fn an_interrupt_behind_the_shadow_of_sti_shows_exact_flags() {
+    let image = showing_flags().expect("the guest can be assembled");
+    for (name, tier) in TIERS {
+        let setup = Setup {
+            clock: Some(Arc::new(SteppingClock(AtomicU64::new(0)))),
+            ..Setup::flat(&image, START, FlatMode::Protected32, tier)
+        };
+        let ended = setup.run();
+        assert_eq!(ended.exit, Exit::DebugExit(0x10), "{name}");
+        let arithmetic = word(&ended, RESULT) & flags::ARITHMETIC;
+        let minus_one = flags::CF | flags::PF | flags::AF | flags::SF;
+        assert_eq!(arithmetic, minus_one, "{name}");
     }
 }
 

@@ -6,7 +6,7 @@
 //! would, counts as a store.
 
 use iced_x86::IcedError;
-use iced_x86::code_asm::{CodeAssembler, al, byte_ptr, cl, dword_ptr, ebx, ecx, esp};
+use iced_x86::code_asm::{CodeAssembler, al, byte_ptr, cl, dword_ptr, eax, ebx, ecx, esp};
 use runtime::exit::Exit;
 use runtime::loader::FlatMode;
 use shadow_mmu::PhysAddr;
@@ -134,6 +134,23 @@ fn code_patched_for_a_while_runs_on_as_it_was_left() {
     for (name, tier) in TIERS {
         let ended = run(&image, name, tier);
         assert_eq!(result(&ended), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_store_that_changes_who_reads_its_flags() {
+    // ADD makes of the CMP behind it, which defines all flags, an ADC: 3Ch + D8h
+    // is 14h and a carry.
+    let image = guest(|a| {
+        a.xor(eax, eax)?;
+        a.mov(byte_ptr(START + 28), 0x3c)?;
+        a.add(byte_ptr(START + 28), 0xd8)?;
+        a.cmp(al, 0)?;
+        a.add(ebx, eax)
+    });
+    for (name, tier) in TIERS {
+        let ended = run(&image, name, tier);
+        assert_eq!(result(&ended), ROUNDS, "{name}");
     }
 }
 

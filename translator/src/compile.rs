@@ -70,9 +70,11 @@ pub struct CompileRequest<'a> {
     pub callout_base: u32,
     /// One check may cover neighbouring accesses. Costs a side exit whenever
     /// the range crosses to a page that is no neighbour on the host, so blocks
-    /// that suffer are compiled without. The direct tier leaves vector
-    /// instructions of such a block to the runtime, too.
+    /// that suffer are compiled without.
     pub grouped: bool,
+    /// Direct code only: x87 and vector instructions run as they are. Without, the
+    /// runtime is called for them, which blocks need that may seldom use the unit.
+    pub native_vectors: bool,
     /// Direct code only: access guest memory through the mirror instead of looking
     /// it up. A fault of the host must continue at a [`Landing`].
     pub mirrored: bool,

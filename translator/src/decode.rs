@@ -363,16 +363,23 @@ fn flow_of(raw: &Instruction) -> Flow {
 
 /// Sets [`Insn::flags_dead`] where a later instruction of the block redefines
 /// all arithmetic flags before anything can read them or expose them by faulting.
+/// A store may hit code or a device: then the block is left behind it.
 fn mark_dead_flags(insns: &mut [Insn]) {
     let mut live = true;
     for insn in insns.iter_mut().rev() {
-        insn.flags_dead = !live;
+        insn.flags_dead = !live && !may_store(insn);
         live = match () {
             () if exposes_flags(insn) => true,
             () if defines_all_flags(insn.mnemonic) => false,
             () => live,
         };
     }
+}
+
+/// The instruction has a destination in memory.
+fn may_store(insn: &Insn) -> bool {
+    let compares = matches!(insn.mnemonic, Mnemonic::Cmp | Mnemonic::Test);
+    !compares && matches!(insn.ops[0], Operand::Mem(_))
 }
 
 /// The instruction reads flags, or may leave the block so that they are seen.

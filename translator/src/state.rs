@@ -239,6 +239,13 @@ pub struct CpuState {
     /// instructions may run now, with all exceptions masked; the x87 state is in
     /// the host's registers then.
     pub vector_prepare: u64,
+    /// Number of the last x87 instruction that direct code has run, as for
+    /// `callout`, or [`NO_INSN`] since the runtime took note of it.
+    pub last_x87: u32,
+    /// Number of the last one with a memory operand, or [`NO_INSN`].
+    pub last_x87_operand: u32,
+    /// Offset of that operand in its segment.
+    pub last_x87_offset: u32,
     /// What the guest's time-stamp counter is ahead of the host's.
     pub tsc_offset: u64,
     /// IA32_TSC_AUX, which RDTSCP returns.
@@ -252,6 +259,9 @@ pub struct CpuState {
     /// host's (behind it).
     pub vector_state: u64,
 }
+
+/// No instruction's number.
+pub const NO_INSN: u32 = u32::MAX;
 
 /// Pointers that direct code keeps in memory.
 pub const POINTERS: usize = 3;
@@ -317,6 +327,9 @@ impl Default for CpuState {
             vector_away: 1,
             vector_enter: 0,
             vector_prepare: 0,
+            last_x87: NO_INSN,
+            last_x87_operand: NO_INSN,
+            last_x87_offset: 0,
             tsc_offset: 0,
             tsc_aux: 0,
             interrupt_waiting: 0,

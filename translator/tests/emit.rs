@@ -23,6 +23,7 @@ fn compile(compiler: &mut Compiler, block: &Block) -> HostCode {
         block,
         link_base: 6,
         grouped: true,
+        native_vectors: true,
         mirrored: false,
         callout_base: 100,
         listing: true,

@@ -117,6 +117,8 @@ pub struct CachedBlock {
     pub special: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
+    /// Times of these that it could not have the vector state.
+    pub vector_exits: u32,
     /// Whether its code uses the mirror.
     pub mirror: MirrorUse,
     /// Its compiled form.
@@ -325,6 +327,7 @@ impl Cache {
             stale: false,
             special: block.mode.single(),
             side_exits: 0,
+            vector_exits: 0,
             mirror: MirrorUse::default(),
             compiled: if block.mode.interpreted() {
                 Compiled::Never

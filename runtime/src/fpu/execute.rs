@@ -17,6 +17,7 @@ use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
 use translator::flags;
 use translator::insn::{Gpr, Insn, Operand, Width};
+use translator::state::NO_INSN;
 
 /// x87 flags whose unmasked response suppresses a store: all but P.
 const STORE_FAULTS: u16 = 0x1f;
@@ -95,6 +96,22 @@ pub fn enter_native(cpu: &mut Cpu) -> bool {
         cpu.fpu.x87.enter();
     }
     usable && masked
+}
+
+/// Remembers the last x87 instruction that direct code has run, by the numbers it
+/// left (see [`translator::state::CpuState::last_x87`]).
+#[cold]
+pub fn remember(cpu: &mut Cpu) {
+    let number = std::mem::replace(&mut cpu.state.last_x87, NO_INSN);
+    let operand = std::mem::replace(&mut cpu.state.last_x87_operand, NO_INSN);
+    let (last, segments) = (&mut cpu.fpu.last, &cpu.state.seg);
+    if let Some(op) = cpu.callouts.get(number as usize) {
+        last.record(op.insn(), segments);
+    }
+    if let Some(op) = cpu.callouts.get(operand as usize) {
+        let offset = cpu.state.last_x87_offset;
+        last.record_operand(&op.insn().mem, offset, segments);
+    }
 }
 
 /// MASKMOVQ has changed from x87 to MMX state when its store faults; all other
@@ -233,7 +250,7 @@ fn sse_mmx(cpu: &mut Cpu, i: &Insn, p: &Plan, place: Place, input: u64) -> Resul
 /// Remembers the instruction as the last one.
 #[inline(always)]
 fn record(cpu: &mut Cpu, i: &Insn, p: &Plan, offset: u32) {
-    if p.control || !p.waiting {
+    if !p.remembered {
         return;
     }
     let (last, segments) = (&mut cpu.fpu.last, &cpu.state.seg);

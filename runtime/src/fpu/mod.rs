@@ -45,6 +45,8 @@ use crate::vcpu::{Cpu, Raised};
 use translator::exception::Exception;
 use translator::insn::Insn;
 use translator::semantics::Exec;
+#[cfg(target_arch = "x86_64")]
+use translator::state::NO_INSN;
 
 /// The FPU of a CPU: its registers, and the code made for its instructions.
 #[cfg(target_arch = "x86_64")]
@@ -96,6 +98,15 @@ impl Fpu {
 #[cfg(target_arch = "x86_64")]
 pub fn enter_native(cpu: &mut Cpu) -> bool {
     execute::enter_native(cpu)
+}
+
+/// Takes note of what direct code has run, before anything else can see or change it.
+#[inline(always)]
+pub fn after_native(cpu: &mut Cpu) {
+    #[cfg(target_arch = "x86_64")]
+    if cpu.state.last_x87 != NO_INSN {
+        execute::remember(cpu);
+    }
 }
 
 /// This host has no direct code.

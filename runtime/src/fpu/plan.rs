@@ -6,6 +6,7 @@ use crate::cpu_model::feature::{Feature, works_here};
 use iced_x86::{
     Code, CpuidFeature, EncodingKind, Instruction, InstructionInfo, Mnemonic, OpAccess, RflagsBits,
 };
+use translator::direct::is_remembered;
 use translator::insn::{Insn, Operand};
 
 /// Which register files an instruction touches: decides what it checks first.
@@ -70,6 +71,8 @@ pub struct Plan {
     pub waiting: bool,
     /// It may change which x87 exceptions are masked, or moves an environment.
     pub control: bool,
+    /// It is remembered as the last x87 instruction.
+    pub remembered: bool,
 }
 
 /// The register files of an instruction that runs as a thunk, `None` if it is
@@ -160,6 +163,7 @@ pub fn plan(
         mxcsr: uses_mxcsr(i.mnemonic),
         waiting: unit != Unit::Sse && !non_waiting(i.mnemonic),
         control: unit == Unit::X87 && control(i.mnemonic),
+        remembered: unit == Unit::X87 && is_remembered(i),
     }
 }
 

@@ -28,10 +28,6 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
         !tier.pins_direct_code() || direct_supported(),
         "direct code needs an x86-64 host with BMI2"
     );
-    ensure!(
-        tier != Tier::Mirror || landing::install(),
-        "mirrors need a host that lets a handler for SIGSEGV be installed"
-    );
     if uses_direct_code(tier) {
         return Ok(translator::direct::routines());
     }
@@ -88,7 +84,9 @@ impl Trampoline {
     #[inline(always)]
     pub unsafe fn enter(self, cpu: &mut Cpu, code: u64) -> u64 {
         let state: *mut Cpu = cpu;
-        (self.0)(state.cast(), code as *const u8)
+        let exit = (self.0)(state.cast(), code as *const u8);
+        crate::fpu::after_native(cpu);
+        exit
     }
 }
 
@@ -153,6 +151,7 @@ extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
 /// False if the instruction has raised an exception.
 #[inline(always)]
 fn run(cpu: &mut Cpu, op: Op) -> bool {
+    crate::fpu::after_native(cpu);
     if let Some(count) = cpu.callout_counts.get_mut(op.insn().mnemonic as usize) {
         *count += 1;
     }

@@ -10,12 +10,9 @@
 
 use super::{Cpu, cr0, cr4};
 use crate::system::debug;
-use shadow_mmu::{Access, LinearAddr, View};
+use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
 use translator::flags;
-
-/// Entries of a shadow table.
-const ENTRIES: usize = 1 << 20;
 
 /// What accesses are examined for.
 #[derive(Default)]
@@ -24,8 +21,6 @@ pub(super) struct Watch {
     alignment: bool,
     /// Data breakpoints.
     data: bool,
-    /// The shadow table without entries, once it has been needed.
-    blank: Vec<u64>,
 }
 
 impl Watch {
@@ -52,9 +47,6 @@ impl Cpu {
         let (alignment, data) = (self.checks_alignment(), debug::watches_data(self.sys.dr[7]));
         if (alignment, data) != (self.watch.alignment, self.watch.data) {
             (self.watch.alignment, self.watch.data) = (alignment, data);
-            if self.watch.on() && self.watch.blank.is_empty() {
-                self.watch.blank = vec![0; ENTRIES];
-            }
             self.choose_views();
         }
         // At CPL 3 all supervisor accesses are implicit, and AC does not lift those.
@@ -71,9 +63,7 @@ impl Cpu {
     /// Picks the tables for both privileges, of the current address space.
     pub(super) fn choose_views(&mut self) {
         self.views = if self.watch.on() {
-            let table = self.watch.blank.as_ptr() as u64;
-            let (read, write) = (table, table);
-            [View { read, write }; 2]
+            [self.mmu.blank_view(); 2]
         } else {
             [self.mmu.view(false), self.mmu.view(true)]
         };

@@ -11,7 +11,6 @@ use iced_x86::{
 };
 use runtime::selftest::case::is_near_branch;
 use runtime::selftest::rng::Rng;
-use translator::direct::stores_last_x87;
 
 /// Prefixes: operand and address size, segments, LOCK, repeats.
 const PREFIXES: [u8; 11] = [
@@ -143,10 +142,6 @@ impl CodeMaker<'_> {
         );
         let control = |n| insn.op_kind(n) == OpKind::Register && is_control(insn.op_register(n));
         if never || (0..insn.op_count()).any(control) {
-            return false;
-        }
-        // What the direct tier does not know it does not say.
-        if self.avoid_undefined && stores_last_x87(insn.mnemonic()) {
             return false;
         }
         let rare = matches!(

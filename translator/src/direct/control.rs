@@ -229,10 +229,10 @@ impl Emitter<'_> {
                 self.transfer(eip);
             }
             Cold::Unlinked(number) => self.unlinked(number),
+            Cold::Landing => {}
             Cold::LostUnpaired(recipe) => self.unpaired(Some(recipe)),
             Cold::Unpaired => self.unpaired(None),
             Cold::CallOut(index) => self.late_callout(index),
-            Cold::Landing => {}
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);
@@ -284,6 +284,7 @@ impl Emitter<'_> {
     }
 
     pub(super) fn leave_before(&mut self, index: usize, eip: u32, cold: Cold) {
+        self.note_x87_at(index);
         self.store_eip(Some(eip));
         let rest = (self.block.insns.len() - index) as i32;
         self.asm.lea(Size::Q, reg::R13, Mem::at(reg::R13, -rest));

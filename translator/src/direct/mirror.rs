@@ -17,12 +17,13 @@
 //! [`MAX_DISPLACEMENT`] out of the mirror, where the host has guards.
 //!
 //! Invariants: in front of its only or last access no instruction has changed a guest
-//! register, and RCX is where it belongs.
+//! register, and RCX is where it belongs. (Repeated ones: [`super::repeat`].)
 
 use super::asm::{Mem, Reg, reg};
 use super::encode::swap;
 use super::flags::Flags;
 use super::rename::host;
+use super::repeat::Rebased;
 use super::{Cold, Emitter};
 use crate::compile::{ExitKind, Landing};
 use crate::emit::loc;
@@ -43,6 +44,8 @@ pub struct Faulting {
     flags: Flags,
     /// The register whose bytes are swapped while it accesses.
     swapped: Option<Reg>,
+    /// The pointers that are the host's while it accesses.
+    rebased: Rebased,
 }
 
 impl Emitter<'_> {
@@ -79,6 +82,7 @@ impl Emitter<'_> {
                 index: self.index,
                 flags,
                 swapped: swapped(i),
+                rebased: std::mem::take(&mut self.rebased),
             });
         }
     }
@@ -101,6 +105,7 @@ impl Emitter<'_> {
         };
         self.mark(loc::exit(ExitKind::Interpret, index).bits(), insn.eip);
         swap(&mut self.asm, faulting.swapped);
+        faulting.rebased.undo(&mut self.asm);
         if let Flags::Lost(recipe) = faulting.flags {
             self.asm.raw(recipe.code());
         }

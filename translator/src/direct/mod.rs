@@ -32,19 +32,22 @@ mod effects;
 mod encode;
 mod exit;
 mod flags;
+mod last_x87;
 mod memory;
 mod mirror;
 mod probe;
 mod rename;
+mod repeat;
 mod returns;
 mod special;
 mod string;
 mod system;
 mod vector;
 pub mod verify;
+mod wide;
 
 pub use exit::{Routines, routines};
-pub use vector::stores_last_x87;
+pub use last_x87::is_remembered;
 
 use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode};
@@ -83,6 +86,8 @@ struct Scratch {
     cold: Vec<(Branch, Cold)>,
     /// Where the side exits of each instruction are, once they have been emitted.
     exits: Vec<Option<usize>>,
+    /// What was due of the last x87 instruction before each instruction.
+    x87_before: Vec<last_x87::Due>,
     known: Known,
     /// Code that may fault.
     faulting: Vec<Faulting>,
@@ -130,13 +135,15 @@ impl DirectCompiler {
             link_base: request.link_base,
             callout_base: request.callout_base,
             grouped: request.grouped,
+            native_vectors: request.native_vectors,
             mirrored: request.mirrored,
             listing: request.listing,
             s: &mut self.scratch,
             index: 0,
             reaches_mirror: false,
+            rebased: repeat::Rebased::default(),
             vector_loaded: false,
-            tells_last_x87: block.insns.iter().any(|i| stores_last_x87(i.mnemonic)),
+            x87: last_x87::Due::default(),
             flags: Flags::Live,
             loop_head: None,
             repeats: false,
@@ -158,6 +165,8 @@ impl Scratch {
         self.cold.clear();
         self.exits.clear();
         self.exits.resize(2 * count, None);
+        self.x87_before.clear();
+        self.x87_before.resize(count, last_x87::Due::default());
         self.known.start();
         self.faulting.clear();
     }
@@ -216,18 +225,18 @@ enum Cold {
     Unlinked(usize),
     /// The jump cache has no code for the EIP in R8.
     Miss,
+    /// The host has faulted in the mirror: only a reason to leave.
+    Landing,
     /// A RET to the EIP in R8 does not match the last call.
     Unpaired,
     /// The same where a recipe has the flags, and RCX is where it belongs.
     LostUnpaired(Recipe),
     /// The runtime must carry out the instruction with this number, the last.
     CallOut(usize),
-    /// The host has faulted in the mirror: only a reason to leave.
-    Landing,
 }
 
-/// Why a side exit is taken, in bits 8 and up of the exit word: a hint that the
-/// block should be compiled with `grouped` off.
+/// Why a side exit is taken, in bits 8 and up of the exit word: a hint how the block
+/// should be compiled if it takes that exit often.
 pub mod hint {
     /// The vector state could not be loaded.
     pub const VECTOR: u64 = 1 << 8;
@@ -245,8 +254,10 @@ struct Emitter<'a> {
     block: &'a Block,
     link_base: u32,
     callout_base: u32,
-    /// Checks look ahead, and vector instructions run as they are.
+    /// Checks look ahead.
     grouped: bool,
+    /// Vector instructions run as they are.
+    native_vectors: bool,
     /// Accesses go through the mirror.
     mirrored: bool,
     /// Note what code is for.
@@ -256,10 +267,12 @@ struct Emitter<'a> {
     index: usize,
     /// The current instruction accesses the mirror.
     reaches_mirror: bool,
+    /// The pointers that it makes the host's for a while.
+    rebased: repeat::Rebased,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
-    /// The block stores which x87 instruction was the last, which only callouts note.
-    tells_last_x87: bool,
+    /// What the state does not have of the last x87 instruction.
+    x87: last_x87::Due,
     flags: Flags,
     /// Where the second copy of a loop's body begins, and where its flags are from.
     loop_head: Option<(usize, Recipe)>,
@@ -303,6 +316,7 @@ impl Emitter<'_> {
             self.s.known.after(insn);
         }
         if let (Next::Insn, Some(last)) = (next, block.insns.last()) {
+            self.note_x87();
             self.transfer(last.next_eip);
         }
     }
@@ -319,6 +333,7 @@ impl Emitter<'_> {
 
     /// Emits one instruction, in one of three ways.
     fn instruction(&mut self, i: &Insn) -> Next {
+        self.note_x87_before(i);
         self.reserve(60);
         self.flags_before(i);
         let flags = self.flags;
@@ -339,6 +354,7 @@ impl Emitter<'_> {
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
             self.reaches_mirror = false;
+            self.rebased = repeat::Rebased::default();
             self.call_out(i)
         })
     }
@@ -374,6 +390,7 @@ impl Emitter<'_> {
 
     /// The runtime carries the instruction out.
     fn call_out(&mut self, i: &Insn) -> Next {
+        self.note_x87();
         self.restore_flags();
         self.flags = Flags::Live;
         self.s.known.forget();

@@ -1,5 +1,5 @@
-//! String instructions without a repeat prefix. (With one, the runtime works
-//! through whole pages at a time.)
+//! String instructions without a repeat prefix. (With one, [`super::repeat`] does what
+//! the mirror can do, and the runtime works through whole pages at a time.)
 //!
 //! The direction flag is in the state, not in the host's flags: code is made for
 //! the usual direction, up, and the other one is left to the interpreter.
@@ -33,8 +33,11 @@ impl Emitter<'_> {
         };
         // MOVSD and CMPSD are SSE2 instructions, too.
         let is_string = i.ops.contains(&crate::insn::Operand::Implied);
-        if !is_string || i.rep != Rep::None || i.mem.addr16 {
+        if !is_string || i.mem.addr16 {
             return None;
+        }
+        if i.rep != Rep::None {
+            return self.repeat(i, from_source, to_destination.is_some());
         }
         self.exit_unless_upwards();
         let (w, step) = (i.width, i.width.bytes() as i32);
@@ -79,7 +82,7 @@ impl Emitter<'_> {
         self.asm.op_mem(Size::D, &[opcode], r, m);
     }
 
-    fn exit_unless_upwards(&mut self) {
+    pub(super) fn exit_unless_upwards(&mut self) {
         let asm = &mut self.asm;
         asm.load(Size::D, reg::R9, field(offset_of!(CpuState, eflags)));
         asm.mov(Size::Q, reg::R11, reg::RCX);

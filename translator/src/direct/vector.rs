@@ -1,4 +1,5 @@
-//! x87, MMX, SSE and SSE2 instructions, which run as they are.
+//! x87, MMX, SSE to SSE4.2, AES and PCLMULQDQ, which run as they are. What of them
+//! the host lacks the guest lacks too.
 //!
 //! Their registers have no other home while they are used: XMM0–7, MXCSR and the
 //! x87 stack are the guest's own from the first such instruction of a run to the
@@ -11,9 +12,6 @@
 //! at the new mask.
 //!
 //! A block in which that keeps failing is compiled again with callouts instead.
-//!
-//! QUIRK: x87 instructions that run here are not recorded as the last one: its
-//! opcode and addresses in an environment are those of the last callout.
 
 use super::asm::{Mem, Size, reg};
 use super::effects::access;
@@ -32,19 +30,17 @@ const X87_MASKS: u32 = 0x3f;
 pub fn is_native(i: &Insn) -> bool {
     let vector = |op: &Operand| matches!(op, Operand::Xmm(_) | Operand::Mm(_) | Operand::St(_));
     // Nearly all others have none of these operands: the tables need not be asked.
-    let may_be = i.ops.iter().any(vector) || i.code.op_code().op_code() & 0xf8 == 0xd8;
+    // FSQRT and the like have a second byte of opcode instead.
+    let opcode = i.code.op_code().op_code();
+    let may_be = i.ops.iter().any(vector) || [opcode, opcode >> 8].iter().any(is_escape);
     (may_be || is_conversion(i.mnemonic) || i.mnemonic == Mnemonic::Emms)
         && is_announced(i)
         && !is_excluded(i)
 }
 
-/// Whether such an instruction stores which x87 instruction was the last.
-pub fn stores_last_x87(mnemonic: Mnemonic) -> bool {
-    use Mnemonic as M;
-    matches!(
-        mnemonic,
-        M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave | M::Fxsave | M::Xsave
-    )
+/// D8h to DFh.
+fn is_escape(opcode: &u32) -> bool {
+    opcode & 0xf8 == 0xd8
 }
 
 fn is_announced(i: &Insn) -> bool {
@@ -53,7 +49,19 @@ fn is_announced(i: &Insn) -> bool {
     let known = |f: &F| {
         matches!(
             f,
-            F::FPU | F::FPU287 | F::FPU387 | F::CMOV | F::MMX | F::SSE | F::SSE2
+            F::FPU
+                | F::FPU287
+                | F::FPU387
+                | F::CMOV
+                | F::MMX
+                | F::SSE
+                | F::SSE2
+                | F::SSE3
+                | F::SSSE3
+                | F::SSE4_1
+                | F::SSE4_2
+                | F::AES
+                | F::PCLMULQDQ
         )
     };
     i.code.op_code().encoding() == EncodingKind::Legacy
@@ -70,7 +78,8 @@ fn is_conversion(mnemonic: Mnemonic) -> bool {
     )
 }
 
-/// Instructions that move images of the state, or store under a mask.
+/// Instructions that move images of the state, store under a mask, or have registers
+/// that are no operands.
 fn is_excluded(i: &Insn) -> bool {
     use Mnemonic as M;
     matches!(
@@ -88,6 +97,10 @@ fn is_excluded(i: &Insn) -> bool {
             | M::Wait
             | M::Maskmovq
             | M::Maskmovdqu
+            | M::Pcmpestri
+            | M::Pcmpestrm
+            | M::Pcmpistri
+            | M::Pcmpistrm
     )
 }
 
@@ -128,6 +141,7 @@ pub fn uses_flags(mnemonic: Mnemonic) -> bool {
             | M::Comisd
             | M::Ucomiss
             | M::Ucomisd
+            | M::Ptest
             | M::Fldcw
             | M::Fcomi
             | M::Fcomip
@@ -147,14 +161,13 @@ pub fn uses_flags(mnemonic: Mnemonic) -> bool {
 /// 16-byte operands that need no alignment.
 fn may_be_unaligned(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
-    matches!(mnemonic, M::Movups | M::Movupd | M::Movdqu)
+    matches!(mnemonic, M::Movups | M::Movupd | M::Movdqu | M::Lddqu)
 }
 
 impl Emitter<'_> {
     /// Emits a vector or x87 instruction. `None` if it must be a callout.
     pub(super) fn vector(&mut self, i: &Insn) -> Option<()> {
-        // The runtime knows which x87 instruction was the last before one that tells.
-        if !self.grouped || self.tells_last_x87 {
+        if !self.native_vectors {
             return None;
         }
         self.enter_vector();
@@ -174,7 +187,9 @@ impl Emitter<'_> {
         if i.mnemonic == Mnemonic::Fldcw {
             place = Some(self.only_masking(place?));
         }
-        self.encode(i, place)
+        self.encode(i, place)?;
+        self.remember_x87(i);
+        Some(())
     }
 
     /// Has the vector state loaded, unless an instruction before has.

@@ -1,0 +1,117 @@
+//! Repeated string instructions in the mirror: the host's own.
+//!
+//! ```text
+//! lea  r8, [r14 + MIRROR_DISTANCE]
+//! lea  rsi, [rsi + r8]          the pointers, as the host has them
+//! lea  rdi, [rdi + r8]
+//! rep movsd
+//! not  r8                       and as the guest has them
+//! lea  esi, [rsi + r8 + 1]
+//! lea  edi, [rdi + r8 + 1]
+//! ```
+//!
+//! If the host faults on the way, pointers and count say how far it has come, as the
+//! guest's would, and the landing makes them the guest's. Flags are then those from
+//! before, as SDM vol. 2B, "REP/REPE/REPZ/REPNE/REPNZ", has it.
+//!
+//! A count of [`MOST_AT_ONCE`] or more is left to the runtime, which stops for
+//! interrupts in between. So is the direction down.
+
+use super::Emitter;
+use super::asm::{Assembler, Mem, Reg, Size, reg};
+use crate::insn::{Insn, Rep, SegReg, Width};
+use crate::state::MIRROR_DISTANCE;
+use iced_x86::Mnemonic;
+
+/// Iterations from which on the runtime does it, a power of two.
+const MOST_AT_ONCE: u32 = 1 << 19;
+
+/// Which pointers lead into the mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebased {
+    /// ESI.
+    source: bool,
+    /// EDI.
+    destination: bool,
+}
+
+impl Rebased {
+    fn registers(self) -> impl Iterator<Item = Reg> {
+        let source = self.source.then_some(reg::RSI);
+        source
+            .into_iter()
+            .chain(self.destination.then_some(reg::RDI))
+    }
+
+    /// Makes the guest's pointers of the host's. Changes R8.
+    pub fn undo(self, asm: &mut Assembler) {
+        if self == Self::default() {
+            return;
+        }
+        asm.lea(Size::Q, reg::R8, mirror());
+        asm.not(Size::Q, reg::R8);
+        for r in self.registers() {
+            let back = Mem::indexed(r, reg::R8, 0).plus(1);
+            asm.lea(Size::D, r, back);
+        }
+    }
+}
+
+fn mirror() -> Mem {
+    Mem::at(reg::R14, MIRROR_DISTANCE as i32)
+}
+
+impl Emitter<'_> {
+    /// Emits `i`, which has a repeat prefix. `None` if it must be a callout.
+    pub(super) fn repeat(&mut self, i: &Insn, source: bool, destination: bool) -> Option<()> {
+        let mode = self.block.mode;
+        let flat = |seg: SegReg| mode.zero_base(seg) && mode.unlimited(seg);
+        let reaches = (!source || flat(i.mem.seg)) && (!destination || flat(SegReg::Es));
+        if !self.mirrored || !reaches {
+            return None;
+        }
+        self.reserve(120);
+        self.exit_unless_upwards();
+        self.exit_unless_few();
+        let rebased = Rebased {
+            source,
+            destination,
+        };
+        let asm = &mut self.asm;
+        asm.lea(Size::Q, reg::R8, mirror());
+        for r in rebased.registers() {
+            asm.lea(Size::Q, r, Mem::indexed(r, reg::R8, 0));
+        }
+        let prefix = if i.rep == Rep::Repne { 0xf2 } else { 0xf3 };
+        asm.raw(&[prefix]);
+        if i.width == Width::W {
+            asm.raw(&[0x66]);
+        }
+        asm.raw(&[opcode(i.mnemonic)? | u8::from(i.width != Width::B)]);
+        rebased.undo(asm);
+        self.reaches_mirror = true;
+        self.rebased = rebased;
+        Some(())
+    }
+
+    fn exit_unless_few(&mut self) {
+        let asm = &mut self.asm;
+        asm.mov(Size::Q, reg::R11, reg::RCX);
+        asm.mov_imm(reg::R9, !(MOST_AT_ONCE - 1));
+        asm.pext(reg::RCX, reg::RCX, reg::R9);
+        self.go_on_if_zero();
+    }
+}
+
+/// The opcode for bytes.
+fn opcode(mnemonic: Mnemonic) -> Option<u8> {
+    use Mnemonic as M;
+    Some(match mnemonic {
+        M::Movsb | M::Movsw | M::Movsd => 0xa4,
+        M::Cmpsb | M::Cmpsw | M::Cmpsd => 0xa6,
+        M::Stosb | M::Stosw | M::Stosd => 0xaa,
+        M::Lodsb | M::Lodsw | M::Lodsd => 0xac,
+        M::Scasb | M::Scasw | M::Scasd => 0xae,
+        _ => return None,
+    })
+}
