@@ -160,7 +160,7 @@ ring1() {
 charge() {
     perl -e '
         $| = 1;
-        my ($file, $began) = (shift, 0);
+        my ($file, $began, $ended) = (shift, 0, 0);
         sub used {
             open my $f, "<", $file or return 0;
             open my $stat, "<", "/proc/" . (<$f> + 0) . "/stat" or return 0;
@@ -169,7 +169,8 @@ charge() {
         }
         while (<STDIN>) {
             $began = used() if /^\@step /;
-            s/^(\@cpu \S+ ).*/sprintf "%s%.2f", $1, used() - $began/e;
+            $ended = used() if /^\@status /;
+            s/^(\@cpu \S+ ).*/sprintf "%s%.2f", $1, $ended - $began/e;
             print;
         }' "$out/$to.pid"
 }
@@ -210,8 +211,8 @@ durations() {
         { sub(/^perl_.*/, "perl_op_tests", $3) }
         !($3 in seen) { order[++n] = $3; seen[$3] = 1 }
         { t[$1, $2, $3] += $4 }
-        function of(side, kind, name) { return (side, kind, name) in t ? t[side, kind, name] : "-" }
-        function ratio(side, name) { return of(side, "cpu", name) > 0 && t["native", "cpu", name] > 0 ? sprintf("%.1f", t[side, "cpu", name] / t["native", "cpu", name]) : "-" }
+        function of(side, kind, name) { return (side, kind, name) in t ? sprintf("%.2f", t[side, kind, name]) : "-" }
+        function ratio(side, name) { return (side, "cpu", name) in t && t["native", "cpu", name] > 0.05 ? sprintf("%.1f", t[side, "cpu", name] / t["native", "cpu", name]) : "-" }
         END {
             print "processor time, wall time, ratio of processor time to native"
             printf "%-32s %8s %8s %8s %8s %6s %8s %8s %6s\n", "", "native", "", "ring1", "", "", "qemu", "", ""

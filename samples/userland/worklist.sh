@@ -27,8 +27,8 @@ now() {
 # step NAME COMMAND...: runs it, with marks before and after; output goes through a pipe, never to a terminal.
 step() {
     name=$1; shift
-    echo "@step $name"
     now >/tmp/before
+    echo "@step $name"
     { "$@" </dev/null 2>&1; echo "@status $name $?"; } | cat
     now >/tmp/after
     paste /tmp/before /tmp/after | awk -v name="$name" '{ printf "@time %s %.2f\n@cpu %s %.2f\n", name, $3 - $1, name, $4 - $2 }'
