@@ -188,15 +188,14 @@ impl Vm {
         let leave = self
             .block_at(eip)
             .is_none_or(|id| self.interpret(id, Part::All));
-        if self.cpu.mmu.space_id() != space {
-            return leave;
-        }
         let access = match fault.write {
             true => Access::Write,
             false => Access::Read,
         };
         let linear = u32::try_from(fault.address.wrapping_sub(mirror)).map(LinearAddr);
-        let mapped = linear.is_ok_and(|linear| self.cpu.mmu.mirror(linear, access, user));
+        // Where the block's rest has changed the space, nothing can be mapped now.
+        let mapped = self.cpu.mmu.space_id() == space
+            && linear.is_ok_and(|linear| self.cpu.mmu.mirror(linear, access, user));
         if let Some(owner) = owner {
             self.charge(owner, mapped);
         }

@@ -2,9 +2,9 @@
 //!
 //! A page with code can hold data as well, or code that overlaps in a thousand
 //! ways, and every store to it asks which blocks it hits. A bit for each byte
-//! answers "none" without looking at the blocks. Bits are set with a block and not
-//! cleared with it, so they may say too much; a store that then hits nothing has
-//! them made anew from the blocks that are left.
+//! answers "none" without looking at the blocks, and what each block holds stands
+//! here, so that a search reads no block: a program that makes code anew, byte by
+//! byte, where hundreds of blocks are left over asks thousands of times.
 
 use super::BlockId;
 use std::ops::Range;
@@ -15,8 +15,28 @@ const FRAME_BYTES: usize = 0x1000;
 /// The blocks of one frame.
 #[derive(Default)]
 pub struct Frame {
-    blocks: Vec<BlockId>,
+    /// By first byte.
+    blocks: Vec<Held>,
+    /// Most bytes that any of them has held.
+    longest: usize,
     covered: Covered,
+}
+
+/// The bytes of the frame that a block holds.
+struct Held {
+    id: BlockId,
+    start: u16,
+    end: u16,
+}
+
+impl Held {
+    fn bytes(&self) -> Range<usize> {
+        self.start.into()..self.end.into()
+    }
+
+    fn overlaps(&self, bytes: &Range<usize>) -> bool {
+        usize::from(self.start) < bytes.end && bytes.start < usize::from(self.end)
+    }
 }
 
 /// One bit for each byte of a frame.
@@ -43,6 +63,10 @@ impl Covered {
         Self::words(bytes).for_each(|(word, mask)| self.0[word] |= mask);
     }
 
+    fn clear(&mut self, bytes: Range<usize>) {
+        Self::words(bytes).for_each(|(word, mask)| self.0[word] &= !mask);
+    }
+
     fn any(&self, bytes: Range<usize>) -> bool {
         Self::words(bytes).any(|(word, mask)| self.0[word] & mask != 0)
     }
@@ -51,37 +75,43 @@ impl Covered {
 impl Frame {
     /// Adds a block that holds `bytes` of the frame.
     pub fn add(&mut self, id: BlockId, bytes: Range<usize>) {
-        self.blocks.push(id);
+        let within = |offset: usize| offset.min(FRAME_BYTES) as u16;
+        let (start, end) = (within(bytes.start), within(bytes.end));
+        let at = self.blocks.partition_point(|held| held.start <= start);
+        self.blocks.insert(at, Held { id, start, end });
+        self.longest = self.longest.max(bytes.len());
         self.covered.add(bytes);
     }
 
     /// Removes a block. True if none is left.
     pub fn remove(&mut self, id: BlockId) -> bool {
-        self.blocks.retain(|&other| other != id);
+        while let Some(at) = self.blocks.iter().position(|held| held.id == id) {
+            let bytes = self.blocks.remove(at).bytes();
+            self.covered.clear(bytes.clone());
+            for n in self.near(&bytes) {
+                self.covered.add(self.blocks[n].bytes());
+            }
+        }
         self.blocks.is_empty()
     }
 
-    /// The blocks that hold any of `bytes`; `held` says what a block holds.
-    pub fn hit(
-        &mut self,
-        bytes: &Range<usize>,
-        held: impl Fn(BlockId) -> Range<usize>,
-    ) -> Vec<BlockId> {
+    /// The blocks that hold any of `bytes`.
+    pub fn hit(&self, bytes: &Range<usize>) -> Vec<BlockId> {
         if !self.covered.any(bytes.clone()) {
             return Vec::new();
         }
-        let hits = |id: &BlockId| {
-            let held = held(*id);
-            held.start < bytes.end && bytes.start < held.end
+        let near = self.blocks.get(self.near(bytes)).unwrap_or_default();
+        let hit = near.iter().filter(|held| held.overlaps(bytes));
+        hit.map(|held| held.id).collect()
+    }
+
+    /// Which blocks may hold any of `bytes`, as none is longer than the longest.
+    fn near(&self, bytes: &Range<usize>) -> Range<usize> {
+        let index = |limit: usize| {
+            self.blocks
+                .partition_point(|held| usize::from(held.start) < limit)
         };
-        let hit: Vec<BlockId> = self.blocks.iter().copied().filter(hits).collect();
-        if hit.is_empty() {
-            self.covered = Covered::default();
-            for &id in &self.blocks {
-                self.covered.add(held(id));
-            }
-        }
-        hit
+        index((bytes.start + 1).saturating_sub(self.longest))..index(bytes.end)
     }
 }
 
@@ -105,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_store_hits_the_blocks_that_hold_its_bytes() {
-        let mut frame = frame();
+        let frame = frame();
         let hits = [
             (9..10, 1),
             (58..61, 2),
@@ -114,20 +144,22 @@ mod tests {
             (4095..4096, 3),
         ];
         for (bytes, n) in hits {
-            assert_eq!(frame.hit(&bytes, held), [BlockId(n)], "{bytes:?}");
+            assert_eq!(frame.hit(&bytes), [BlockId(n)], "{bytes:?}");
         }
         for bytes in [10..60, 200..204, 4000..4090] {
-            assert_eq!(frame.hit(&bytes, held), [], "{bytes:?}");
+            assert_eq!(frame.hit(&bytes), [], "{bytes:?}");
         }
-        assert_eq!(frame.hit(&(0..4096), held).len(), 3);
+        assert_eq!(frame.hit(&(0..4096)).len(), 3);
     }
 
     #[test]
-    fn bits_of_a_removed_block_go_with_the_first_miss() {
+    fn bits_of_a_removed_block_go_with_it_unless_others_share_them() {
         let mut frame = frame();
+        frame.add(BlockId(4), 190..201);
         assert!(!frame.remove(BlockId(2)));
-        assert!(frame.covered.any(100..101));
-        assert_eq!(frame.hit(&(100..101), held), []);
+        assert_eq!(frame.hit(&(199..200)), [BlockId(4)]);
+        assert!(!frame.remove(BlockId(4)));
+        assert_eq!(frame.hit(&(100..101)), []);
         assert!(!frame.covered.any(100..101));
         assert!(frame.covered.any(0..1));
         assert!(!frame.remove(BlockId(1)));

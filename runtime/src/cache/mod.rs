@@ -419,16 +419,11 @@ impl Cache {
     /// the frame still holds code.
     pub fn invalidate(&mut self, start: PhysAddr, len: u32) -> bool {
         let frame = start.0 >> 12;
-        let Some(in_frame) = self.by_frame.get_mut(&frame) else {
+        let Some(in_frame) = self.by_frame.get(&frame) else {
             return false;
         };
         let first = (start.0 & 0xfff) as usize;
-        let blocks = &self.blocks;
-        let held = |id: BlockId| match blocks.get(id.0 as usize) {
-            Some(Some(block)) => block.bytes_in(frame),
-            _ => 0..0,
-        };
-        let doomed = in_frame.hit(&(first..first + len as usize), held);
+        let doomed = in_frame.hit(&(first..first + len as usize));
         self.counters.invalidated += doomed.len() as u64;
         for id in doomed {
             let Some(Some(block)) = self.blocks.get_mut(id.0 as usize) else {
