@@ -3,7 +3,7 @@
 //! A block is decoded from one page, or is a single instruction that crosses into
 //! the next. Its frames are write-protected before it is entered into the cache.
 
-use crate::cache::{BlockId, Key};
+use crate::cache::{BlockId, Compiled, Key};
 use crate::system::debug;
 use crate::vm::Vm;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
@@ -30,6 +30,25 @@ impl Vm {
                 None
             }
         }
+    }
+
+    /// The code of the block at `eip`, if it is compiled and was so far known under
+    /// other tags only.
+    #[inline(always)]
+    pub(crate) fn code_at(&mut self, eip: u32) -> Option<u64> {
+        let tag = self.cpu.state.jump_tag;
+        if self.cache.recent(eip, tag).is_some() {
+            return None;
+        }
+        let mode = self.cpu.mode();
+        if !(mode.zero_base(SegReg::Cs) && mode.unlimited(SegReg::Cs)) {
+            return None;
+        }
+        let phys = self.cache.pages.find(LinearAddr(eip), tag)?.0;
+        let mode = mode.0;
+        let (id, code) = self.cache.codes.find(&Key { phys, eip, mode })?;
+        self.cache.remember(eip, tag, id);
+        Some(code)
     }
 
     /// Finds or makes the block at `eip`.
@@ -62,6 +81,11 @@ impl Vm {
         if self.cpu.state.jump_tag == tag {
             self.cache.pages.remember(linear, tag, phys);
             self.cache.remember(eip, tag, id);
+        }
+        if let Some(block) = self.cache.get(id)
+            && let (Compiled::At(code), None) = (block.compiled, block.crosses_to)
+        {
+            self.cache.codes.remember(key, id, code);
         }
         Ok(id)
     }

@@ -29,6 +29,10 @@ use translator::flags;
 /// Guest instructions between two looks at the devices.
 const SLICE: i64 = 20_000;
 
+/// Events delivered one after the other, without an instruction in between, before
+/// the run loop begins anew: a breakpoint on the stack can make more of them for ever.
+const MOST_EVENTS: usize = 64;
+
 /// Longest sleep of a halted CPU, so that a quit request is noticed.
 const MAX_SLEEP_NS: u64 = 100_000_000;
 
@@ -47,7 +51,9 @@ impl Vm {
             if let Some(exit) = self.settle() {
                 return exit;
             }
-            self.run_slice();
+            if !self.cpu.attention {
+                self.run_slice();
+            }
         }
     }
 
@@ -66,7 +72,7 @@ impl Vm {
         if let Some(exit) = self.settle() {
             return Some(exit);
         }
-        if self.ran_in_shadow() {
+        if self.cpu.attention || self.ran_in_shadow() {
             return None;
         }
         if let Some(id) = self.block_at(self.cpu.state.eip)
@@ -106,6 +112,9 @@ impl Vm {
         let eip = self.cpu.state.eip;
         // Nothing came between the instruction that cast a shadow and the next.
         self.cpu.shadow = Shadow::None;
+        if let Some(code) = self.code_at(eip) {
+            return !self.run_compiled(eip, code);
+        }
         let Some(id) = self.block_at(eip) else {
             return false;
         };
@@ -280,14 +289,17 @@ impl Vm {
     pub(crate) fn deliver_raised(&mut self) {
         if let Some(e) = self.cpu.raised.take() {
             self.counters.exceptions[usize::from(e.vector() & 31)] += 1;
+            // The handler may fault at once, and its handler.
+            self.cpu.state.budget -= 1;
             deliver(&mut self.cpu, Event::Exception(e));
             self.cpu.request_attention();
         }
     }
 
-    /// Does what running code may not do. Returns the reason to stop, if any.
+    /// Does what running code may not do. Returns the reason to stop, if any. There
+    /// is more to do, and nothing may run, if attention is needed afterwards.
     fn settle(&mut self) -> Option<Exit> {
-        loop {
+        for _ in 0..MOST_EVENTS {
             (self.cpu.attention, self.cpu.beyond_context) = (false, false);
             if self.cpu.shutdown {
                 return Some(Exit::TripleFault);
@@ -308,13 +320,13 @@ impl Vm {
             }
             if self.cpu.pending_debug != 0 && self.cpu.shadow != Shadow::Ss {
                 debug::deliver_pending(&mut self.cpu);
+                self.cpu.state.budget -= 1;
                 continue;
             }
-            if self.cpu.pc.take_nmi() {
-                self.cpu.signal_nmi();
-            }
+            self.cpu.nmi_pending |= self.cpu.pc.take_nmi();
             if self.cpu.nmi_due() {
                 interrupt::deliver_nmi(&mut self.cpu);
+                self.cpu.state.budget -= 1;
                 continue;
             }
             if self.interruptible() && self.cpu.pc.interrupt_pending() {
@@ -336,6 +348,8 @@ impl Vm {
                 return None;
             }
         }
+        self.cpu.request_attention();
+        None
     }
 
     fn interruptible(&self) -> bool {
@@ -348,6 +362,7 @@ impl Vm {
         let vector = self.cpu.pc.acknowledge();
         self.counters.interrupts += 1;
         deliver(&mut self.cpu, Event::External(vector));
+        self.cpu.state.budget -= 1;
     }
 
     fn drop_written_code(&mut self) {

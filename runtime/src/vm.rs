@@ -150,7 +150,7 @@ impl Vm {
     /// button. It is delivered once the guest runs, unless it has masked NMIs at
     /// port 70h or is still handling one.
     pub fn signal_nmi(&mut self) {
-        self.cpu.signal_nmi();
+        self.cpu.raise_nmi_line();
     }
 
     /// Inserts a firmware ROM, which the CPU starts in after reset. The machine

@@ -24,14 +24,14 @@ fn times(budget: u64) -> String {
 
 #[test]
 fn interpreter_and_direct_code_do_what_the_host_cpu_does() {
-    let (output, fine) = selftest(&[&times(25_000), "--tier=interp,direct,mirror"]);
+    let (output, fine) = selftest(&[&times(100_000), "--tier=interp,direct,mirror"]);
     println!("{output}");
     assert!(fine, "{output}");
 }
 
 #[test]
 fn compiled_code_does_what_the_host_cpu_does() {
-    let (output, fine) = selftest(&[&times(4_000), "--tier=cranelift"]);
+    let (output, fine) = selftest(&[&times(10_000), "--tier=cranelift"]);
     println!("{output}");
     assert!(fine, "{output}");
 }

@@ -27,6 +27,8 @@ const PHYS_MASK: u64 = (1 << MAXPHYADDR) - 1;
 /// Bits 20:13 of a PDE that maps 2 MiB; bit 12 is PAT.
 const PAE_LARGE_RESERVED: u64 = 0x001F_E000;
 /// Bits 21:17 of a PDE that maps 4 MiB; bits 16:13 are address bits 35:32 (PSE-36).
+///
+/// QUIRK: for the `pentium`, too, which knows no PSE-36 and reserves bits 21:12.
 const PSE_LARGE_RESERVED: u64 = 0x003E_0000;
 /// Bits 2:1 and 8:5 of a PDPTE, and all above MAXPHYADDR.
 const PDPTE_RESERVED: u64 = 0x1E6 | XD | HIGH_RESERVED;

@@ -138,6 +138,8 @@ pub struct Masks {
     pub page: u32,
     /// All of an offset within a page but its low n bits.
     pub above: [u32; 9],
+    /// The number of a bit in a doubleword.
+    pub bit: u32,
     /// The offset of a jump-cache entry, into which PDEP puts its index.
     pub entry: u32,
 }
@@ -153,7 +155,12 @@ impl Masks {
         }
         let page = 0xffff_f000;
         let entry = ((JUMP_ENTRIES - 1) * size_of::<JumpEntry>()) as u32;
-        Self { page, above, entry }
+        Self {
+            page,
+            above,
+            bit: 31,
+            entry,
+        }
     };
 }
 

@@ -13,6 +13,7 @@
 //! link slot; only the run loop, never running code, drops blocks.
 
 pub mod arena;
+mod codes;
 mod frame;
 pub mod links;
 mod overwrites;
@@ -22,6 +23,7 @@ use crate::interp::Op;
 use crate::mirrored::MirrorUse;
 use crate::native::landing::Landings;
 use arena::Arena;
+use codes::Codes;
 use frame::Frame;
 use links::Links;
 use overwrites::Overwrites;
@@ -201,6 +203,8 @@ pub struct Cache {
     overwrites: Overwrites,
     /// Where code pages are.
     pub pages: CodePages,
+    /// Where compiled code is.
+    pub codes: Codes,
     recent: Box<[(u64, BlockId)]>,
     jumps: Box<[JumpEntry]>,
     arena: Arena,
@@ -234,6 +238,7 @@ impl Cache {
             by_frame: Map::default(),
             overwrites: Overwrites::default(),
             pages: CodePages::default(),
+            codes: Codes::default(),
             recent: vec![(u64::MAX, NOWHERE); ALL_JUMP_ENTRIES].into_boxed_slice(),
             jumps: vec![JumpEntry::default(); ALL_JUMP_ENTRIES].into_boxed_slice(),
             arena_keep: arena.used(),
@@ -275,6 +280,7 @@ impl Cache {
     /// Empties the direct-mapped caches.
     pub fn forget_recent(&mut self) {
         self.pages.clear();
+        self.codes.clear();
         self.recent.fill((u64::MAX, NOWHERE));
         self.jumps.fill(JumpEntry::default());
     }
@@ -451,11 +457,11 @@ impl Cache {
             return;
         };
         let incoming = std::mem::take(&mut block.incoming);
-        let eip = block.key.eip;
+        let key = block.key;
         for slot in incoming {
             self.set_link(slot, None);
         }
-        self.forget_code(eip, code);
+        self.forget_code(&key, code);
     }
 
     /// How many bytes from `phys` on a block may have: code that is overwritten
@@ -501,13 +507,14 @@ impl Cache {
             }
         }
         if let Compiled::At(code) = block.compiled {
-            self.forget_code(block.key.eip, code);
+            self.forget_code(&block.key, code);
         }
     }
 
-    /// Drops compiled code from the cache that indirect jumps probe.
-    fn forget_code(&mut self, eip: u32, code: u64) {
-        for index in entries(eip) {
+    /// Drops compiled code from the caches that lead to it.
+    fn forget_code(&mut self, key: &Key, code: u64) {
+        self.codes.forget(key);
+        for index in entries(key.eip) {
             if self.jumps[index].code == code {
                 self.jumps[index] = JumpEntry::default();
             }

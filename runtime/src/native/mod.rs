@@ -119,7 +119,6 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
     // SAFETY: `state` is the first field of the `Cpu` that `enter` was given,
     // which is not otherwise borrowed while compiled code runs.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
-    crate::fpu::after_native(cpu);
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
         return 1;
     };
@@ -152,6 +151,7 @@ extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
 /// False if the instruction has raised an exception.
 #[inline(always)]
 fn run(cpu: &mut Cpu, op: Op) -> bool {
+    crate::fpu::after_native(cpu);
     if let Some(count) = cpu.callout_counts.get_mut(op.insn().mnemonic as usize) {
         *count += 1;
     }

@@ -88,6 +88,7 @@ pub fn deliver(cpu: &mut Cpu, event: Event) {
 /// Delivers the NMI that is due; others wait until the next IRET.
 pub fn deliver_nmi(cpu: &mut Cpu) {
     cpu.nmi_pending = false;
+    cpu.nmi_line &= cpu.pc.nmi_masked();
     cpu.nmi_blocked = true;
     deliver(cpu, Event::External(NMI));
 }

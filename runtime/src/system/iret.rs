@@ -22,7 +22,7 @@ const COMMON: u32 = ARITHMETIC | TF | DF | NT;
 pub fn iret(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     let w = i.width;
     cpu.nmi_blocked = false;
-    if cpu.nmi_pending {
+    if cpu.nmi_waits() {
         cpu.request_attention();
     }
     if !cpu.protected() {

@@ -76,8 +76,11 @@ pub struct Cpu {
     pub shadow: Shadow,
     /// The instruction being run is in the shadow of a load of SS.
     pub in_ss_shadow: bool,
-    /// An NMI has been signalled and not delivered.
+    /// An NMI has come by message and has not been delivered.
     pub nmi_pending: bool,
+    /// The board's NMI line has been raised, and that has not been delivered. Port
+    /// 70h masks this one only.
+    pub nmi_line: bool,
     /// An NMI has been delivered, and no IRET has been executed since.
     pub nmi_blocked: bool,
     /// DR6 bits of the #DB trap due at the next instruction boundary.
@@ -169,6 +172,7 @@ impl Cpu {
             shadow: Shadow::None,
             in_ss_shadow: false,
             nmi_pending: false,
+            nmi_line: false,
             nmi_blocked: false,
             pending_debug: 0,
             diverted: false,
@@ -267,16 +271,22 @@ impl Cpu {
         shadowed
     }
 
-    /// Signals an NMI; while one waits, another is lost.
-    pub fn signal_nmi(&mut self) {
-        self.nmi_pending = true;
+    /// Raises the board's NMI line; while one waits, another is lost.
+    pub fn raise_nmi_line(&mut self) {
+        self.nmi_line = true;
         self.request_attention();
+    }
+
+    /// Whether an NMI waits that nothing masks.
+    #[inline]
+    pub fn nmi_waits(&self) -> bool {
+        self.nmi_pending || self.nmi_line && !self.pc.nmi_masked()
     }
 
     /// Whether an NMI is to be delivered now.
     #[inline]
     pub fn nmi_due(&self) -> bool {
-        self.nmi_pending && !self.nmi_blocked && self.shadow != Shadow::Ss && !self.pc.nmi_masked()
+        self.nmi_waits() && !self.nmi_blocked && self.shadow != Shadow::Ss
     }
 
     /// EFLAGS.VM with protection on.

@@ -274,6 +274,12 @@ impl Assembler {
         self.modrm_mem(to, mask);
     }
 
+    /// SARX of 32 bits (BMI2), which leaves the flags alone.
+    pub fn shift_right_signed(&mut self, to: Reg, from: Reg, count: Reg) {
+        self.vex(Size::D, 2, 2, to, count, from);
+        self.raw(&[0xf7, 0xc0 | (to & 7) << 3 | from & 7]);
+    }
+
     /// RORX of 32 bits (BMI2), which leaves the flags alone.
     pub fn rotate_right(&mut self, to: Reg, from: Reg, count: u8) {
         self.vex(Size::D, 3, 3, to, 0, from);
@@ -413,6 +419,8 @@ mod tests {
         assert_eq!(pdep, "pdep r9d,r9d,r11d");
         let pdep = text(|a| a.pdep_mem(reg::R9, reg::R9, Mem::at(reg::R15, 60)));
         assert_eq!(pdep, "pdep r9d,r9d,[r15+3Ch]");
+        let shift = text(|a| a.shift_right_signed(reg::R9, reg::RCX, reg::R11));
+        assert_eq!(shift, "sarx r9d,ecx,r11d");
         let rotate = text(|a| a.rotate_right(reg::R9, reg::R8, 12));
         assert_eq!(rotate, "rorx r9d,r8d,0Ch");
         let swap = text(|a| a.swap_halves(reg::R11, reg::R11));

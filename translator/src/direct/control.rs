@@ -229,10 +229,10 @@ impl Emitter<'_> {
                 self.transfer(eip);
             }
             Cold::Unlinked(number) => self.unlinked(number),
-            Cold::Landing => {}
             Cold::LostUnpaired(recipe) => self.unpaired(Some(recipe)),
             Cold::Unpaired => self.unpaired(None),
             Cold::CallOut(index) => self.late_callout(index),
+            Cold::Landing => {}
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);

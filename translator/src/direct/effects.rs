@@ -2,7 +2,7 @@
 //! as far as the sharing of lookups needs to know it.
 
 use super::memory::Access;
-use super::{is_plain, vector};
+use super::{bits, is_plain, vector};
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
 use iced_x86::{Code, Mnemonic};
 
@@ -74,7 +74,7 @@ pub fn effects(i: &Insn) -> Option<Effects> {
             }
         }
         M::Lea => Effects::written(operand(i.ops[0])),
-        M::Cmp | M::Test | M::Bt if is_plain(i) => Effects::NONE,
+        M::Cmp | M::Test | M::Bt => Effects::NONE,
         M::Xchg | M::Xadd if is_plain(i) => Effects::written(operand(i.ops[0]) | operand(i.ops[1])),
         M::Mul | M::Imul | M::Cwd | M::Cdq | M::Cbw | M::Cwde | M::Cmpxchg | M::Lahf
             if is_plain(i) =>
@@ -83,6 +83,9 @@ pub fn effects(i: &Insn) -> Option<Effects> {
         }
         M::Div | M::Idiv | M::Rdtsc => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX)),
         M::Rdtscp => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | bit(Gpr::ECX)),
+        M::Cmpxchg8b | M::Bts | M::Btr | M::Btc if !is_plain(i) => {
+            Effects::written(bits::written(i))
+        }
         M::Cli | M::Cld | M::Std => Effects::NONE,
         M::Pushfd if i.stack32 => Effects::esp(-4),
         M::Mov if matches!(i.ops[1], Operand::Seg(_)) => Effects::written(operand(i.ops[0])),

@@ -320,6 +320,29 @@ impl Emitter<'_> {
         Mem::indexed(reg::R8, reg::R9, 0).plus(-to_last)
     }
 
+    /// Checks an operand whose offset is in R8.
+    pub(super) fn check_computed(
+        &mut self,
+        seg: SegReg,
+        access: Access,
+        bytes: u32,
+    ) -> Option<Mem> {
+        let mode = self.block.mode;
+        if !mode.unlimited(seg) || access == Access::Write && seg == SegReg::Cs {
+            return None;
+        }
+        if self.mirrored {
+            return Some(self.offset_in_mirror(seg));
+        }
+        let to_last = bytes as i32 - 1;
+        self.asm.lea(Size::D, reg::R8, Mem::at(reg::R8, to_last));
+        if !mode.zero_base(seg) {
+            self.add_segment_base(seg);
+        }
+        self.check_linear(access, bytes, bytes > 1, false);
+        Some(Mem::indexed(reg::R8, reg::R9, 0).plus(-to_last))
+    }
+
     /// Adds a segment's base to the offset in R8. Changes R9.
     pub(super) fn add_segment_base(&mut self, seg: SegReg) {
         let base = offset_of!(CpuState, seg)

@@ -27,7 +27,7 @@ use super::repeat::Rebased;
 use super::{Cold, Emitter};
 use crate::compile::{ExitKind, Landing};
 use crate::emit::loc;
-use crate::insn::{Gpr, Insn, MemRef, Operand, Width};
+use crate::insn::{Gpr, Insn, MemRef, Operand, SegReg, Width};
 use crate::state::MIRROR_DISTANCE;
 
 /// Displacements beyond may be wrapped-round addresses.
@@ -61,8 +61,14 @@ impl Emitter<'_> {
             return place(host(m.base)).plus(disp);
         }
         self.offset(m, reg::R8);
-        if !zero_base {
-            self.add_segment_base(m.seg);
+        self.offset_in_mirror(m.seg)
+    }
+
+    /// Where the mirror has the operand whose offset is in R8.
+    pub(super) fn offset_in_mirror(&mut self, seg: SegReg) -> Mem {
+        self.reaches_mirror = true;
+        if !self.block.mode.zero_base(seg) {
+            self.add_segment_base(seg);
         }
         place(reg::R8)
     }

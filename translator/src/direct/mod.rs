@@ -25,6 +25,7 @@
 //! they permit, link slots, the jump cache and the callout.
 
 mod asm;
+mod bits;
 mod control;
 mod divide;
 mod effects;
@@ -43,7 +44,6 @@ mod string;
 mod system;
 mod vector;
 pub mod verify;
-mod wide;
 
 pub use exit::{Routines, routines};
 pub use last_x87::is_remembered;
@@ -224,14 +224,14 @@ enum Cold {
     Unlinked(usize),
     /// The jump cache has no code for the EIP in R8.
     Miss,
-    /// The host has faulted in the mirror: only a reason to leave.
-    Landing,
     /// A RET to the EIP in R8 does not match the last call.
     Unpaired,
     /// The same where a recipe has the flags, and RCX is where it belongs.
     LostUnpaired(Recipe),
     /// The runtime must carry out the instruction with this number, the last.
     CallOut(usize),
+    /// The host has faulted in the mirror: only a reason to leave.
+    Landing,
 }
 
 /// Why a side exit is taken, in bits 8 and up of the exit word: a hint how the block

@@ -46,6 +46,8 @@ impl Emitter<'_> {
             Mnemonic::Std => self.change_eflags(flags::DF, true),
             Mnemonic::Pushfd => self.pushf(i)?,
             Mnemonic::Mov => self.mov_selector(i)?,
+            Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => self.bit_string(i)?,
+            Mnemonic::Cmpxchg8b => self.cmpxchg8b(i)?,
             Mnemonic::Div => self.div(i)?,
             Mnemonic::Idiv => self.idiv(i)?,
             _ if vector::is_native(i) => self.vector(i)?,

@@ -149,11 +149,11 @@ fn single_step_sets_bs() {
 #[test]
 fn an_nmi_blocks_the_next_until_iret() {
     let mut b = Bench::new();
-    b.cpu.signal_nmi();
+    b.cpu.raise_nmi_line();
     assert!(b.cpu.nmi_due(), "IF does not mask it");
     interrupt::deliver_nmi(&mut b.cpu);
     assert_eq!(b.cpu.state.eip, HANDLERS + 2 * 16);
-    b.cpu.signal_nmi();
+    b.cpu.raise_nmi_line();
     assert!(!b.cpu.nmi_due());
     b.ok(IRETD);
     assert!(b.cpu.nmi_due());
@@ -162,6 +162,13 @@ fn an_nmi_blocks_the_next_until_iret() {
     b.cpu.shadow = Shadow::None;
     b.cpu.pc.port_write(0x70, 1, 0x80);
     assert!(!b.cpu.nmi_due(), "masked at the board");
+    b.cpu.nmi_pending = true;
+    assert!(b.cpu.nmi_due(), "a message is not");
+    interrupt::deliver_nmi(&mut b.cpu);
+    b.ok(IRETD);
+    assert!(!b.cpu.nmi_due(), "the line's still waits");
+    b.cpu.pc.port_write(0x70, 1, 0);
+    assert!(b.cpu.nmi_due());
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Rebasing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verify::verify;
+    use super::super::verify;
 
     /// LEA R8, [R14 + the mirror's distance]
     const BASE: [u8; 7] = [0x4d, 0x8d, 0x86, 0, 0, 0, 2];
