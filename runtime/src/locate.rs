@@ -51,6 +51,18 @@ impl Vm {
         Some(code)
     }
 
+    /// The block at `eip`, if it can be told without looking at the guest's tables.
+    pub(crate) fn known_at(&self, eip: u32) -> Option<BlockId> {
+        let tag = self.cpu.state.jump_tag;
+        let mode = self.cpu.mode();
+        self.cache.recent(eip, tag).or_else(|| {
+            let page = || self.cache.pages.find(LinearAddr(eip), tag);
+            let phys = mode.zero_base(SegReg::Cs).then(page).flatten()?.0;
+            let mode = mode.0;
+            self.cache.find(&Key { phys, eip, mode })
+        })
+    }
+
     /// Finds or makes the block at `eip`.
     #[cold]
     #[inline(never)]

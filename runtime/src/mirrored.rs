@@ -10,7 +10,7 @@
 //!
 //! Faults are paid from one purse. Each adds to the machine's *debt*, and time takes
 //! from it, so that they cost a few percent at most; while the debt is above
-//! [`MAX_DEBT`], each block that faults *gives up*: it goes back to lookups and must be
+//! [`MAX_DEBT`], each block that faults again *gives up*: it goes back to lookups and must be
 //! sampled sixteen times as often before it may try again. So does a block that keeps
 //! faulting where nothing can be mapped, on a device or a traced page. What remains is
 //! what stays on its pages, also in guests that make and end processes all the time,
@@ -33,14 +33,18 @@ const _: () = assert!(MIRROR_DISTANCE == shadow_mmu::MIRROR_DISTANCE);
 const WANTED_SAMPLES: u32 = 3;
 
 /// Blocks compiled again together.
-const MOST_TOGETHER: usize = 64;
+const MOST_TOGETHER: usize = 32;
 
 /// Faults owed beyond which blocks give up.
-const MAX_DEBT: u64 = 256;
+const MAX_DEBT: u64 = 1024;
 
 /// Slices that pay for one fault: with some 7 µs to a slice and 10 to a fault, faults
-/// take 1 part in 20.
-const SLICES_PER_FAULT: u64 = 32;
+/// take 1 part in 10.
+const SLICES_PER_FAULT: u64 = 16;
+
+/// Faults of one block that the machine's debt does not concern: it cannot use any
+/// page without the first.
+const FREE_FAULTS: u32 = 16;
 
 /// Faults where nothing can be mapped, of one block.
 const MAX_VAIN: u32 = 16;
@@ -83,6 +87,7 @@ pub struct MirrorUse {
     /// Its code uses the mirror, or will when it is compiled next.
     pub on: bool,
     samples: u32,
+    faults: u32,
     vain: u32,
     given_up: u32,
 }
@@ -95,10 +100,12 @@ impl MirrorUse {
         !self.on && self.samples >= wanted
     }
 
-    /// Counts a fault where nothing could be mapped. True if there were too many.
-    fn in_vain(&mut self) -> bool {
-        self.vain += 1;
-        self.vain >= MAX_VAIN
+    /// Counts a fault, while the machine owes too many or not, and whether a page
+    /// could be mapped. True if the block should give up.
+    fn faulted(&mut self, owing: bool, mapped: bool) -> bool {
+        self.faults += 1;
+        self.vain += u32::from(!mapped);
+        owing && self.faults > FREE_FAULTS || self.vain >= MAX_VAIN
     }
 
     fn give_up(&mut self) {
@@ -133,10 +140,7 @@ impl Vm {
         if self.tiers.mirror != MirrorPolicy::Hot {
             return;
         }
-        let Some(id) = self
-            .cache
-            .recent(self.cpu.state.eip, self.cpu.state.jump_tag)
-        else {
+        let Some(id) = self.known_at(self.cpu.state.eip) else {
             return;
         };
         if let Some(block) = self.cache.get_mut(id)
@@ -152,7 +156,7 @@ impl Vm {
         let mut n = 0;
         while n < together.len() && together.len() < MOST_TOGETHER {
             for eip in successors(&self.cache, together[n]).into_iter().flatten() {
-                if let Some(next) = self.cache.recent(eip, self.cpu.state.jump_tag)
+                if let Some(next) = self.known_at(eip)
                     && !together.contains(&next)
                 {
                     together.push(next);
@@ -203,9 +207,9 @@ impl Vm {
         if self.tiers.mirror != MirrorPolicy::Hot {
             return;
         }
-        let too_many = self.mirror_debt.add(self.counters.slices);
+        let owing = self.mirror_debt.add(self.counters.slices);
         if let Some(block) = self.cache.get_mut(id)
-            && (!mapped && block.mirror.in_vain() || too_many)
+            && block.mirror.faulted(owing, mapped)
         {
             block.mirror.give_up();
             self.cache.drop_code(id);
