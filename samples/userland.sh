@@ -15,8 +15,9 @@
 #   -- --tier interp                          what follows "--" goes to `ring1 boot`
 #
 # The work list is samples/userland/worklist.sh. Tree, initramfs and results are in target/debian/userland.
-# To make the tree takes root or user namespaces, and debootstrap, from Debian's package of that name. RING1 names
-# the program to run, RING1_DEBIAN_MIRROR another mirror. The guest gets 1.5 GiB, for all of the tree is in memory.
+# To make the tree takes root and debootstrap, from Debian's package of that name; the native side, root or user
+# namespaces. RING1 names the program to run, RING1_DEBIAN_MIRROR another mirror. The guest gets 1.5 GiB, for all of
+# the tree is in memory.
 set -eu
 
 repo=$(cd "$(dirname "$0")/.." && pwd)
@@ -66,6 +67,7 @@ fetch_perl_tests() {
 make_keys() {
     chroot "$tree" openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out /ring1/rsa.pem
     chroot "$tree" openssl genpkey -quiet -algorithm ED25519 -out /ring1/ed25519.pem
+    chmod 644 "$tree"/ring1/*.pem
 }
 
 make_tree() {
@@ -229,11 +231,11 @@ compare() {
     results "$out/native.txt" >"$out/native.results"
     results "$out/ring1.txt" >"$out/ring1.results"
     durations
-    steps=$(grep -c '^@step' "$out/native.results")
+    steps=$(grep -ac '^@step' "$out/native.results")
     if cmp -s "$out/native.results" "$out/ring1.results"; then
         say "$steps steps, $(wc -c <"$out/native.results") bytes: the same"
     else
-        diff "$out/native.results" "$out/ring1.results" >"$out/differences" || true
+        diff -a "$out/native.results" "$out/ring1.results" >"$out/differences" || true
         head -n 40 "$out/differences"
         die "the results differ: $out/differences"
     fi

@@ -9,7 +9,7 @@
 set -u
 
 here=/ring1
-export LC_ALL=C.UTF-8 TZ=UTC TERM=dumb COLUMNS=80 HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL=C.UTF-8 TZ=UTC TERM=dumb COLUMNS=80 HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PERL_HASH_SEED=0
 # A 64-bit host's C library would take FMA and AVX, which a 32-bit guest is not given, for some functions.
 export GLIBC_TUNABLES=glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2,-AVX
