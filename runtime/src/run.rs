@@ -393,6 +393,7 @@ impl Vm {
         self.tiers.collect(&mut self.cache);
         self.cpu.state.budget = SLICE;
         self.counters.slices += 1;
+        self.cache.slice = self.counters.slices;
         self.limits_reached()
     }
 

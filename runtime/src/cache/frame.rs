@@ -12,6 +12,11 @@ use std::ops::Range;
 /// Bytes of a page frame.
 const FRAME_BYTES: usize = 0x1000;
 
+/// Stores beside the code of a frame after which its blocks are dropped: so many, and
+/// more for each block.
+const LEAST_MISSES: usize = 512;
+const MISSES_PER_BLOCK: usize = 64;
+
 /// The blocks of one frame.
 #[derive(Default)]
 pub struct Frame {
@@ -20,6 +25,8 @@ pub struct Frame {
     /// Most bytes that any of them has held.
     longest: usize,
     covered: Covered,
+    /// Stores since a block was added or hit that hit none.
+    misses: u32,
 }
 
 /// The bytes of the frame that a block holds.
@@ -81,6 +88,20 @@ impl Frame {
         self.blocks.insert(at, Held { id, start, end });
         self.longest = self.longest.max(bytes.len());
         self.covered.add(bytes);
+        self.misses = 0;
+    }
+
+    /// Counts a store that hit no block. True if there have been so many that the
+    /// blocks are better dropped: each such store costs a fraction of decoding a
+    /// block, so this at most doubles what the guest pays if they are still used.
+    pub fn missed(&mut self) -> bool {
+        self.misses += 1;
+        self.misses as usize >= LEAST_MISSES + MISSES_PER_BLOCK * self.blocks.len()
+    }
+
+    /// All blocks.
+    pub fn all(&self) -> Vec<BlockId> {
+        self.blocks.iter().map(|held| held.id).collect()
     }
 
     /// Removes a block. True if none is left.

@@ -215,6 +215,8 @@ pub struct Cache {
     pub landings: Landings,
     /// Link slots or code memory ran out: the run loop must clear the cache.
     pub exhausted: bool,
+    /// Number of the current slice of the budget.
+    pub slice: u64,
     /// Counts.
     pub counters: CacheCounters,
 }
@@ -246,6 +248,7 @@ impl Cache {
             landings: Landings::default(),
             links: Links::new(addresses.first().copied().unwrap_or(0)),
             exhausted: false,
+            slice: 0,
             counters: CacheCounters::default(),
         };
         Ok((cache, addresses))
@@ -419,11 +422,17 @@ impl Cache {
     /// the frame still holds code.
     pub fn invalidate(&mut self, start: PhysAddr, len: u32) -> bool {
         let frame = start.0 >> 12;
-        let Some(in_frame) = self.by_frame.get(&frame) else {
+        let Some(in_frame) = self.by_frame.get_mut(&frame) else {
             return false;
         };
         let first = (start.0 & 0xfff) as usize;
         let doomed = in_frame.hit(&(first..first + len as usize));
+        if doomed.is_empty() && in_frame.missed() {
+            // Data now, most likely, and what code it holds is left over.
+            let all = in_frame.all();
+            all.into_iter().for_each(|id| self.remove(id));
+            return false;
+        }
         self.counters.invalidated += doomed.len() as u64;
         for id in doomed {
             let Some(Some(block)) = self.blocks.get_mut(id.0 as usize) else {
@@ -431,7 +440,7 @@ impl Cache {
             };
             let held = block.bytes_in(frame);
             let hit = held.start.max(first)..held.end.min(first + len as usize);
-            self.overwrites.count(frame, &hit);
+            self.overwrites.count(frame, &hit, self.slice);
             if block.price == 0 || block.crosses_to.is_some() {
                 self.remove(id);
                 continue;

@@ -7,6 +7,9 @@
 //! volatile code begins or ends: instructions around a patched one stay, and a
 //! volatile block is cheap to decode again and never compiled.
 //!
+//! Code that is made anew now and then, all of it, is not like that: a frame that no
+//! store has hit for [`CALM_SLICES`] starts from nothing.
+//!
 //! A volatile block must run undisturbed for a number of times that doubles with
 //! each store to it. Then its bytes are tried as usual code; the next store takes
 //! that back and doubles the price. So whatever the rhythm in which code is
@@ -25,6 +28,9 @@ const TOLERATED: u8 = 4;
 const FIRST_PRICE: u32 = 64;
 /// Most doublings of it.
 const MAX_DOUBLINGS: u8 = 14;
+/// Slices of the budget without a store after which a frame's counts are void: long
+/// enough to have paid for decoding and compiling what has changed.
+const CALM_SLICES: u64 = 16;
 /// Frames remembered; beyond, all are forgotten.
 const MAX_FRAMES: usize = 1024;
 /// The price has been paid: usual code until the next store.
@@ -32,7 +38,24 @@ const PAID: u8 = 0x80;
 
 /// The counts of the granules of each frame.
 #[derive(Default)]
-pub struct Overwrites(Map<u64, Box<[u8; GRANULES]>>);
+pub struct Overwrites(Map<u64, Box<Counts>>);
+
+/// Those of one frame.
+struct Counts {
+    granules: [u8; GRANULES],
+    /// Slice in which a store last hit a block.
+    last: u64,
+}
+
+impl Counts {
+    fn get(&self, bytes: &Range<usize>) -> &[u8] {
+        self.granules.get(granules(bytes)).unwrap_or_default()
+    }
+
+    fn get_mut(&mut self, bytes: &Range<usize>) -> &mut [u8] {
+        self.granules.get_mut(granules(bytes)).unwrap_or_default()
+    }
+}
 
 /// The runs that a granule asks for.
 fn price_of(granule: u8) -> u32 {
@@ -48,16 +71,24 @@ fn granules(bytes: &Range<usize>) -> Range<usize> {
 }
 
 impl Overwrites {
-    /// Counts a store of `bytes` of a frame that drops a block.
-    pub fn count(&mut self, frame: u64, bytes: &Range<usize>) {
+    /// Counts a store of `bytes` of a frame that drops a block, in this slice.
+    pub fn count(&mut self, frame: u64, bytes: &Range<usize>, slice: u64) {
         if self.0.len() >= MAX_FRAMES {
             self.0.clear();
         }
-        let counts = self
-            .0
-            .entry(frame)
-            .or_insert_with(|| Box::new([0; GRANULES]));
-        for granule in counts.get_mut(granules(bytes)).into_iter().flatten() {
+        let fresh = || {
+            let granules = [0; GRANULES];
+            Box::new(Counts {
+                granules,
+                last: slice,
+            })
+        };
+        let counts = self.0.entry(frame).or_insert_with(fresh);
+        if slice.saturating_sub(counts.last) > CALM_SLICES {
+            counts.granules.fill(0);
+        }
+        counts.last = slice;
+        for granule in counts.get_mut(bytes) {
             *granule = (*granule & !PAID)
                 .saturating_add(1)
                 .min(TOLERATED + MAX_DOUBLINGS);
@@ -66,13 +97,9 @@ impl Overwrites {
 
     /// The runs that a new block of `bytes` must show; 0 where code is as usual.
     pub fn price(&self, frame: u64, bytes: &Range<usize>) -> u32 {
-        let counts = self.0.get(&frame);
-        let counts = counts.and_then(|counts| counts.get(granules(bytes)));
-        let prices = counts
-            .into_iter()
-            .flatten()
-            .map(|&granule| price_of(granule));
-        prices.max().unwrap_or(0)
+        let counts = self.0.get(&frame).map(|counts| counts.get(bytes));
+        let prices = counts.unwrap_or_default().iter();
+        prices.map(|&granule| price_of(granule)).max().unwrap_or(0)
     }
 
     /// How many bytes from `phys` on, up to the end of its frame, are all volatile
@@ -82,7 +109,7 @@ impl Overwrites {
         let Some(counts) = self.0.get(&(phys >> 12)) else {
             return 0x1000 - offset;
         };
-        let mut rest = counts.iter().skip(offset / GRANULE_BYTES);
+        let mut rest = counts.granules.iter().skip(offset / GRANULE_BYTES);
         let first = rest.next().map_or(0, |&granule| price_of(granule));
         let more = rest.take_while(|&&granule| (price_of(granule) == 0) == (first == 0));
         (offset / GRANULE_BYTES + 1 + more.count()) * GRANULE_BYTES - offset
@@ -91,7 +118,7 @@ impl Overwrites {
     /// A block of `bytes` has paid its price.
     pub fn forgive(&mut self, frame: u64, bytes: &Range<usize>) {
         if let Some(counts) = self.0.get_mut(&frame) {
-            for granule in counts.get_mut(granules(bytes)).into_iter().flatten() {
+            for granule in counts.get_mut(bytes) {
                 *granule |= PAID;
             }
         }
@@ -113,23 +140,35 @@ mod tests {
         let mut prices = Vec::new();
         for _ in 0..7 {
             prices.push(overwrites.price(1, &(0x10..0x20)));
-            overwrites.count(1, &(0x17..0x18));
+            overwrites.count(1, &(0x17..0x18), 9);
         }
         assert_eq!(prices, [0, 0, 0, 0, 64, 128, 256]);
         assert_eq!(overwrites.price(1, &(0x18..0x20)), 0);
         overwrites.forgive(1, &(0x10..0x20));
         assert_eq!(overwrites.price(1, &(0x10..0x20)), 0);
-        overwrites.count(1, &(0x14..0x18));
+        overwrites.count(1, &(0x14..0x18), 9);
         assert_eq!(overwrites.price(1, &(0x10..0x20)), 1024);
-        (0..300).for_each(|_| overwrites.count(1, &(0x14..0x18)));
+        (0..300).for_each(|_| overwrites.count(1, &(0x14..0x18), 9));
         assert_eq!(overwrites.price(1, &(0x10..0x20)), 64 << 14);
+    }
+
+    #[test]
+    fn calm_makes_stores_forgotten() {
+        let mut overwrites = Overwrites::default();
+        for slice in [0, 1, 2, 30, 31] {
+            overwrites.count(1, &(0..4), slice);
+        }
+        assert_eq!(overwrites.price(1, &(0..4)), 0);
+        overwrites.count(1, &(0..4), 32);
+        overwrites.count(1, &(0..4), 33);
+        assert_eq!(overwrites.price(1, &(0..4)), 64);
     }
 
     #[test]
     fn volatile_runs_have_ends() {
         let mut overwrites = Overwrites::default();
         assert_eq!(overwrites.alike(0x1ffe), 2);
-        (0..TOLERATED).for_each(|_| overwrites.count(1, &(0x102..0x109)));
+        (0..TOLERATED).for_each(|_| overwrites.count(1, &(0x102..0x109), 9));
         assert_eq!(overwrites.alike(0x10f0), 0x10);
         assert_eq!(overwrites.alike(0x1101), 11);
         assert_eq!(overwrites.alike(0x110c), 0x1000 - 0x10c);

@@ -76,7 +76,6 @@ pub const VECTOR: &[Row] = &[
     ("the last instruction has no operand, in another block", "dd 43 40 eb 00 d9 e8 eb 00 d9 33", "ebx=D", ""),
     ("the last instruction with an operand in front of a callout", "dd 43 40 d9 e0 60 61 d9 33", "ebx=D", ""),
     ("the last instruction's operand on the stack", "dd 44 24 08 50 eb 00 d9 33", "ebx=D", ""),
-    ("the last instruction's operand addressed with 16 bits", "67 dd 47 40 4b 43 eb 00 d9 33", "ebx=D", ""),
     ("movq mm is not the last instruction", "dd 43 40 0f 6f c1 0f 77 d9 33", "ebx=D", ""),
     ("frstor", "d9 e8 dd 33 d9 eb dd 23", "ebx=D", ""),
     ("frstor, 16 bits", "d9 e8 66 dd 33 d9 eb 66 dd 23", "ebx=D", ""),
