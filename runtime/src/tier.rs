@@ -260,7 +260,11 @@ impl Tiers {
     }
 
     fn compile_now(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
-        if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
+        // A stale block is not what it will be once it has been decoded again.
+        if cache
+            .get(id)
+            .is_none_or(|b| b.compiled != Compiled::No || b.stale)
+        {
             return false;
         }
         let Some(mut request) = prepare(cache, cpu, id) else {

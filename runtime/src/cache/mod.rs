@@ -441,13 +441,14 @@ impl Cache {
             let held = block.bytes_in(frame);
             let hit = held.start.max(first)..held.end.min(first + len as usize);
             self.overwrites.count(frame, &hit, self.slice);
-            if block.price == 0 || block.crosses_to.is_some() {
+            let price = self.overwrites.price(frame, &held);
+            if block.price == 0 || price == 0 || block.crosses_to.is_some() {
                 self.remove(id);
                 continue;
             }
             // Volatile: it stays where it is found, and is decoded again there.
             (block.stale, block.special) = (true, true);
-            (block.heat, block.price) = (0, self.overwrites.price(frame, &held));
+            (block.heat, block.price) = (0, price);
         }
         self.by_frame.contains_key(&frame)
     }
