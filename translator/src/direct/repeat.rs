@@ -14,8 +14,8 @@
 //! guest's would, and the landing makes them the guest's. Flags are then those from
 //! before, as SDM vol. 2B, "REP/REPE/REPZ/REPNE/REPNZ", has it.
 //!
-//! A count of [`MOST_AT_ONCE`] or more is left to the runtime, which stops for
-//! interrupts in between. So is the direction down.
+//! What moves [`MOST_BYTES`] or more is left to the runtime, which stops for interrupts
+//! in between, after as many. So is the direction down.
 
 use super::Emitter;
 use super::asm::{Assembler, Mem, Reg, Size, reg};
@@ -23,8 +23,8 @@ use crate::insn::{Insn, Rep, SegReg, Width};
 use crate::state::MIRROR_DISTANCE;
 use iced_x86::Mnemonic;
 
-/// Iterations from which on the runtime does it, a power of two.
-const MOST_AT_ONCE: u32 = 1 << 19;
+/// Bytes from which on the runtime does it, a power of two.
+const MOST_BYTES: u32 = 256 << 10;
 
 /// Which pointers lead into the mirror.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Emitter<'_> {
         }
         self.reserve(120);
         self.exit_unless_upwards();
-        self.exit_unless_few();
+        self.exit_unless_few(MOST_BYTES / i.width.bytes());
         let rebased = Rebased {
             source,
             destination,
@@ -94,10 +94,11 @@ impl Emitter<'_> {
         Some(())
     }
 
-    fn exit_unless_few(&mut self) {
+    /// Leaves if ECX is `most`, a power of two, or more.
+    fn exit_unless_few(&mut self, most: u32) {
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.mov_imm(reg::R9, !(MOST_AT_ONCE - 1));
+        asm.mov_imm(reg::R9, !(most - 1));
         asm.pext(reg::RCX, reg::RCX, reg::R9);
         self.go_on_if_zero();
     }
