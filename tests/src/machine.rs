@@ -15,6 +15,7 @@ use runtime::exit::Exit;
 use runtime::loader::{File, FlatMode, FlatOptions, Image, LoadError};
 use runtime::stats::RunCounters;
 use runtime::vm::{Host, Vm};
+use shadow_mmu::PhysAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,5 +207,23 @@ impl<'a> Setup<'a> {
             flat: self.flat,
             acpi_rsdp: acpi::RSDP_ADDRESS,
         }
+    }
+}
+
+/// Runs a flat guest in protected mode in every tier: each must end by debug exit
+/// 10h and leave the same word at `result`. `what` tells guests apart in a failure.
+///
+/// # Panics
+/// When a tier differs from the first.
+pub fn agree(image: &[u8], start: u32, result: u32, what: &str) {
+    let results = TIERS.map(|(name, tier)| {
+        let ended = Setup::flat(image, start, FlatMode::Protected32, tier).run();
+        assert_eq!(ended.exit, Exit::DebugExit(0x10), "{what}, {name}");
+        let word = ended.vm.cpu.mmu.ram().read_u32(PhysAddr(result.into()));
+        (word.expect("the result is in RAM"), name)
+    });
+    let (expected, _) = results[0];
+    for (result, name) in results {
+        assert_eq!(result, expected, "{what}, {name}");
     }
 }

@@ -5,10 +5,7 @@
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use runtime::exit::Exit;
-use runtime::loader::FlatMode;
-use shadow_mmu::PhysAddr;
-use tests::machine::{Setup, TIERS};
+use tests::machine::agree;
 
 /// Where the guests are loaded and entered.
 const START: u32 = 0x10_0000;
@@ -108,18 +105,6 @@ fn guest(seed: u64) -> Vec<u8> {
 #[test]
 fn images_of_eflags_agree() {
     for seed in 0..PROGRAMS {
-        let image = guest(seed);
-        let results = TIERS.map(|(name, tier)| {
-            let ended = Setup::flat(&image, START, FlatMode::Protected32, tier).run();
-            assert_eq!(ended.exit, Exit::DebugExit(0x10), "program {seed}, {name}");
-            let mut bytes = [0; 4];
-            let ram = ended.vm.cpu.mmu.ram();
-            ram.read_slice(PhysAddr(RESULT.into()), &mut bytes);
-            (u32::from_le_bytes(bytes), name)
-        });
-        let (expected, _) = results[0];
-        for (result, name) in results {
-            assert_eq!(result, expected, "program {seed}, {name}");
-        }
+        agree(&guest(seed), START, RESULT, &format!("program {seed}"));
     }
 }

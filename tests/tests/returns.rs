@@ -5,10 +5,7 @@
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
-use runtime::exit::Exit;
-use runtime::loader::FlatMode;
-use shadow_mmu::PhysAddr;
-use tests::machine::{Setup, TIERS};
+use tests::machine::agree;
 
 /// Where the guests are loaded and entered.
 const START: u32 = 0x10_0000;
@@ -46,19 +43,8 @@ fn guest(
 }
 
 /// Runs a guest in every tier.
-fn agree(image: &[u8]) {
-    let results = TIERS.map(|(name, tier)| {
-        let ended = Setup::flat(image, START, FlatMode::Protected32, tier).run();
-        assert_eq!(ended.exit, Exit::DebugExit(0x10), "{name}");
-        let mut bytes = [0; 4];
-        let ram = ended.vm.cpu.mmu.ram();
-        ram.read_slice(PhysAddr(RESULT.into()), &mut bytes);
-        (u32::from_le_bytes(bytes), name)
-    });
-    let (expected, _) = results[0];
-    for (result, name) in results {
-        assert_eq!(result, expected, "{name}");
-    }
+fn all_agree(image: &[u8]) {
+    agree(image, START, RESULT, "a guest of calls and returns");
 }
 
 #[test]
@@ -68,7 +54,7 @@ fn a_return_may_go_elsewhere() {
         a.stc()?; // One byte, which the callee skips in every other round.
         a.adc(ebx, 2)
     };
-    agree(&guest(body, |a, l| {
+    all_agree(&guest(body, |a, l| {
         a.set_label(&mut l[0])?;
         a.mov(eax, edi)?;
         a.and(eax, 1)?;
@@ -89,7 +75,7 @@ fn a_return_may_be_a_jump() {
         a.stc()?;
         a.adc(ebx, 7)
     };
-    agree(&guest(body, |a, l| {
+    all_agree(&guest(body, |a, l| {
         a.set_label(&mut l[1])?;
         a.xor(ebx, edi)?;
         a.mov(eax, dword_ptr(esp))?;
@@ -107,7 +93,7 @@ fn calls_may_be_left_behind() {
         a.call(l[1])?;
         a.add(ebx, ebp)
     };
-    agree(&guest(body, |a, l| {
+    all_agree(&guest(body, |a, l| {
         let mut done = a.create_label();
         a.set_label(&mut l[0])?;
         a.call(l[1])?;
@@ -139,7 +125,7 @@ fn eip_is_had_by_a_call() {
         a.pop(eax)?;
         a.add(ebx, eax)
     };
-    agree(&guest(body, |a, l| {
+    all_agree(&guest(body, |a, l| {
         let mut here = a.create_label();
         a.set_label(&mut l[1])?;
         a.call(here)?;
@@ -170,7 +156,7 @@ fn flags_and_operands_survive() {
         a.call(l[1])?;
         a.adc(ebx, esp)
     };
-    agree(&guest(body, |a, l| {
+    all_agree(&guest(body, |a, l| {
         let mut here = a.create_label();
         a.set_label(&mut l[2])?;
         a.call(here)?;
@@ -198,7 +184,7 @@ fn recursion_may_be_deeper_than_a_slice() {
         a.set_label(&mut once)?;
         a.call(l[0])
     };
-    agree(&guest(body, |a, l| {
+    all_agree(&guest(body, |a, l| {
         let mut done = a.create_label();
         a.set_label(&mut l[0])?;
         a.dec(ecx)?;
@@ -217,7 +203,7 @@ fn what_a_call_returns_to_may_be_changed_meanwhile() {
         a.call(l[0])?;
         a.add(ebx, 0x0100_0000)
     };
-    agree(&guest(body, |a, l| {
+    all_agree(&guest(body, |a, l| {
         a.set_label(&mut l[0])?;
         a.mov(eax, edi)?;
         a.shr(eax, 6)?;

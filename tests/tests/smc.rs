@@ -52,10 +52,8 @@ fn run(image: &[u8], name: &str, tier: runtime::config::Tier) -> Ended {
 }
 
 fn result(ended: &Ended) -> u32 {
-    let mut bytes = [0; 4];
-    let ram = ended.vm.cpu.mmu.ram();
-    let read = ram.read_slice(PhysAddr(RESULT.into()), &mut bytes);
-    read.map_or(0, |()| u32::from_le_bytes(bytes))
+    let word = ended.vm.cpu.mmu.ram().read_u32(PhysAddr(RESULT.into()));
+    word.unwrap_or(0)
 }
 
 #[test]
