@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
 use crate::cpu_model::Processor;
+use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::selftest::options::{HelperArgs, SelftestArgs};
 
@@ -34,7 +35,7 @@ pub fn debug_exit_status(value: u8) -> u8 {
 
 const EXIT_STATUSES: &str = "\
 Exit status:
-  0  the guest powered off
+  0  the guest powered off, or the debugger killed it
   1  a file, a setting or the host is at fault
   2  wrong usage
   3  the timeout or the instruction limit was reached
@@ -152,6 +153,9 @@ pub struct GuestArgs {
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
+    /// A debugger for it.
+    #[command(flatten)]
+    pub gdb: GdbArgs,
 }
 
 /// The values of `--flat-bits`.
@@ -206,6 +210,7 @@ impl GuestArgs {
             rom: self.rom.clone(),
             local_apic: self.local_apic,
             test_device: self.test_device,
+            gdb: self.gdb.to_options(),
         };
         config.validate()?;
         Ok(config)
@@ -240,6 +245,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gdb::connection::Address;
+    use crate::gdb::options::GdbOptions;
     use clap::CommandFactory;
 
     fn boot(arguments: &str) -> Result<VmConfig, String> {
@@ -268,7 +275,7 @@ mod tests {
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --local-apic --test-device --flat 0x8000 --flat-bits 32",
+             --limit 1000 --stats --local-apic --test-device --gdb /run/g -S --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -287,6 +294,10 @@ mod tests {
             rom: None,
             local_apic: true,
             test_device: true,
+            gdb: Some(GdbOptions {
+                address: Address::Unix("/run/g".into()),
+                wait: true,
+            }),
         };
         assert_eq!(given, Ok(expected));
     }

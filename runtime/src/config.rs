@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cpu_model::Processor;
+use crate::gdb::options::GdbOptions;
 use crate::loader::FlatOptions;
 
 /// Least and most guest memory, in MiB. Above 3 GiB a PC has its devices.
@@ -66,6 +67,8 @@ pub struct VmConfig {
     pub local_apic: bool,
     /// Whether the board has the device that CPU test suites use.
     pub test_device: bool,
+    /// A port for debuggers.
+    pub gdb: Option<GdbOptions>,
 }
 
 impl Default for VmConfig {
@@ -84,6 +87,7 @@ impl Default for VmConfig {
             rom: None,
             local_apic: false,
             test_device: false,
+            gdb: None,
         }
     }
 }

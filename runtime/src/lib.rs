@@ -14,6 +14,7 @@ pub mod devices;
 pub mod embedded;
 pub mod exit;
 pub mod fpu;
+pub mod gdb;
 pub mod interp;
 pub mod irq;
 pub mod launch;

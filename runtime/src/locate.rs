@@ -147,7 +147,12 @@ impl Vm {
             self.cpu.mmu.protect_code(second);
         }
         self.counters.decoded_insns += block.insns.len() as u64;
-        Ok(self.cache.insert(key, crosses_to, &block))
+        let id = self.cache.insert(key, crosses_to, &block);
+        let (at, exact) = self.for_breakpoints(key.eip);
+        if self.cpu.points.asks(at, exact) {
+            self.cache.make_asking(id);
+        }
+        Ok(id)
     }
 
     /// Decodes a block that stays in its page.
@@ -159,7 +164,10 @@ impl Vm {
     ) -> Result<Block, Incomplete> {
         let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
         // Code that is overwritten often is kept apart from other code.
+        let (at, exact) = self.for_breakpoints(key.eip);
         let limit = self.cache.room_at(phys.0).min(room);
+        // A debugger's breakpoint begins a block.
+        let limit = limit.min(self.cpu.points.room_at(at, exact));
         // Most blocks are short; a page takes longer to copy than they to decode.
         let first = limit.min(FIRST_LOOK_BYTES);
         let mut bytes = [0xff; FIRST_LOOK_BYTES];
@@ -173,6 +181,13 @@ impl Vm {
             }
             decoded => decoded,
         }
+    }
+
+    /// The linear address of `eip` as breakpoints want it: whether other linear
+    /// addresses can share the block is a matter of CS.
+    pub(crate) fn for_breakpoints(&self, eip: u32) -> (LinearAddr, bool) {
+        let base = self.cpu.state.segment(SegReg::Cs).base;
+        (LinearAddr(base.wrapping_add(eip)), base == 0)
     }
 
     fn decode_bytes(

@@ -6,6 +6,7 @@ use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status}
 use runtime::config::{Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
+use runtime::gdb::options::GdbOptions;
 use runtime::{embedded, launch, selftest, summary};
 use std::process::ExitCode;
 
@@ -63,9 +64,24 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         Ok((Box::new(console), quit))
     })?;
     files.load(config, &mut vm)?;
+    if let Some(gdb) = &config.gdb {
+        listen_for_debugger(&mut vm, gdb)?;
+    }
     let exit = vm.run();
     terminal::restore();
     Ok((exit, vm))
+}
+
+fn listen_for_debugger(vm: &mut runtime::vm::Vm, gdb: &GdbOptions) -> anyhow::Result<()> {
+    let address = vm
+        .listen_for_debugger(&gdb.address, gdb.wait)
+        .with_context(|| format!("cannot listen for a debugger at {}", gdb.address))?;
+    if address.is_public() {
+        eprintln!("ring1: warning: whoever reaches {address} can control the guest");
+    }
+    let waits = if gdb.wait { "; the guest waits" } else { "" };
+    eprintln!("ring1: GDB can connect: target remote {address}{waits}");
+    Ok(())
 }
 
 /// Says on standard error why the guest ended, unless it ended as it should,

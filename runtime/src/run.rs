@@ -12,9 +12,10 @@
 
 #![allow(unsafe_code)] // Enters compiled code.
 
-use crate::cache::{BlockId, Compiled};
+use crate::cache::{BlockId, CachedBlock, Compiled};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
+use crate::gdb::points::Stop;
 use crate::interp;
 use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
@@ -49,6 +50,7 @@ impl Vm {
         let _entered = self.cache.landings.enter();
         loop {
             if let Some(exit) = self.settle() {
+                self.tell_debugger(exit);
                 return exit;
             }
             if !self.cpu.attention {
@@ -103,6 +105,9 @@ impl Vm {
         self.cpu.in_ss_shadow = shadow == Shadow::Ss;
         self.interpret_one();
         self.cpu.in_ss_shadow = false;
+        if self.cpu.points.stop == Some(Stop::Breakpoint) {
+            self.cpu.shadow = shadow; // It has not run.
+        }
         true
     }
 
@@ -144,6 +149,14 @@ impl Vm {
         if block.special {
             return self.interpret_special(id, part);
         }
+        self.interpret_usual(id, part)
+    }
+
+    #[inline(always)]
+    fn interpret_usual(&mut self, id: BlockId, part: Part) -> bool {
+        let Some(block) = self.cache.get(id) else {
+            return true;
+        };
         let retired = match part {
             Part::All => interp::run_block(&mut self.cpu, &block.ops, block.terminal),
             Part::First => interp::run_first(&mut self.cpu, &block.ops, block.terminal),
@@ -177,10 +190,30 @@ impl Vm {
             }
         }
         match self.cache.get(id) {
+            Some(block) if block.asks => self.interpret_asking(id, part),
             Some(block) if block.special => self.interpret_single(id),
-            // No longer special, so not back here.
-            _ => self.interpret(id, part),
+            // No longer special.
+            _ => self.interpret_usual(id, part),
         }
+    }
+
+    /// Interprets a block unless the debugger wants to stop before it. True to leave
+    /// the slice.
+    #[cold]
+    fn interpret_asking(&mut self, id: BlockId, part: Part) -> bool {
+        let eip = self.cpu.state.eip;
+        let (at, _) = self.for_breakpoints(eip);
+        if !self.cpu.points.may_run(at) {
+            self.cpu.request_attention();
+            return true;
+        }
+        let leave = match self.cache.get(id).is_some_and(CachedBlock::is_single) {
+            true => self.interpret_single(id),
+            false => self.interpret_usual(id, part),
+        };
+        let again = self.cpu.state.eip == eip && self.cpu.state.eflags & flags::RF != 0;
+        self.cpu.points.has_run(at, again);
+        leave
     }
 
     /// Interprets the one instruction of a block with all that debugging adds:
@@ -205,6 +238,7 @@ impl Vm {
             self.deliver_raised();
         } else {
             debug::finish(&mut self.cpu, &before);
+            self.cpu.points.step_done();
         }
         self.cpu.request_attention();
         true
@@ -294,7 +328,9 @@ impl Vm {
             self.counters.exceptions[usize::from(e.vector() & 31)] += 1;
             // The handler may fault at once, and its handler.
             self.cpu.state.budget -= 1;
+            self.cpu.points.forget_access();
             deliver(&mut self.cpu, Event::Exception(e));
+            self.cpu.points.step_done();
             self.cpu.request_attention();
         }
     }
@@ -308,6 +344,11 @@ impl Vm {
                 return Some(Exit::TripleFault);
             }
             self.drop_written_code();
+            if self.debugger_is_due()
+                && let Some(exit) = self.attend_debugger()
+            {
+                return Some(exit);
+            }
             if self.cache.exhausted {
                 self.flush_cache();
             }
@@ -356,7 +397,8 @@ impl Vm {
     }
 
     fn interruptible(&self) -> bool {
-        self.cpu.state.eflags & flags::IF != 0 && self.cpu.shadow == Shadow::None
+        let held = self.cpu.shadow != Shadow::None || self.cpu.holds_interrupts();
+        self.cpu.state.eflags & flags::IF != 0 && !held
     }
 
     /// Delivers the interrupt that waits.
@@ -366,6 +408,7 @@ impl Vm {
         self.counters.interrupts += 1;
         deliver(&mut self.cpu, Event::External(vector));
         self.cpu.state.budget -= 1;
+        self.cpu.points.step_done();
     }
 
     fn drop_written_code(&mut self) {
@@ -400,7 +443,7 @@ impl Vm {
         self.limits_reached()
     }
 
-    fn limits_reached(&self) -> Option<Exit> {
+    pub(crate) fn limits_reached(&self) -> Option<Exit> {
         if self.quit_requested() {
             return Some(Exit::Quit);
         }

@@ -12,6 +12,7 @@ use crate::cpu_model::feature::Feature;
 use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::devices::rom::{self, Rom};
+use crate::gdb::Debugger;
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::mirrored::MirrorDebt;
 use crate::native::{self, Trampoline};
@@ -54,6 +55,7 @@ pub struct Vm {
     /// What the run loop counted.
     pub counters: RunCounters,
     pub(crate) mirror_debt: MirrorDebt,
+    pub(crate) debugger: Option<Box<Debugger>>,
     pub(crate) trampoline: Trampoline,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) waker: Arc<Waker>,
@@ -120,6 +122,7 @@ impl Vm {
             decoding: Stopwatch::default(),
             counters: RunCounters::default(),
             mirror_debt: MirrorDebt::default(),
+            debugger: None,
             // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.
             trampoline: unsafe { Trampoline::new(entry) },

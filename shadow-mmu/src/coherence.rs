@@ -241,7 +241,7 @@ impl ShadowMmu {
         }
     }
 
-    fn account(&mut self, dropped: Dropped) {
+    pub(crate) fn account(&mut self, dropped: Dropped) {
         self.counters.entries_dropped += u64::from(dropped.entries);
         if dropped.fetched {
             self.epoch += 1;

@@ -186,7 +186,8 @@ impl ShadowMmu {
         let write = walk.dirty() && context.permits(walk.rights, Access::Write, user);
         let frame = walk.page.frame();
         let distance = page.wrapping_sub(frame as u32);
-        if write && !self.writers.note_window(distance, space) {
+        let recorded = write && !self.writers.note_window(distance, space);
+        if recorded || self.withholds_in_slot(page) {
             self.fill_recorded(target, page, walk);
             return;
         }
@@ -237,6 +238,9 @@ impl ShadowMmu {
         let Some(frame) = self.traces.ram_frame(phys.frame()) else {
             return;
         };
+        if self.withholds(page) {
+            return;
+        }
         let entry = self.shadow_entry(frame, page);
         let Target {
             space,

@@ -54,6 +54,7 @@ mod space;
 mod table;
 mod trace;
 mod walk;
+mod withhold;
 mod writers;
 
 pub use addr::{LinearAddr, PAGE_BYTES, PhysAddr};

@@ -49,6 +49,8 @@ pub struct ShadowMmu {
     pub(crate) mappings: u32,
     /// Reused by `note_write` for the users of a frame.
     pub(crate) users: Vec<Node>,
+    /// Linear pages that get no entries.
+    pub(crate) withheld: Vec<u32>,
 }
 
 impl ShadowMmu {
@@ -86,6 +88,7 @@ impl ShadowMmu {
                 ..MmuCounters::default()
             },
             users: Vec::new(),
+            withheld: Vec::new(),
         })
     }
 

@@ -113,7 +113,9 @@ pub struct CachedBlock {
     pub price: u32,
     /// Its bytes were overwritten since it was decoded, and it was kept.
     pub stale: bool,
-    /// It is stale or single: see [`CachedBlock::is_single`].
+    /// The run loop looks before it runs: a debugger has a breakpoint here.
+    pub asks: bool,
+    /// It is stale, asks, or is single: see [`CachedBlock::is_single`].
     pub special: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
@@ -154,7 +156,7 @@ impl CachedBlock {
             self.ops = crate::interp::ops(block);
             self.terminal = block.terminal;
             self.stale = false;
-            self.special = self.is_single();
+            self.special = self.asks || self.is_single();
         }
         same
     }
@@ -328,6 +330,7 @@ impl Cache {
             heat: 0,
             price: 0,
             stale: false,
+            asks: false,
             special: block.mode.single(),
             side_exits: 0,
             vector_exits: 0,
@@ -362,6 +365,14 @@ impl Cache {
         }
         self.counters.blocks += 1;
         id
+    }
+
+    /// Has the run loop look before each run of a block just added.
+    pub fn make_asking(&mut self, id: BlockId) {
+        if let Some(block) = self.get_mut(id) {
+            (block.asks, block.special) = (true, true);
+            block.compiled = Compiled::Never;
+        }
     }
 
     /// Installs compiled code for a block. False if the arena is full, which
@@ -514,6 +525,22 @@ impl Cache {
         if let Compiled::At(code) = block.compiled {
             self.forget_code(&block.key, code);
         }
+    }
+
+    /// Drops all blocks that may contain the byte at a linear address, whatever the
+    /// frame of its page: addresses agree in their offsets within it.
+    pub fn remove_containing(&mut self, linear: u32) {
+        let offset = linear as usize & 0xfff;
+        let holds = |block: &CachedBlock| {
+            frames(block.key.phys, block.crosses_to)
+                .any(|frame| block.bytes_in(frame).contains(&offset))
+        };
+        let doomed: Vec<_> = self
+            .iter()
+            .filter(|(_, b)| holds(b))
+            .map(|(id, _)| id)
+            .collect();
+        doomed.into_iter().for_each(|id| self.remove(id));
     }
 
     /// Drops compiled code from the caches that lead to it.

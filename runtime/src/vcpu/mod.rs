@@ -16,6 +16,7 @@ pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
 use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
+use crate::gdb::points::Points;
 use crate::interp::Op;
 use crate::system::debug;
 use crate::system::random::Entropy;
@@ -104,6 +105,8 @@ pub struct Cpu {
     watch: watch::Watch,
     /// EFLAGS.AC lifts SMAP for explicit accesses.
     smap_lifted: bool,
+    /// What a debugger wants the CPU to stop for.
+    pub points: Points,
     /// Instructions that compiled code calls out for, by callout index.
     pub callouts: Vec<Op>,
     /// Callouts from compiled code, by mnemonic.
@@ -167,6 +170,7 @@ impl Cpu {
             views: [View { read: 0, write: 0 }; 2],
             watch: watch::Watch::default(),
             smap_lifted: false,
+            points: Points::default(),
             callouts: Vec::new(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
             shadow: Shadow::None,
@@ -286,7 +290,15 @@ impl Cpu {
     /// Whether an NMI is to be delivered now.
     #[inline]
     pub fn nmi_due(&self) -> bool {
-        self.nmi_waits() && !self.nmi_blocked && self.shadow != Shadow::Ss
+        let held = self.nmi_blocked || self.holds_interrupts();
+        self.nmi_waits() && !held && self.shadow != Shadow::Ss
+    }
+
+    /// A debugger steps: what is not of the instruction's making waits, unless the
+    /// instruction waits for that.
+    #[inline]
+    pub fn holds_interrupts(&self) -> bool {
+        self.points.stepping && !self.halted
     }
 
     /// EFLAGS.VM with protection on.
@@ -342,7 +354,8 @@ impl Cpu {
         if self.sys.cpl == 0 || self.sys.cr4 & cr4::TSD == 0 {
             bits |= Mode::TIME_STAMP;
         }
-        if self.state.eflags & flags::TF != 0 || debug::armed(self.sys.dr[7]) {
+        let traps = self.state.eflags & flags::TF != 0 || debug::armed(self.sys.dr[7]);
+        if traps || self.points.single() {
             bits |= Mode::SINGLE;
         }
         if self.checks_alignment() {

@@ -7,6 +7,9 @@
 //! [`Mode::SINGLE`](translator::mode::Mode::SINGLE) and
 //! [`Mode::ALIGNED`](translator::mode::Mode::ALIGNED) keep blocks interpreted
 //! meanwhile.
+//!
+//! A debugger's watchpoints are looked at here too; for them, only the pages they are
+//! in are withheld: see [`crate::gdb::points`].
 
 use super::{Cpu, cr0, cr4};
 use crate::system::debug;
@@ -38,7 +41,7 @@ impl Cpu {
     /// Whether every access must go through the checked accessors, one element
     /// at a time.
     pub fn examines(&self) -> bool {
-        self.watch.on()
+        self.watch.on() || self.points.watches()
     }
 
     /// Adopts what the registers say is to be examined, and whether EFLAGS.AC
@@ -82,6 +85,9 @@ impl Cpu {
         access: Access,
         user: bool,
     ) -> Result<(), Exception> {
+        if self.points.watches() && self.points.note(addr, bytes, access) {
+            self.request_attention();
+        }
         if !self.watch.on() {
             return Ok(());
         }
