@@ -12,6 +12,7 @@ use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
+use crate::log::LogArgs;
 use crate::selftest::options::{HelperArgs, SelftestArgs};
 
 /// The exit statuses of `ring1`; see also [`debug_exit_status`].
@@ -156,6 +157,9 @@ pub struct GuestArgs {
     /// A debugger for it.
     #[command(flatten)]
     pub gdb: GdbArgs,
+    /// A log of what it does.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// The values of `--flat-bits`.
@@ -211,6 +215,7 @@ impl GuestArgs {
             local_apic: self.local_apic,
             test_device: self.test_device,
             gdb: self.gdb.to_options(),
+            log: self.log.clone(),
         };
         config.validate()?;
         Ok(config)
@@ -225,7 +230,7 @@ impl DumpArgs {
 }
 
 /// A 32-bit number, decimal or, after "0x", hexadecimal.
-fn number(text: &str) -> Result<u32, String> {
+pub(crate) fn number(text: &str) -> Result<u32, String> {
     let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16),
         None => text.parse(),
@@ -247,6 +252,7 @@ mod tests {
     use super::*;
     use crate::gdb::connection::Address;
     use crate::gdb::options::GdbOptions;
+    use crate::log::Topic;
     use clap::CommandFactory;
 
     fn boot(arguments: &str) -> Result<VmConfig, String> {
@@ -275,7 +281,7 @@ mod tests {
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --local-apic --test-device --gdb /run/g -S --flat 0x8000 --flat-bits 32",
+             --limit 1000 --stats --local-apic --test-device --gdb /run/g -S --log int,io --log-file l --log-filter 0x10..0x20 --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -298,6 +304,11 @@ mod tests {
                 address: Address::Unix("/run/g".into()),
                 wait: true,
             }),
+            log: LogArgs {
+                log: vec![Topic::Int, Topic::Io],
+                log_file: Some("l".into()),
+                log_filter: Some(0x10..=0x20),
+            },
         };
         assert_eq!(given, Ok(expected));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::cpu_model::Processor;
 use crate::gdb::options::GdbOptions;
 use crate::loader::FlatOptions;
+use crate::log::LogArgs;
 
 /// Least and most guest memory, in MiB. Above 3 GiB a PC has its devices.
 pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 1..=3072;
@@ -69,6 +70,8 @@ pub struct VmConfig {
     pub test_device: bool,
     /// A port for debuggers.
     pub gdb: Option<GdbOptions>,
+    /// What to log of the guest.
+    pub log: LogArgs,
 }
 
 impl Default for VmConfig {
@@ -88,6 +91,7 @@ impl Default for VmConfig {
             local_apic: false,
             test_device: false,
             gdb: None,
+            log: LogArgs::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod irq;
 pub mod launch;
 pub mod loader;
 mod locate;
+pub mod log;
 pub mod mirrored;
 pub mod native;
 pub mod run;

@@ -149,7 +149,10 @@ impl Vm {
         self.counters.decoded_insns += block.insns.len() as u64;
         let id = self.cache.insert(key, crosses_to, &block);
         let (at, exact) = self.for_breakpoints(key.eip);
-        if self.cpu.points.asks(at, exact) {
+        if self.cpu.log.is_some() {
+            self.cpu.log_block(&block, phys.0);
+        }
+        if self.cpu.points.asks(at, exact) || self.cpu.logs_entry(key.eip) {
             self.cache.make_asking(id);
         }
         Ok(id)

@@ -7,6 +7,7 @@ use runtime::config::{Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
+use runtime::log::Log;
 use runtime::{embedded, launch, selftest, summary};
 use std::process::ExitCode;
 
@@ -64,6 +65,9 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         Ok((Box::new(console), quit))
     })?;
     files.load(config, &mut vm)?;
+    vm.cpu.log = Log::open(&config.log)
+        .context("cannot write the log")?
+        .map(Box::new);
     if let Some(gdb) = &config.gdb {
         listen_for_debugger(&mut vm, gdb)?;
     }

@@ -197,23 +197,20 @@ impl Vm {
         }
     }
 
-    /// Interprets a block unless the debugger wants to stop before it. True to leave
-    /// the slice.
+    /// Interprets a block unless the debugger wants to stop before it, and logs its
+    /// entry. True to leave the slice.
     #[cold]
     fn interpret_asking(&mut self, id: BlockId, part: Part) -> bool {
-        let eip = self.cpu.state.eip;
-        let (at, _) = self.for_breakpoints(eip);
+        let (at, _) = self.for_breakpoints(self.cpu.state.eip);
         if !self.cpu.points.may_run(at) {
             self.cpu.request_attention();
             return true;
         }
-        let leave = match self.cache.get(id).is_some_and(CachedBlock::is_single) {
+        self.cpu.log_entry();
+        match self.cache.get(id).is_some_and(CachedBlock::is_single) {
             true => self.interpret_single(id),
             false => self.interpret_usual(id, part),
-        };
-        let again = self.cpu.state.eip == eip && self.cpu.state.eflags & flags::RF != 0;
-        self.cpu.points.has_run(at, again);
-        leave
+        }
     }
 
     /// Interprets the one instruction of a block with all that debugging adds:

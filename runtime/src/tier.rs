@@ -283,6 +283,9 @@ impl Tiers {
             let compiler = &mut self.compiler;
             measured(&self.counters, || compiler.compile(&request.to_compile()))
         };
+        if let (true, Ok(code)) = (cpu.log.is_some(), &code) {
+            cpu.log_code(request.block.eip, code.bytes.len());
+        }
         install(
             cache,
             Reply {

@@ -7,6 +7,7 @@
 
 pub mod cases;
 pub mod fuzz;
+pub mod gdb;
 pub mod images;
 pub mod lockstep;
 pub mod machine;

@@ -113,7 +113,8 @@ pub struct CachedBlock {
     pub price: u32,
     /// Its bytes were overwritten since it was decoded, and it was kept.
     pub stale: bool,
-    /// The run loop looks before it runs: a debugger has a breakpoint here.
+    /// The run loop looks before it runs: a debugger has a breakpoint here,
+    /// or its entries are logged.
     pub asks: bool,
     /// It is stale, asks, or is single: see [`CachedBlock::is_single`].
     pub special: bool,

@@ -28,6 +28,9 @@ const PIECE_BYTES: usize = 4096;
 /// How long an answer may wait for the debugger to read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the thread may take to hear the last caller.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
 /// Where debuggers come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -199,6 +202,7 @@ pub struct Port {
     pub address: Address,
     events: Receiver<Event>,
     called: Arc<AtomicBool>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Port {
@@ -209,11 +213,12 @@ impl Port {
     pub fn open(address: &Address, waker: Arc<Waker>) -> io::Result<Self> {
         let (listener, address) = Listener::bind(address)?;
         let (sender, events) = sync_channel(PIECES);
-        let called = Arc::new(AtomicBool::new(false));
+        let [called, closed] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let reader = Reader {
             sender,
             waker,
             called: Arc::clone(&called),
+            closed: Arc::clone(&closed),
         };
         std::thread::Builder::new()
             .name("gdb".into())
@@ -222,6 +227,7 @@ impl Port {
             address,
             events,
             called,
+            closed,
         })
     }
 
@@ -231,10 +237,13 @@ impl Port {
         self.called.load(Ordering::Relaxed)
     }
 
+    /// Is about to hear all that there is: what comes from here on is news again.
+    pub fn answer(&self) {
+        self.called.store(false, Ordering::SeqCst);
+    }
+
     /// The next event, if one is there already.
     pub fn next(&self) -> Option<Event> {
-        // Lowered first: what comes from here on raises it again.
-        self.called.store(false, Ordering::SeqCst);
         self.events.try_recv().ok()
     }
 
@@ -254,9 +263,15 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        if let Address::Unix(path) = &self.address {
-            // Somebody else may have removed it.
-            let _ = std::fs::remove_file(path);
+        self.closed.store(true, Ordering::SeqCst);
+        // A last caller, for whom the thread looks up; it may be gone already, and
+        // somebody else may have removed the socket.
+        match &self.address {
+            Address::Tcp(at) => drop(TcpStream::connect_timeout(at, LOOK_UP)),
+            Address::Unix(path) => {
+                drop(UnixStream::connect(path));
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
 }
@@ -266,12 +281,13 @@ struct Reader {
     sender: SyncSender<Event>,
     waker: Arc<Waker>,
     called: Arc<AtomicBool>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Reader {
     fn run(&self, listener: &Listener) {
         while let Ok(stream) = listener.accept() {
-            if self.serve(stream).is_none() {
+            if self.closed.load(Ordering::SeqCst) || self.serve(stream).is_none() {
                 return;
             }
         }

@@ -126,9 +126,8 @@ impl Debugger {
         if let Some(stop) = vm.cpu.points.stop.take() {
             self.stop(vm, stop);
         }
-        while self.port.called()
-            && let Some(event) = self.port.next()
-        {
+        self.port.answer();
+        while let Some(event) = self.port.next() {
             self.hear(vm, event);
         }
         while self.held && !self.killed {

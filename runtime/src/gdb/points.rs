@@ -88,8 +88,6 @@ pub struct Points {
     pub stepping: bool,
     /// Why the CPU is to stop before the next instruction.
     pub stop: Option<Stop>,
-    /// A repetition with a breakpoint has been begun and goes on here.
-    repeating: Option<LinearAddr>,
 }
 
 impl Points {
@@ -157,16 +155,8 @@ impl Points {
         if self.stepping || !self.applied.contains(&at.0) {
             return true;
         }
-        if self.repeating.take() == Some(at) {
-            return true;
-        }
         self.stop = Some(Stop::Breakpoint);
         false
-    }
-
-    /// An instruction at `at` has run; `again` if it is a repetition that goes on.
-    pub fn has_run(&mut self, at: LinearAddr, again: bool) {
-        self.repeating = again.then_some(at);
     }
 
     /// An instruction has run, or an event has been delivered: a step is done.

@@ -160,6 +160,9 @@ pub fn into(cpu: &mut Cpu) -> Result<(), Exception> {
 /// # Errors
 /// The exception met on the way; only CR2 has changed then.
 pub fn enter(cpu: &mut Cpu, event: Event) -> Result<(), Exception> {
+    if cpu.log.is_some() {
+        cpu.log_event(event);
+    }
     if let Event::Exception(Exception::PageFault { addr, .. }) = event {
         cpu.sys.cr2 = addr;
     }

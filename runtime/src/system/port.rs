@@ -132,6 +132,9 @@ fn port_number(cpu: &Cpu, i: &Insn, n: usize) -> u16 {
 fn read_port(cpu: &mut Cpu, port: u16, w: Width) -> u32 {
     debug::note_port(cpu, port, w.bytes());
     let v = cpu.pc.port_read(port, w.bytes() as u8);
+    if cpu.log.is_some() {
+        cpu.log_port(port, w.bytes(), v & w.mask(), false);
+    }
     accessed(cpu);
     v & w.mask()
 }
@@ -139,6 +142,9 @@ fn read_port(cpu: &mut Cpu, port: u16, w: Width) -> u32 {
 fn write_port(cpu: &mut Cpu, port: u16, w: Width, v: u32) {
     debug::note_port(cpu, port, w.bytes());
     cpu.pc.port_write(port, w.bytes() as u8, v & w.mask());
+    if cpu.log.is_some() {
+        cpu.log_port(port, w.bytes(), v & w.mask(), true);
+    }
     accessed(cpu);
 }
 

@@ -166,7 +166,7 @@ impl Cpu {
             let part = &mut into[done..done + n];
             if self.mmu.ram().read_slice(t.phys, part).is_none() {
                 for (k, byte) in part.iter_mut().enumerate() {
-                    *byte = self.pc.mmio_read(t.phys.0 + k as u64, 1) as u8;
+                    *byte = self.mmio_read(t.phys.0 + k as u64, 1) as u8;
                 }
             }
             done += n;
@@ -278,7 +278,7 @@ impl Cpu {
             self.after_write(phys, bytes.len() as u32);
         } else {
             for (k, &byte) in bytes.iter().enumerate() {
-                self.pc.mmio_write(phys.0 + k as u64, 1, u32::from(byte));
+                self.mmio_write(phys.0 + k as u64, 1, u32::from(byte));
             }
         }
     }
@@ -294,12 +294,17 @@ impl Cpu {
         access: Access,
         user: bool,
     ) -> Result<Translation, Exception> {
-        self.mmu
-            .translate(addr, access, user)
-            .map_err(|f| Exception::PageFault {
-                addr: f.addr.0,
-                error: f.error,
-            })
+        let hidden = self.mmu.counters().hidden_faults;
+        let translated = self.mmu.translate(addr, access, user);
+        if self.log.is_some() {
+            let hid = self.mmu.counters().hidden_faults > hidden;
+            let outcome = translated.map(|t| hid.then_some(t.phys.0));
+            self.log_translation(addr, access, user, outcome.map_err(|f| f.error));
+        }
+        translated.map_err(|f| Exception::PageFault {
+            addr: f.addr.0,
+            error: f.error,
+        })
     }
 
     /// Reads through a shadow table of this CPU, if it permits the whole access.
@@ -356,7 +361,7 @@ impl Cpu {
             .read_slice(t.phys, &mut bytes[..w.bytes() as usize])
         {
             Some(()) => u32::from_le_bytes(bytes),
-            None => self.pc.mmio_read(t.phys.0, w.bytes() as u8) & w.mask(),
+            None => self.mmio_read(t.phys.0, w.bytes() as u8) & w.mask(),
         }
     }
 
@@ -373,7 +378,7 @@ impl Cpu {
                 self.after_write(t.phys, w.bytes());
             }
         } else {
-            self.pc.mmio_write(t.phys.0, w.bytes() as u8, v & w.mask());
+            self.mmio_write(t.phys.0, w.bytes() as u8, v & w.mask());
             self.request_attention();
         }
     }

@@ -18,6 +18,7 @@ use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::gdb::points::Points;
 use crate::interp::Op;
+use crate::log::Log;
 use crate::system::debug;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
@@ -107,6 +108,8 @@ pub struct Cpu {
     smap_lifted: bool,
     /// What a debugger wants the CPU to stop for.
     pub points: Points,
+    /// The execution log.
+    pub log: Option<Box<Log>>,
     /// Instructions that compiled code calls out for, by callout index.
     pub callouts: Vec<Op>,
     /// Callouts from compiled code, by mnemonic.
@@ -171,6 +174,7 @@ impl Cpu {
             watch: watch::Watch::default(),
             smap_lifted: false,
             points: Points::default(),
+            log: None,
             callouts: Vec::new(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
             shadow: Shadow::None,
