@@ -401,7 +401,11 @@ fn main() {
     TIERS.iter().for_each(|(name, _)| print!("{name:>26}"));
     println!();
     for form in &FORMS {
-        if !wanted.is_empty() && !wanted.iter().any(|part| form.name.starts_with(part.as_str())) {
+        if !wanted.is_empty()
+            && !wanted
+                .iter()
+                .any(|part| form.name.starts_with(part.as_str()))
+        {
             continue;
         }
         print!("{:36}", form.name);

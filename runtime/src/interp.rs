@@ -12,6 +12,7 @@
 use crate::fpu;
 use crate::system;
 use crate::vcpu::{Cpu, Raised};
+use crate::volatile;
 use iced_x86::Mnemonic;
 use shadow_mmu::Access;
 use translator::block::{Block, Terminal};
@@ -31,6 +32,10 @@ pub struct Op {
 impl Op {
     /// Looks the definition up.
     pub fn new(mut insn: Insn) -> Self {
+        if volatile::address(&insn).is_some() {
+            let exec = volatile::run;
+            return Self { exec, insn };
+        }
         let exec = semantics::forms::lookup::<Cpu>(&insn)
             .or_else(|| semantics::lookup::<Cpu>(&insn))
             .or_else(|| fpu::prepare(&mut insn))
@@ -45,6 +50,17 @@ impl Op {
     /// The decoded instruction.
     pub fn insn(&self) -> &Insn {
         &self.insn
+    }
+
+    /// Whether the definition takes immediate and displacement as they are.
+    pub fn takes_operands(&self) -> bool {
+        semantics::lookup::<Cpu>(&self.insn).is_some()
+    }
+
+    /// Replaces immediate and displacement.
+    pub fn set_operands(&mut self, imm: Option<u32>, disp: Option<u32>) {
+        self.insn.imm = imm.unwrap_or(self.insn.imm);
+        self.insn.mem.disp = disp.unwrap_or(self.insn.mem.disp);
     }
 
     /// Runs it; EIP afterwards is right only if it changed it.

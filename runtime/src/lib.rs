@@ -30,3 +30,4 @@ pub mod tags;
 pub mod tier;
 pub mod vcpu;
 pub mod vm;
+pub mod volatile;

@@ -1,12 +1,15 @@
-//! The blocks of one page frame, and which of its bytes they hold.
+//! The blocks of each page frame, and which of its bytes they hold.
 //!
 //! A page with code can hold data as well, or code that overlaps in a thousand
 //! ways, and every store to it asks which blocks it hits. A bit for each byte
 //! answers "none" without looking at the blocks, and what each block holds stands
 //! here, so that a search reads no block: a program that makes code anew, byte by
 //! byte, where hundreds of blocks are left over asks thousands of times.
+//!
+//! The CPU asks, before it troubles the run loop; hence the frames are its own.
 
-use super::BlockId;
+use super::{BlockId, Map};
+use shadow_mmu::PhysAddr;
 use std::ops::Range;
 
 /// Bytes of a page frame.
@@ -14,8 +17,28 @@ const FRAME_BYTES: usize = 0x1000;
 
 /// Stores beside the code of a frame after which its blocks are dropped: so many, and
 /// more for each block.
-const LEAST_MISSES: usize = 512;
-const MISSES_PER_BLOCK: usize = 64;
+const LEAST_MISSES: usize = 4096;
+const MISSES_PER_BLOCK: usize = 512;
+
+/// All frames with blocks, by number.
+pub type Frames = Map<u64, Frame>;
+
+/// Takes note of a store to frames of code. True if it hit a block, or the frame's
+/// blocks are better dropped: then the run loop must look before anything else runs.
+pub fn stored(frames: &mut Frames, start: PhysAddr, len: u32) -> bool {
+    let end = start.0 + u64::from(len);
+    let (mut at, mut concerns) = (start.0, false);
+    while at < end {
+        let next = ((at | 0xfff) + 1).min(end);
+        let first = (at & 0xfff) as usize;
+        let bytes = first..first + (next - at) as usize;
+        // One that has lost its blocks need not be watched any more.
+        let frame = frames.get_mut(&(at >> 12));
+        concerns |= frame.is_none_or(|frame| frame.stored(bytes));
+        at = next;
+    }
+    concerns
+}
 
 /// The blocks of one frame.
 #[derive(Default)]
@@ -42,7 +65,8 @@ impl Held {
     }
 
     fn overlaps(&self, bytes: &Range<usize>) -> bool {
-        usize::from(self.start) < bytes.end && bytes.start < usize::from(self.end)
+        let (start, end) = (usize::from(self.start), usize::from(self.end));
+        start < bytes.end && bytes.start < end && start < end
     }
 }
 
@@ -59,7 +83,11 @@ impl Covered {
     /// The word and the mask of each part of `bytes`.
     fn words(bytes: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
         let end = bytes.end.min(FRAME_BYTES);
-        (bytes.start / 64..end.div_ceil(64)).map(move |word| {
+        let words = match bytes.is_empty() {
+            true => 0..0,
+            false => bytes.start / 64..end.div_ceil(64),
+        };
+        words.map(move |word| {
             let low = bytes.start.saturating_sub(word * 64);
             let high = (end - word * 64).min(64);
             (word, u64::MAX >> (64 - (high - low)) << low)
@@ -91,11 +119,19 @@ impl Frame {
         self.misses = 0;
     }
 
-    /// Counts a store that hit no block. True if there have been so many that the
-    /// blocks are better dropped: each such store costs a fraction of decoding a
-    /// block, so this at most doubles what the guest pays if they are still used.
-    pub fn missed(&mut self) -> bool {
+    /// See [`stored`].
+    fn stored(&mut self, bytes: Range<usize>) -> bool {
+        if self.covered.any(bytes) {
+            return true;
+        }
         self.misses += 1;
+        self.is_left_over()
+    }
+
+    /// Whether so many stores hit no block that the blocks are better dropped: each
+    /// such store costs a small fraction of decoding a block, so this at most doubles
+    /// what the guest pays if they are still used.
+    pub fn is_left_over(&self) -> bool {
         self.misses as usize >= LEAST_MISSES + MISSES_PER_BLOCK * self.blocks.len()
     }
 
@@ -171,6 +207,16 @@ mod tests {
             assert_eq!(frame.hit(&bytes), [], "{bytes:?}");
         }
         assert_eq!(frame.hit(&(0..4096)).len(), 3);
+    }
+
+    #[test]
+    fn a_block_without_bytes_is_never_hit() {
+        let mut frame = frame();
+        frame.add(BlockId(4), 64..64);
+        assert_eq!(frame.hit(&(0..4096)).len(), 3);
+        assert_eq!(frame.all().len(), 4);
+        assert!(!frame.remove(BlockId(4)));
+        assert_eq!(frame.hit(&(64..65)), [BlockId(2)]);
     }
 
     #[test]

@@ -3,20 +3,25 @@
 //! A block is dropped when its bytes are stored to, and decoded again when it
 //! runs again. For a loop that patches itself that would be a compilation a
 //! round. So the cache counts, by the doubleword, the stores that dropped a block,
-//! and a doubleword that has seen a few of them is *volatile*. Blocks end where
-//! volatile code begins or ends: instructions around a patched one stay, and a
-//! volatile block is cheap to decode again and never compiled.
+//! and a doubleword that has seen a few of them is *volatile*. An instruction with
+//! volatile bytes is looked at anew whenever it runs ([`crate::volatile`]); a block
+//! ends with the first, and does not hold its bytes.
 //!
 //! Code that is made anew now and then, all of it, is not like that: a frame that no
 //! store has hit for [`CALM_SLICES`] starts from nothing.
 //!
-//! A volatile block must run undisturbed for a number of times that doubles with
-//! each store to it. Then its bytes are tried as usual code; the next store takes
-//! that back and doubles the price. So whatever the rhythm in which code is
+//! A volatile instruction must run unchanged for a number of times that doubles with
+//! each store that drops it. Then its bytes are tried as usual code; the next store
+//! takes that back and doubles the price. So whatever the rhythm in which code is
 //! patched, compiling it takes little time beside the interpreting in between.
+//!
+//! The last bytes of a page are never volatile, because an instruction there may
+//! cross into the next. A block there that has a price is interpreted until it has
+//! paid.
 
 use super::Map;
 use std::ops::Range;
+use translator::decode::MAX_INSN_BYTES;
 
 /// Bytes counted together.
 const GRANULE_BYTES: usize = 4;
@@ -24,8 +29,8 @@ const GRANULE_BYTES: usize = 4;
 const GRANULES: usize = 0x1000 / GRANULE_BYTES;
 /// Stores that drop a block before a granule is volatile.
 const TOLERATED: u8 = 4;
-/// Undisturbed runs that a block just become volatile must show.
-const FIRST_PRICE: u32 = 64;
+/// Unchanged runs that an instruction just become volatile must show.
+pub const FIRST_PRICE: u32 = 64;
 /// Most doublings of it.
 const MAX_DOUBLINGS: u8 = 14;
 /// Slices of the budget without a store after which a frame's counts are void: long
@@ -35,6 +40,8 @@ const CALM_SLICES: u64 = 16;
 const MAX_FRAMES: usize = 1024;
 /// The price has been paid: usual code until the next store.
 const PAID: u8 = 0x80;
+/// Granules that can be volatile: an instruction that reaches into one ends in its page.
+const CAN_BE_VOLATILE: usize = GRANULES - MAX_INSN_BYTES.div_ceil(GRANULE_BYTES);
 
 /// The counts of the granules of each frame.
 #[derive(Default)]
@@ -102,17 +109,17 @@ impl Overwrites {
         prices.map(|&granule| price_of(granule)).max().unwrap_or(0)
     }
 
-    /// How many bytes from `phys` on, up to the end of its frame, are all volatile
-    /// or all not.
-    pub fn alike(&self, phys: u64) -> usize {
+    /// How many bytes from `phys` on are before the next that is volatile, or before
+    /// the end of the frame.
+    pub fn stable(&self, phys: u64) -> usize {
         let offset = (phys & 0xfff) as usize;
-        let Some(counts) = self.0.get(&(phys >> 12)) else {
-            return 0x1000 - offset;
-        };
-        let mut rest = counts.granules.iter().skip(offset / GRANULE_BYTES);
-        let first = rest.next().map_or(0, |&granule| price_of(granule));
-        let more = rest.take_while(|&&granule| (price_of(granule) == 0) == (first == 0));
-        (offset / GRANULE_BYTES + 1 + more.count()) * GRANULE_BYTES - offset
+        let first = offset / GRANULE_BYTES;
+        let counts = self.0.get(&(phys >> 12)).map(|counts| &counts.granules);
+        let rest = counts.and_then(|granules| granules.get(first..CAN_BE_VOLATILE));
+        let volatile = rest.and_then(|rest| rest.iter().position(|&g| price_of(g) != 0));
+        volatile.map_or(0x1000 - offset, |n| {
+            ((first + n) * GRANULE_BYTES).saturating_sub(offset)
+        })
     }
 
     /// A block of `bytes` has paid its price.
@@ -165,13 +172,22 @@ mod tests {
     }
 
     #[test]
-    fn volatile_runs_have_ends() {
+    fn code_is_stable_up_to_what_is_volatile() {
         let mut overwrites = Overwrites::default();
-        assert_eq!(overwrites.alike(0x1ffe), 2);
+        assert_eq!(overwrites.stable(0x1ffe), 2);
         (0..TOLERATED).for_each(|_| overwrites.count(1, &(0x102..0x109), 9));
-        assert_eq!(overwrites.alike(0x10f0), 0x10);
-        assert_eq!(overwrites.alike(0x1101), 11);
-        assert_eq!(overwrites.alike(0x110c), 0x1000 - 0x10c);
-        assert_eq!(overwrites.alike(0x2000), 0x1000);
+        assert_eq!(overwrites.stable(0x10f0), 0x10);
+        assert_eq!(overwrites.stable(0x1101), 0);
+        assert_eq!(overwrites.stable(0x110b), 0);
+        assert_eq!(overwrites.stable(0x110c), 0x1000 - 0x10c);
+        assert_eq!(overwrites.stable(0x2000), 0x1000);
+    }
+
+    #[test]
+    fn the_end_of_a_page_is_never_volatile() {
+        let mut overwrites = Overwrites::default();
+        (0..TOLERATED).for_each(|_| overwrites.count(1, &(0xfe0..0x1000), 9));
+        assert_eq!(overwrites.stable(0x1fef), 0);
+        assert_eq!(overwrites.stable(0x1ff0), 0x10);
     }
 }

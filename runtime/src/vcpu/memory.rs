@@ -7,6 +7,7 @@
 //! loop. Nothing is written if any byte of an access faults.
 
 use super::Cpu;
+use crate::cache::frame;
 use shadow_mmu::{Access, LinearAddr, PhysAddr, Translation};
 use translator::exception::Exception;
 use translator::insn::{SegReg, Width};
@@ -382,10 +383,12 @@ impl Cpu {
     fn after_write(&mut self, phys: PhysAddr, len: u32) {
         let epoch = self.mmu.fetch_epoch();
         let effect = self.mmu.note_write(phys, len);
-        if effect.code {
+        let concerns = effect.code
+            && (frame::stored(&mut self.code, phys, len) || self.volatile.runs_in(phys, len));
+        if concerns {
             self.code_writes.push((phys, len));
         }
-        if effect.code || epoch != self.mmu.fetch_epoch() {
+        if concerns || epoch != self.mmu.fetch_epoch() {
             self.request_attention();
         }
     }

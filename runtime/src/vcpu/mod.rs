@@ -14,12 +14,14 @@ mod watch;
 
 pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
+use crate::cache::frame::Frames;
 use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::interp::Op;
 use crate::system::debug;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
+use crate::volatile::Volatile;
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
 use std::sync::Arc;
 use translator::exception::Exception;
@@ -92,11 +94,15 @@ pub struct Cpu {
     pub halted: bool,
     /// Shutdown after a triple fault.
     pub shutdown: bool,
+    /// The frames with translated code, and where in them it is.
+    pub code: Frames,
+    /// Instructions that are looked at anew whenever they run.
+    pub volatile: Box<Volatile>,
     /// Guest-physical ranges `(address, length)` of translated code that was written.
     pub code_writes: Vec<(PhysAddr, u32)>,
     /// Base and highest offset of CS when the mode was last recomputed: an EIP
     /// names another block under others.
-    code: (u32, u32),
+    code_segment: (u32, u32),
     /// Shadow tables of the current address space: supervisor's, user's. Blank
     /// ones while accesses are examined.
     views: [View; 2],
@@ -163,7 +169,7 @@ impl Cpu {
             tagged: Context::NOWHERE,
             jump_cache: 0,
             eip_stored: false,
-            code: (0, 0),
+            code_segment: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
             watch: watch::Watch::default(),
             smap_lifted: false,
@@ -178,6 +184,8 @@ impl Cpu {
             diverted: false,
             halted: false,
             shutdown: false,
+            code: Frames::default(),
+            volatile: Box::default(),
             code_writes: Vec::new(),
             mmu,
             pc,
@@ -350,9 +358,9 @@ impl Cpu {
         }
         let cs = self.state.segment(SegReg::Cs);
         let code = (cs.base, cs.hi);
-        if bits != self.state.mode || code != self.code {
+        if bits != self.state.mode || code != self.code_segment {
             self.state.mode = bits;
-            self.code = code;
+            self.code_segment = code;
             self.context_changed();
         }
         self.update_watch();
