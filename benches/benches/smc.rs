@@ -3,7 +3,7 @@
 //!
 //! A form is a program written twice, the second time with its stores moved to
 //! [`DATA`]. Printed are nanoseconds of CPU time a round and their ratio, by tier.
-//! No arguments, or parts of the names of the forms wanted.
+//! Arguments are beginnings of the names of the forms wanted, and tiers wanted.
 
 use benches::guest::{CODE, DATA, Guest, Ring};
 use iced_x86::code_asm::*;
@@ -18,7 +18,7 @@ const TIERS: [(&str, Tier); 3] = [
     ("interp", Tier::Interp),
 ];
 /// Rounds of one run, and runs of which the fastest counts.
-const ROUNDS: u32 = 20_000;
+const ROUNDS: u32 = 100_000;
 const RUNS: usize = 5;
 /// From what is stored into to where it is stored without harm.
 const HARMLESS: u32 = DATA - CODE;
@@ -392,24 +392,20 @@ fn measure(mut guest: Guest, rounds: u32) -> f64 {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
+    let wanted = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
+    let is_tier = |arg: &String| TIERS.iter().any(|(name, _)| name == arg);
+    let (tiers, forms): (Vec<String>, Vec<String>) = wanted.partition(is_tier);
+    let chosen = |list: &[String], name: &str| {
+        list.is_empty() || list.iter().any(|part| name.starts_with(part))
+    };
+    let tiers = || TIERS.iter().filter(|(name, _)| chosen(&tiers, name));
     println!("ns a round: storing into code, elsewhere, ratio");
     print!("{:36}", "");
-    TIERS.iter().for_each(|(name, _)| print!("{name:>26}"));
+    tiers().for_each(|(name, _)| print!("{name:>26}"));
     println!();
-    for form in &FORMS {
-        if !wanted.is_empty()
-            && !wanted
-                .iter()
-                .any(|part| form.name.starts_with(part.as_str()))
-        {
-            continue;
-        }
+    for form in FORMS.iter().filter(|form| chosen(&forms, form.name)) {
         print!("{:36}", form.name);
-        for (_, tier) in TIERS {
+        for &(_, tier) in tiers() {
             let patching = measure(guest(form, tier, 0), ROUNDS);
             let plain = measure(guest(form, tier, HARMLESS), 10 * ROUNDS);
             print!("{patching:11.1}{plain:7.2}{:8.1}", patching / plain);

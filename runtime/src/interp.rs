@@ -438,6 +438,11 @@ fn load_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Result<u32, R
 #[inline(never)]
 fn load_for_write_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Result<u32, Raised> {
     let user = cpu.sys.cpl == 3;
+    if let Some((addr, _)) = cpu.beside_code(seg, offset, w)
+        && let Some(v) = cpu.shadow_read(cpu.state.read_table, addr.0, w)
+    {
+        return Ok(v);
+    }
     let value = cpu
         .linear(seg, offset, w.bytes(), Access::Write)
         .and_then(|addr| {
@@ -450,5 +455,10 @@ fn load_for_write_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Res
 #[cold]
 #[inline(never)]
 fn store_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width, v: u32) -> Result<(), Raised> {
+    if let Some((_, phys)) = cpu.beside_code(seg, offset, w)
+        && cpu.store_beside_code(phys, w, v)
+    {
+        return Ok(());
+    }
     cpu.write_mem(seg, offset, w, v).map_err(|e| cpu.raise(e))
 }

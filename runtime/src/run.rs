@@ -354,7 +354,7 @@ impl Vm {
                 at = next;
             }
         }
-        for calm in std::mem::take(&mut self.cpu.volatile.calm) {
+        for calm in std::mem::take(&mut self.cpu.calm) {
             let code = &mut self.cpu.code;
             self.cache.calmed(code, calm.phys, calm.len, calm.runs);
         }

@@ -34,10 +34,6 @@ const MAX_MEANINGS: usize = 16;
 #[derive(Default)]
 pub struct Volatile {
     slots: Vec<Slot>,
-    /// The bytes of the instruction that runs, if it can store to them and go on.
-    running: Range<u64>,
-    /// Those that have run unchanged for long.
-    pub calm: Vec<Calm>,
 }
 
 /// An instruction that has run unchanged for long.
@@ -73,6 +69,8 @@ struct Meaning {
     fixed: u128,
     imm: Range<usize>,
     disp: Range<usize>,
+    /// Length in bytes.
+    len: usize,
     op: Op,
 }
 
@@ -140,61 +138,70 @@ pub fn continued(mut block: Block, phys: PhysAddr) -> Block {
 
 /// Runs what the stand-in `i` stands for.
 pub fn run(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let phys = address(i).unwrap_or_default();
-    let op = meaning(cpu, phys, i.eip).map_err(|e| cpu.raise(e))?;
-    let insn = op.insn();
-    cpu.state.eip = insn.next_eip;
-    if insn.rep == Rep::None {
-        return op.run(cpu);
-    }
-    // A repetition that changes itself is looked at anew, as it would be elsewhere.
-    cpu.volatile.running = phys..phys + u64::from(insn.len);
-    let done = op.run(cpu);
-    cpu.volatile.running = 0..0;
+    // No stand-in stands for another, so nobody misses it meanwhile.
+    let mut volatile = cpu.volatile.take().unwrap_or_default();
+    let done = match volatile.meaning(cpu, address(i).unwrap_or_default(), i.eip) {
+        Ok(meaning) => run_meaning(cpu, meaning, i),
+        Err(e) => Err(cpu.raise(e)),
+    };
+    cpu.volatile = Some(volatile);
     done
 }
 
-/// What the bytes at `phys` mean now, where EIP is `eip`.
-fn meaning(cpu: &mut Cpu, phys: u64, eip: u32) -> Result<Op, Exception> {
-    let mut bytes = [0xff; 16];
-    let _ = cpu.mmu.ram().read_slice(PhysAddr(phys), &mut bytes);
-    let now = u128::from_le_bytes(bytes);
-    let mode = cpu.state.mode;
-    let slot = cpu.volatile.slot(phys, eip, mode);
-    let op = match slot.find(now) {
-        Some(op) => op,
-        None => {
-            let known = cpu.model.decodable();
-            let bytes = &bytes[..MAX_INSN_BYTES];
-            let block = decode_block_for(known, bytes, eip, Mode(mode), 1)
-                .map_err(|_| Exception::GeneralProtection(0))?;
-            slot.learn(bytes, Op::new(block.insns[0]), Mode(mode))
-        }
-    };
-    let len = usize::from(op.insn().len).min(MAX_INSN_BYTES);
-    if slot.unchanged >= FIRST_PRICE && slot.unchanged.is_power_of_two() {
-        let runs = slot.unchanged;
-        cpu.volatile.calm.push(Calm { phys, len, runs });
-        cpu.request_attention();
+fn run_meaning(cpu: &mut Cpu, meaning: &Meaning, i: &Insn) -> Result<(), Raised> {
+    let insn = meaning.op.insn();
+    cpu.state.eip = insn.next_eip;
+    if insn.rep == Rep::None {
+        return meaning.op.run(cpu);
     }
-    let cs = cpu.state.segment(SegReg::Cs);
-    match cs.hi.checked_sub(eip) {
-        Some(left) if left >= len as u32 - 1 => Ok(op),
-        _ => Err(Exception::GeneralProtection(0)),
-    }
+    // A repetition that changes itself is looked at anew, as it would be elsewhere.
+    let phys = address(i).unwrap_or_default();
+    cpu.running = phys..phys + meaning.len as u64;
+    let done = meaning.op.run(cpu);
+    cpu.running = 0..0;
+    done
+}
+
+/// Number of the slot of an address.
+fn slot_of(phys: u64) -> usize {
+    (phys ^ phys >> 10) as usize & (SLOTS - 1)
 }
 
 impl Volatile {
-    /// Whether a store hits the instruction that runs.
-    pub fn runs_in(&self, phys: PhysAddr, len: u32) -> bool {
-        phys.0 < self.running.end && self.running.start < phys.0 + u64::from(len)
+    /// What the bytes at `phys` mean now, where EIP is `eip`.
+    fn meaning(&mut self, cpu: &mut Cpu, phys: u64, eip: u32) -> Result<&Meaning, Exception> {
+        let mut bytes = [0xff; 16];
+        let _ = cpu.mmu.ram().read_slice(PhysAddr(phys), &mut bytes);
+        let mode = cpu.state.mode;
+        let slot = self.slot(phys, eip, mode);
+        let n = match slot.find(u128::from_le_bytes(bytes)) {
+            Some(n) => n,
+            None => {
+                let known = cpu.model.decodable();
+                let bytes = &bytes[..MAX_INSN_BYTES];
+                let block = decode_block_for(known, bytes, eip, Mode(mode), 1)
+                    .map_err(|_| Exception::GeneralProtection(0))?;
+                slot.learn(bytes, Op::new(block.insns[0]), Mode(mode))
+            }
+        };
+        let meaning = &slot.meanings[n];
+        if slot.unchanged >= FIRST_PRICE && slot.unchanged.is_power_of_two() {
+            let (len, runs) = (meaning.len, slot.unchanged);
+            cpu.calm.push(Calm { phys, len, runs });
+            cpu.request_attention();
+        }
+        let cs = cpu.state.segment(SegReg::Cs);
+        match cs.hi.checked_sub(eip) {
+            Some(left) if left >= meaning.len as u32 - 1 => Ok(meaning),
+            _ => Err(Exception::GeneralProtection(0)),
+        }
     }
 
     fn slot(&mut self, phys: u64, eip: u32, mode: u32) -> &mut Slot {
         if self.slots.is_empty() {
             self.slots.resize(SLOTS, Slot::default());
         }
-        let slot = &mut self.slots[(phys ^ phys >> 10) as usize & (SLOTS - 1)];
+        let slot = &mut self.slots[slot_of(phys)];
         if (slot.phys, slot.eip, slot.mode) != (phys, eip, mode) {
             slot.meanings.clear();
             (slot.phys, slot.eip, slot.mode) = (phys, eip, mode);
@@ -205,9 +212,9 @@ impl Volatile {
 }
 
 impl Slot {
-    /// The meaning of these bytes, if it is remembered.
+    /// Number of the meaning of these bytes, if it is remembered.
     #[inline]
-    fn find(&mut self, now: u128) -> Option<Op> {
+    fn find(&mut self, now: u128) -> Option<usize> {
         let same = |m: &Meaning| (now ^ m.bytes) & m.fixed == 0;
         let n = match self.meanings.get(self.last) {
             Some(last) if same(last) => self.last,
@@ -221,12 +228,12 @@ impl Slot {
             meaning.renew(now);
         }
         self.unchanged = self.unchanged.saturating_add(1);
-        Some(meaning.op)
+        Some(n)
     }
 
-    /// Remembers what `bytes` mean.
+    /// Remembers what `bytes` mean, under the number returned.
     #[cold]
-    fn learn(&mut self, bytes: &[u8], op: Op, mode: Mode) -> Op {
+    fn learn(&mut self, bytes: &[u8], op: Op, mode: Mode) -> usize {
         let meaning = Meaning::new(bytes, op, mode);
         self.unchanged = 0;
         if self.meanings.len() < MAX_MEANINGS {
@@ -236,7 +243,7 @@ impl Slot {
             self.last = (self.last + 1) % MAX_MEANINGS;
             self.meanings[self.last] = meaning;
         }
-        op
+        self.last
     }
 }
 
@@ -245,7 +252,8 @@ impl Meaning {
         let mut now = [0; 16];
         now[..bytes.len()].copy_from_slice(bytes);
         // What is too long is so whatever comes behind.
-        let whole = ones(&(0..usize::from(op.insn().len).min(MAX_INSN_BYTES)));
+        let len = usize::from(op.insn().len).min(MAX_INSN_BYTES);
+        let whole = ones(&(0..len));
         let (imm, disp) = changeable(bytes, &op, mode);
         Self {
             bytes: u128::from_le_bytes(now) & whole,
@@ -253,6 +261,7 @@ impl Meaning {
             fixed: whole & !ones(&imm) & !ones(&disp),
             imm,
             disp,
+            len,
             op,
         }
     }

@@ -263,6 +263,23 @@ impl ShadowMmu {
         (entry != 0).then(|| at(entry)).filter(|t| t.traced)
     }
 
+    /// Where a store to one byte goes if it is known to be permitted, and all it needs
+    /// is to be checked against the translated code in its frame.
+    #[inline]
+    #[must_use]
+    pub fn beside_code(&self, linear: LinearAddr, user: bool) -> Option<PhysAddr> {
+        let (space, page) = (&self.spaces[self.current], linear.page());
+        if !space.is_writable(page, user) {
+            return None;
+        }
+        let entry = space.get(Array::read(user), page);
+        let host = entry.wrapping_add(u64::from(linear.0));
+        let phys = PhysAddr(host.wrapping_sub(self.ram.host_base() as u64));
+        let frame = self.traces.ram_frame(phys.frame())?;
+        let only_code = self.traces.is_code(frame) && !self.traces.has_users(frame);
+        (entry != 0 && only_code).then_some(phys)
+    }
+
     fn describe(&self, phys: PhysAddr) -> Translation {
         let traced = self
             .traces

@@ -8,7 +8,7 @@
 //!
 //! The CPU asks, before it troubles the run loop; hence the frames are its own.
 
-use super::{BlockId, Map};
+use super::BlockId;
 use shadow_mmu::PhysAddr;
 use std::ops::Range;
 
@@ -20,24 +20,90 @@ const FRAME_BYTES: usize = 0x1000;
 const LEAST_MISSES: usize = 4096;
 const MISSES_PER_BLOCK: usize = 512;
 
-/// All frames with blocks, by number.
-pub type Frames = Map<u64, Frame>;
+/// All frames with blocks.
+#[derive(Default)]
+pub struct Frames {
+    /// By frame number: 0, or where the frame is in `list`, plus one.
+    index: Vec<u32>,
+    list: Vec<Frame>,
+    free: Vec<u32>,
+}
 
-/// Takes note of a store to frames of code. True if it hit a block, or the frame's
-/// blocks are better dropped: then the run loop must look before anything else runs.
-pub fn stored(frames: &mut Frames, start: PhysAddr, len: u32) -> bool {
-    let end = start.0 + u64::from(len);
-    let (mut at, mut concerns) = (start.0, false);
-    while at < end {
-        let next = ((at | 0xfff) + 1).min(end);
-        let first = (at & 0xfff) as usize;
-        let bytes = first..first + (next - at) as usize;
-        // One that has lost its blocks need not be watched any more.
-        let frame = frames.get_mut(&(at >> 12));
-        concerns |= frame.is_none_or(|frame| frame.stored(bytes));
-        at = next;
+impl Frames {
+    /// The frame with this number, if it has blocks.
+    #[inline]
+    pub fn get(&self, number: u64) -> Option<&Frame> {
+        self.list.get(self.place(number)?)
     }
-    concerns
+
+    /// The same, to change.
+    #[inline]
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Frame> {
+        let place = self.place(number)?;
+        self.list.get_mut(place)
+    }
+
+    #[inline]
+    fn place(&self, number: u64) -> Option<usize> {
+        let place = *self.index.get(usize::try_from(number).ok()?)?;
+        (place as usize).checked_sub(1)
+    }
+
+    /// Adds a block that holds `bytes` of a frame of guest memory.
+    pub fn add(&mut self, number: u64, id: BlockId, bytes: Range<usize>) {
+        let place = self.place(number).unwrap_or_else(|| {
+            let place = self.free.pop().map_or(self.list.len(), |n| n as usize);
+            if place == self.list.len() {
+                self.list.push(Frame::default());
+            }
+            let number = number as usize;
+            if self.index.len() <= number {
+                self.index.resize(number + 1, 0);
+            }
+            self.index[number] = place as u32 + 1;
+            place
+        });
+        self.list[place].add(id, bytes);
+    }
+
+    /// Removes a block from a frame, and the frame if that was the last.
+    pub fn remove(&mut self, number: u64, id: BlockId) {
+        let Some(place) = self.place(number) else {
+            return;
+        };
+        if self.list[place].remove(id) {
+            self.list[place] = Frame::default();
+            self.free.push(place as u32);
+            self.index[number as usize] = 0;
+        }
+    }
+
+    /// Removes all and returns their numbers.
+    pub fn clear(&mut self) -> Vec<u64> {
+        let numbers = (0..).zip(&self.index).filter(|(_, place)| **place != 0);
+        let numbers = numbers.map(|(number, _)| number).collect();
+        *self = Self::default();
+        numbers
+    }
+
+    /// Takes note of a store to frames of code. True if it hit a block, or a frame's
+    /// blocks are better dropped: then the run loop must look before anything else
+    /// runs.
+    #[inline]
+    pub fn stored(&mut self, start: PhysAddr, len: u32) -> bool {
+        let end = start.0 + u64::from(len);
+        let (mut at, mut concerns) = (start.0, false);
+        while at < end {
+            let next = ((at | 0xfff) + 1).min(end);
+            let first = (at & 0xfff) as usize;
+            let bytes = first..first + (next - at) as usize;
+            // One that has lost its blocks need not be watched any more.
+            let frame = self.get_mut(at >> 12);
+            concerns |= frame.is_none_or(|frame| frame.stored(bytes));
+            at = next;
+        }
+        concerns
+    }
 }
 
 /// The blocks of one frame.
@@ -102,6 +168,7 @@ impl Covered {
         Self::words(bytes).for_each(|(word, mask)| self.0[word] &= !mask);
     }
 
+    #[inline]
     fn any(&self, bytes: Range<usize>) -> bool {
         Self::words(bytes).any(|(word, mask)| self.0[word] & mask != 0)
     }
@@ -109,7 +176,7 @@ impl Covered {
 
 impl Frame {
     /// Adds a block that holds `bytes` of the frame.
-    pub fn add(&mut self, id: BlockId, bytes: Range<usize>) {
+    fn add(&mut self, id: BlockId, bytes: Range<usize>) {
         let within = |offset: usize| offset.min(FRAME_BYTES) as u16;
         let (start, end) = (within(bytes.start), within(bytes.end));
         let at = self.blocks.partition_point(|held| held.start <= start);
@@ -119,7 +186,8 @@ impl Frame {
         self.misses = 0;
     }
 
-    /// See [`stored`].
+    /// See [`Frames::stored`].
+    #[inline]
     fn stored(&mut self, bytes: Range<usize>) -> bool {
         if self.covered.any(bytes) {
             return true;
@@ -141,7 +209,7 @@ impl Frame {
     }
 
     /// Removes a block. True if none is left.
-    pub fn remove(&mut self, id: BlockId) -> bool {
+    fn remove(&mut self, id: BlockId) -> bool {
         while let Some(at) = self.blocks.iter().position(|held| held.id == id) {
             let bytes = self.blocks.remove(at).bytes();
             self.covered.clear(bytes.clone());

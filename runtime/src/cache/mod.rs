@@ -342,7 +342,7 @@ impl Cache {
         };
         self.by_key.insert(key, id);
         for (frame, bytes) in parts {
-            code.entry(frame).or_default().add(id, bytes);
+            code.add(frame, id, bytes);
         }
         self.counters.blocks += 1;
         id
@@ -406,7 +406,7 @@ impl Cache {
     /// the frame still holds code.
     pub fn invalidate(&mut self, code: &mut Frames, start: PhysAddr, len: u32) -> bool {
         let frame = start.0 >> 12;
-        let Some(in_frame) = code.get(&frame) else {
+        let Some(in_frame) = code.get(frame) else {
             return false;
         };
         let first = (start.0 & 0xfff) as usize;
@@ -426,7 +426,7 @@ impl Cache {
             }
             self.remove(code, id);
         }
-        code.contains_key(&frame)
+        code.get(frame).is_some()
     }
 
     /// Drops the compiled code of a block, which may be compiled again.
@@ -461,7 +461,7 @@ impl Cache {
             return;
         }
         self.overwrites.forgive(frame, &bytes);
-        let all = code.get(&frame).map(Frame::all).unwrap_or_default();
+        let all = code.get(frame).map(Frame::all).unwrap_or_default();
         for id in all {
             let last = self.get(id).and_then(|block| block.ops.last());
             if last.and_then(|op| volatile::address(op.insn())) == Some(phys) {
@@ -492,11 +492,7 @@ impl Cache {
         self.free.push(id.0);
         self.by_key.remove(&block.key);
         for frame in frames(block.key.phys, block.crosses_to) {
-            if let Some(in_frame) = code.get_mut(&frame)
-                && in_frame.remove(id)
-            {
-                code.remove(&frame);
-            }
+            code.remove(frame, id);
         }
         for &slot in &block.incoming {
             self.set_link(slot, None);
@@ -523,7 +519,8 @@ impl Cache {
 
     /// Drops everything and returns the frames that held code.
     pub fn clear(&mut self, code: &mut Frames) -> Vec<PhysAddr> {
-        let frames = code.drain().map(|(f, _)| PhysAddr(f << 12)).collect();
+        let frames = code.clear().into_iter();
+        let frames = frames.map(|f| PhysAddr(f << 12)).collect();
         self.blocks.clear();
         self.free.clear();
         self.by_key.clear();

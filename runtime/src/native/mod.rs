@@ -12,6 +12,7 @@ use crate::interp::Op;
 use crate::vcpu::{Cpu, Shadow};
 use anyhow::ensure;
 use translator::compile::Compiler;
+use translator::direct::STORE;
 use translator::insn::Flow;
 use translator::state::CpuState;
 
@@ -130,9 +131,10 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
 extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
     // SAFETY: as in `callout`.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
-    let Some(op) = cpu.callouts.get(index as usize).copied() else {
+    let Some(op) = cpu.callouts.get((index & !STORE) as usize).copied() else {
         return 1;
     };
+    let dropped = cpu.mmu.counters().entries_dropped;
     if !run(cpu, op) {
         return 1;
     }
@@ -141,7 +143,10 @@ extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
             return 1;
         }
     } else if op.insn().flow == Flow::Next {
-        return 0;
+        let relies = index & STORE != 0;
+        if !relies || dropped == cpu.mmu.counters().entries_dropped {
+            return 0;
+        }
     }
     // Nothing comes between an instruction that casts a shadow and the next.
     cpu.shadow = Shadow::None;

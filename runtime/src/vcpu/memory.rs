@@ -7,7 +7,6 @@
 //! loop. Nothing is written if any byte of an access faults.
 
 use super::Cpu;
-use crate::cache::frame;
 use shadow_mmu::{Access, LinearAddr, PhysAddr, Translation};
 use translator::exception::Exception;
 use translator::insn::{SegReg, Width};
@@ -379,12 +378,44 @@ impl Cpu {
         }
     }
 
+    /// Where a store goes that is known to be permitted, to a frame of which no more is
+    /// known than that it has translated code; its linear address, too.
+    #[inline]
+    pub(crate) fn beside_code(
+        &self,
+        seg: SegReg,
+        offset: u32,
+        w: Width,
+    ) -> Option<(LinearAddr, PhysAddr)> {
+        if !self.mode().unlimited(seg) || seg == SegReg::Cs || self.examines() {
+            return None;
+        }
+        let base = self.state.seg[seg as usize].base;
+        let addr = LinearAddr(base.wrapping_add(offset));
+        let in_page = addr.0 & 0xfff <= 0x1000 - w.bytes();
+        let phys = self.mmu.beside_code(addr, self.sys.cpl == 3)?;
+        in_page.then_some((addr, phys))
+    }
+
+    /// Stores there if that hits no code.
+    #[inline]
+    pub(crate) fn store_beside_code(&mut self, phys: PhysAddr, w: Width, v: u32) -> bool {
+        let hits = self.code.stored(phys, w.bytes()) || self.is_running(phys, w.bytes());
+        let bytes = &v.to_le_bytes()[..w.bytes() as usize];
+        !hits && self.mmu.ram().write_slice(phys, bytes).is_some()
+    }
+
+    /// Whether a store hits the volatile instruction that runs, which must notice.
+    #[inline]
+    fn is_running(&self, phys: PhysAddr, len: u32) -> bool {
+        phys.0 < self.running.end && self.running.start < phys.0 + u64::from(len)
+    }
+
     /// Tells the MMU, and the run loop if code was hit, that memory changed.
     fn after_write(&mut self, phys: PhysAddr, len: u32) {
         let epoch = self.mmu.fetch_epoch();
         let effect = self.mmu.note_write(phys, len);
-        let concerns = effect.code
-            && (frame::stored(&mut self.code, phys, len) || self.volatile.runs_in(phys, len));
+        let concerns = effect.code && (self.code.stored(phys, len) || self.is_running(phys, len));
         if concerns {
             self.code_writes.push((phys, len));
         }

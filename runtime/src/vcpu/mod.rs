@@ -21,8 +21,9 @@ use crate::interp::Op;
 use crate::system::debug;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
-use crate::volatile::Volatile;
+use crate::volatile::{Calm, Volatile};
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
+use std::ops::Range;
 use std::sync::Arc;
 use translator::exception::Exception;
 use translator::flags;
@@ -96,8 +97,13 @@ pub struct Cpu {
     pub shutdown: bool,
     /// The frames with translated code, and where in them it is.
     pub code: Frames,
-    /// Instructions that are looked at anew whenever they run.
-    pub volatile: Box<Volatile>,
+    /// What is known of volatile instructions, while none of them runs.
+    pub volatile: Option<Box<Volatile>>,
+    /// Guest-physical addresses of the volatile instruction that runs, if it can
+    /// store to itself and go on.
+    pub running: Range<u64>,
+    /// Volatile instructions that have run unchanged for long.
+    pub calm: Vec<Calm>,
     /// Guest-physical ranges `(address, length)` of translated code that was written.
     pub code_writes: Vec<(PhysAddr, u32)>,
     /// Base and highest offset of CS when the mode was last recomputed: an EIP
@@ -185,7 +191,9 @@ impl Cpu {
             halted: false,
             shutdown: false,
             code: Frames::default(),
-            volatile: Box::default(),
+            volatile: Some(Box::default()),
+            running: 0..0,
+            calm: Vec::new(),
             code_writes: Vec::new(),
             mmu,
             pc,
