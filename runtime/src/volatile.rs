@@ -15,7 +15,7 @@
 
 use crate::cache::overwrites::FIRST_PRICE;
 use crate::interp::Op;
-use crate::vcpu::{Cpu, Raised};
+use crate::vcpu::{Cpu, Raised, Shadow};
 use iced_x86::{Code, Mnemonic};
 use shadow_mmu::PhysAddr;
 use std::ops::Range;
@@ -67,11 +67,22 @@ struct Meaning {
     whole: u128,
     /// The same without those that may be others.
     fixed: u128,
-    imm: Range<usize>,
-    disp: Range<usize>,
+    imm: Constant,
+    disp: Constant,
     /// Length in bytes.
     len: usize,
     op: Op,
+}
+
+/// An operand in the bytes of an instruction.
+#[derive(Clone, Copy)]
+struct Constant {
+    /// In bits.
+    offset: u32,
+    /// How far its sign is extended, in bits; 32 if there is none.
+    extended: u32,
+    /// Ones for what the definition gets of it; 0 if there is none.
+    mask: u32,
 }
 
 /// The stand-in for an instruction.
@@ -140,25 +151,41 @@ pub fn continued(mut block: Block, phys: PhysAddr) -> Block {
 pub fn run(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     // No stand-in stands for another, so nobody misses it meanwhile.
     let mut volatile = cpu.volatile.take().unwrap_or_default();
-    let done = match volatile.meaning(cpu, address(i).unwrap_or_default(), i.eip) {
-        Ok(meaning) => run_meaning(cpu, meaning, i),
-        Err(e) => Err(cpu.raise(e)),
-    };
+    let done = volatile.run(cpu, address(i).unwrap_or_default(), i.eip);
     cpu.volatile = Some(volatile);
     done
 }
 
-fn run_meaning(cpu: &mut Cpu, meaning: &Meaning, i: &Insn) -> Result<(), Raised> {
-    let insn = meaning.op.insn();
-    cpu.state.eip = insn.next_eip;
-    if insn.rep == Rep::None {
-        return meaning.op.run(cpu);
+/// Goes on behind the stand-in `i`, which has run, while volatile instructions follow
+/// each other: to go back to host code between them costs as much again. False if one
+/// has raised an exception.
+#[inline]
+pub fn run_on(cpu: &mut Cpu, i: &Insn) -> bool {
+    match address(i) {
+        Some(phys) => run_behind(cpu, phys, i.eip),
+        None => true,
     }
-    // A repetition that changes itself is looked at anew, as it would be elsewhere.
-    let phys = address(i).unwrap_or_default();
-    cpu.running = phys..phys + meaning.len as u64;
-    let done = meaning.op.run(cpu);
-    cpu.running = 0..0;
+}
+
+fn run_behind(cpu: &mut Cpu, mut phys: u64, mut eip: u32) -> bool {
+    let mut volatile = cpu.volatile.take().unwrap_or_default();
+    let mut done = true;
+    while done && !cpu.attention && cpu.state.budget > 0 {
+        // Mode and address space are the same, so linear addresses differ as much.
+        let offset = (phys as u32 & 0xfff).wrapping_add(cpu.state.eip.wrapping_sub(eip));
+        (phys, eip) = (phys & !0xfff | u64::from(offset), cpu.state.eip);
+        if offset > 0xfff || !volatile.knows(phys, eip, cpu.state.mode) {
+            break;
+        }
+        // Nothing comes between an instruction that casts a shadow and the next.
+        cpu.shadow = Shadow::None;
+        cpu.state.budget -= 1;
+        done = volatile.run(cpu, phys, eip).is_ok();
+        if !done {
+            cpu.state.eip = eip;
+        }
+    }
+    cpu.volatile = Some(volatile);
     done
 }
 
@@ -168,17 +195,38 @@ fn slot_of(phys: u64) -> usize {
 }
 
 impl Volatile {
+    /// Runs what the bytes at `phys` mean.
+    #[inline]
+    fn run(&mut self, cpu: &mut Cpu, phys: u64, eip: u32) -> Result<(), Raised> {
+        let meaning = self.meaning(cpu, phys, eip).map_err(|e| cpu.raise(e))?;
+        let insn = meaning.op.insn();
+        cpu.state.eip = insn.next_eip;
+        if insn.rep == Rep::None {
+            return meaning.op.run(cpu);
+        }
+        // A repetition that changes itself is looked at anew, as it would be elsewhere.
+        cpu.running = phys..phys + meaning.len as u64;
+        let done = meaning.op.run(cpu);
+        cpu.running = 0..0;
+        done
+    }
+
+    /// Whether the instruction there is volatile, or has been.
+    fn knows(&self, phys: u64, eip: u32, mode: u32) -> bool {
+        let slot = self.slots.get(slot_of(phys));
+        slot.is_some_and(|s| !s.meanings.is_empty() && (s.phys, s.eip, s.mode) == (phys, eip, mode))
+    }
+
     /// What the bytes at `phys` mean now, where EIP is `eip`.
     fn meaning(&mut self, cpu: &mut Cpu, phys: u64, eip: u32) -> Result<&Meaning, Exception> {
-        let mut bytes = [0xff; 16];
-        let _ = cpu.mmu.ram().read_slice(PhysAddr(phys), &mut bytes);
+        let now = cpu.mmu.ram().read_u128(PhysAddr(phys)).unwrap_or(u128::MAX);
         let mode = cpu.state.mode;
         let slot = self.slot(phys, eip, mode);
-        let n = match slot.find(u128::from_le_bytes(bytes)) {
+        let n = match slot.find(now) {
             Some(n) => n,
             None => {
                 let known = cpu.model.decodable();
-                let bytes = &bytes[..MAX_INSN_BYTES];
+                let bytes = &now.to_le_bytes()[..MAX_INSN_BYTES];
                 let block = decode_block_for(known, bytes, eip, Mode(mode), 1)
                     .map_err(|_| Exception::GeneralProtection(0))?;
                 slot.learn(bytes, Op::new(block.insns[0]), Mode(mode))
@@ -255,12 +303,16 @@ impl Meaning {
         let len = usize::from(op.insn().len).min(MAX_INSN_BYTES);
         let whole = ones(&(0..len));
         let (imm, disp) = changeable(bytes, &op, mode);
+        let width = op.insn().ops.iter().find_map(|op| match op {
+            Operand::Imm(w) => Some(*w),
+            _ => None,
+        });
         Self {
             bytes: u128::from_le_bytes(now) & whole,
             whole,
             fixed: whole & !ones(&imm) & !ones(&disp),
-            imm,
-            disp,
+            imm: Constant::new(&imm, width.unwrap_or(Width::D)),
+            disp: Constant::new(&disp, Width::D),
             len,
             op,
         }
@@ -269,13 +321,26 @@ impl Meaning {
     /// Takes the operands of `now`, which is the same otherwise.
     fn renew(&mut self, now: u128) {
         self.bytes = now & self.whole;
-        let immediate = self.op.insn().ops.iter().find_map(|op| match op {
-            Operand::Imm(w) => Some(w.mask()),
-            _ => None,
-        });
-        let imm = operand(now, &self.imm).zip(immediate);
-        let disp = operand(now, &self.disp);
-        self.op.set_operands(imm.map(|(v, mask)| v & mask), disp);
+        self.op.set_operands(self.imm.of(now), self.disp.of(now));
+    }
+}
+
+impl Constant {
+    /// The operand in these bytes, if any, of which `w` is used.
+    fn new(bytes: &Range<usize>, w: Width) -> Self {
+        let bits = 8 * bytes.len() as u32;
+        Self {
+            offset: 8 * bytes.start as u32,
+            extended: 32u32.saturating_sub(bits),
+            mask: if bits == 0 { 0 } else { w.mask() },
+        }
+    }
+
+    #[inline]
+    fn of(self, bytes: u128) -> Option<u32> {
+        let v = ((bytes >> self.offset) as u32) << (self.extended & 31);
+        let v = (v as i32 >> (self.extended & 31)) as u32;
+        (self.mask != 0).then_some(v & self.mask)
     }
 }
 
@@ -314,15 +379,4 @@ fn ones(range: &Range<usize>) -> u128 {
         _ => u128::MAX,
     };
     below(range.end) & !below(range.start)
-}
-
-/// The operand in these bytes, sign-extended, if there is one.
-fn operand(bytes: u128, range: &Range<usize>) -> Option<u32> {
-    let v = (bytes >> (8 * range.start)) as u32;
-    match range.len() {
-        1 => Some(v as i8 as u32),
-        2 => Some(v as i16 as u32),
-        4 => Some(v),
-        _ => None,
-    }
 }

@@ -10,6 +10,7 @@ pub mod landing;
 use crate::config::Tier;
 use crate::interp::Op;
 use crate::vcpu::{Cpu, Shadow};
+use crate::volatile;
 use anyhow::ensure;
 use translator::compile::Compiler;
 use translator::direct::STORE;
@@ -135,7 +136,7 @@ extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
         return 1;
     };
     let dropped = cpu.mmu.counters().entries_dropped;
-    if !run(cpu, op) {
+    if !run(cpu, op) || !volatile::run_on(cpu, op.insn()) {
         return 1;
     }
     if cpu.attention {

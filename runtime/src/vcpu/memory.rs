@@ -401,8 +401,13 @@ impl Cpu {
     #[inline]
     pub(crate) fn store_beside_code(&mut self, phys: PhysAddr, w: Width, v: u32) -> bool {
         let hits = self.code.stored(phys, w.bytes()) || self.is_running(phys, w.bytes());
-        let bytes = &v.to_le_bytes()[..w.bytes() as usize];
-        !hits && self.mmu.ram().write_slice(phys, bytes).is_some()
+        let ram = self.mmu.ram();
+        let store = || match w {
+            Width::B => ram.write_u8(phys, v as u8),
+            Width::W => ram.write_u16(phys, v as u16),
+            Width::D => ram.write_u32(phys, v),
+        };
+        !hits && store().is_some()
     }
 
     /// Whether a store hits the volatile instruction that runs, which must notice.
