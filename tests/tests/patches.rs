@@ -4,7 +4,7 @@
 //! A program is a loop over *slots*, instructions of eight bytes that are valid
 //! whatever is stored to most of their bytes, and over stores to slots: before and
 //! behind the one that stores, of any width, by strings and by the stack, in every
-//! round or for a while, and beside them to data among the slots. What it leaves is
+//! round or for a while, by another linear address, and to data among the slots. What it leaves is
 //! a hash of its results and of its own code. The machine it is judged by forgets
 //! all blocks after each one it has interpreted.
 //!
@@ -16,6 +16,7 @@ use runtime::config::Tier;
 use runtime::exit::Exit;
 use runtime::loader::FlatMode;
 use runtime::selftest::rng::Rng;
+use runtime::vcpu::{cr0, cr4};
 use runtime::vm::Vm;
 use shadow_mmu::PhysAddr;
 use tests::machine::{Setup, TIERS};
@@ -30,6 +31,10 @@ const STRIDE: u32 = 10;
 /// Where the result is left.
 const RESULT: u32 = 0x20_0000;
 const STACK: u32 = 0x30_0000;
+/// Linear address of a second mapping of memory.
+const ALIAS: u32 = 0x4000_0000;
+/// Page directory where there is one.
+const DIRECTORY: u32 = 0x5000;
 const ROUNDS: i32 = 700;
 const PROGRAMS: u64 = 12;
 
@@ -45,6 +50,8 @@ const SHORT: [u8; 6] = [0x90, 0xf8, 0xf9, 0xf5, 0x43, 0x4b];
 struct Maker {
     rng: Rng,
     slots: u32,
+    /// All of memory is mapped at [`ALIAS`], too.
+    paging: bool,
 }
 
 impl Maker {
@@ -53,7 +60,11 @@ impl Maker {
     }
 
     fn slot(&mut self) -> u32 {
-        self.slots + STRIDE * self.below(SLOTS)
+        let alias = match self.paging && self.rng.chance(30) {
+            true => ALIAS,
+            false => 0,
+        };
+        alias + self.slots + STRIDE * self.below(SLOTS)
     }
 
     /// A store to some slot, of what ECX and EBX make of it.
@@ -163,6 +174,7 @@ fn image(seed: u64) -> Vec<u8> {
     let mut maker = Maker {
         rng: Rng::new(seed),
         slots: PLACES[seed as usize % PLACES.len()],
+        paging: paging(seed),
     };
     let mut a = CodeAssembler::new(32).expect("32 bits are supported");
     maker.program(&mut a).expect("the instructions exist");
@@ -173,15 +185,36 @@ fn image(seed: u64) -> Vec<u8> {
     image
 }
 
+fn paging(seed: u64) -> bool {
+    seed.is_multiple_of(3)
+}
+
+/// Maps memory in pages of 4 MiB, twice.
+fn prepare(vm: &mut Vm, seed: u64) {
+    if !paging(seed) {
+        return;
+    }
+    for linear in [0, ALIAS] {
+        let at = PhysAddr((DIRECTORY + 4 * (linear >> 22)).into());
+        vm.cpu.write_phys(at, &0xe3u32.to_le_bytes());
+    }
+    let sys = &mut vm.cpu.sys;
+    sys.cr3 = DIRECTORY;
+    sys.cr4 |= cr4::PSE;
+    sys.cr0 |= cr0::PG;
+    vm.cpu.paging_changed();
+}
+
 fn result(vm: &Vm) -> u32 {
     let word = vm.cpu.mmu.ram().read_u32(PhysAddr(RESULT.into()));
     word.expect("the result is in RAM")
 }
 
 /// Runs a program in the interpreter, which forgets its blocks all the time.
-fn expected(image: &[u8]) -> u32 {
+fn expected(image: &[u8], seed: u64) -> u32 {
     let setup = Setup::flat(image, START, FlatMode::Protected32, Tier::Interp);
     let ended = setup.run_after(|vm| {
+        prepare(vm, seed);
         while vm.step_block().is_none() {
             for frame in vm.cache.clear(&mut vm.cpu.code) {
                 vm.cpu.mmu.unprotect_code(frame);
@@ -198,9 +231,10 @@ fn random_programs_that_patch_themselves_agree() {
     let programs = number("RING1_PROGRAMS").unwrap_or(PROGRAMS);
     for seed in first..first + programs {
         let image = image(seed);
-        let expected = expected(&image);
+        let expected = expected(&image, seed);
         for (name, tier) in TIERS {
-            let ended = Setup::flat(&image, START, FlatMode::Protected32, tier).run();
+            let setup = Setup::flat(&image, START, FlatMode::Protected32, tier);
+            let ended = setup.run_after(|vm| prepare(vm, seed));
             assert_eq!(ended.exit, Exit::DebugExit(0x10), "seed {seed}, {name}");
             assert_eq!(result(&ended.vm), expected, "seed {seed}, {name}");
         }
