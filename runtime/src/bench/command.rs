@@ -82,6 +82,12 @@ impl<'a> Bench<'a> {
         self.report.notes.push(text);
     }
 
+    fn note_list(&mut self, what: &str, rows: &[String]) {
+        if !rows.is_empty() {
+            self.note(format!("{what}: {}", rows.join(", ")));
+        }
+    }
+
     /// All that was asked for may be there only in part.
     fn available<T>(&mut self, found: Result<T>) -> Result<Option<T>> {
         let both = self.args.boots() && self.args.measures_workloads();
@@ -143,13 +149,9 @@ impl<'a> Bench<'a> {
         if results.order.is_empty() {
             bail!("no workload was run: none has such a name, or no subject could run it");
         }
-        for (what, rows) in [
-            ("not charged with any CPU time", results.uncharged()),
-            ("slower than QEMU", results.slower_than_qemu()),
-        ] {
-            if !rows.is_empty() {
-                self.note(format!("{what}: {}", rows.join(", ")));
-            }
+        self.note_list("not charged with any CPU time", &results.uncharged());
+        for (qemu, rows) in results.slower_than_qemu() {
+            self.note_list(&format!("slower than {qemu}"), &rows);
         }
         self.report.workloads = Some(results);
         Ok(())

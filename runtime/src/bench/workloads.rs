@@ -21,6 +21,9 @@ pub struct Selection {
     pub divisor: u32,
 }
 
+/// Most workloads that are run again.
+const MAX_AGAIN: usize = 40;
+
 /// A program with workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -97,11 +100,29 @@ impl Selection {
     }
 }
 
-/// Runs the selection in a guest of `subject`, a machine.
+/// Runs the selection in a guest of `subject`, a machine; what was not charged
+/// is run once more, twice as often.
 ///
 /// # Errors
 /// The subject cannot be run.
 pub fn in_guest(subject: &Subject, guest: &Guest, selection: &Selection) -> Result<Heard> {
+    let mut heard = one_guest(subject, guest, selection)?;
+    let mut only = heard.uncharged();
+    // Their names must fit on the kernel command line.
+    only.truncate(MAX_AGAIN);
+    if !only.is_empty() {
+        let runs = selection.runs.saturating_mul(2);
+        let again = Selection {
+            only,
+            runs,
+            ..*selection
+        };
+        heard.replace_uncharged(&one_guest(subject, guest, &again)?);
+    }
+    Ok(heard)
+}
+
+fn one_guest(subject: &Subject, guest: &Guest, selection: &Selection) -> Result<Heard> {
     let guest = Guest {
         append: selection.append(),
         ..guest.clone()

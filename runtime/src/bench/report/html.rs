@@ -61,7 +61,7 @@ fn boots(booted: &Booted) -> String {
     }];
     let runs = booted.boots.first().map_or(0, |boots| boots.runs.len());
     format!(
-        "<h2>Boot of {}</h2>\n<p>From the start of the process to the first program's word, median of {runs}.</p>\n{}{}",
+        "<h2>Boot of {}</h2>\n<p>From the start of the process to the line that was waited for, median of {runs}.</p>\n{}{}",
         escaped(&booted.kernel),
         legend(&series),
         bars("Boot times", Axis::Linear, &sections)
