@@ -5,11 +5,12 @@
 //! bench`, which sets whole guests beside QEMU, is part of `runtime`. What came
 //! out is in `docs/performance.md`.
 //!
-//! [`guest`] and [`programs`] are what the benches run, [`cpu_time`] is their
+//! [`guest`], [`programs`] and [`events`] are what the benches run, [`cpu_time`] is their
 //! clock.
 
 #![forbid(unsafe_code)]
 
 pub mod cpu_time;
+pub mod events;
 pub mod guest;
 pub mod programs;
