@@ -54,7 +54,7 @@ fn weight(exit: u64) -> u32 {
 }
 
 /// Callout numbers given before the cache is cleared and they start over.
-const MAX_CALLOUTS: usize = 1 << 20;
+const MAX_CALLOUTS: usize = 1 << 22;
 
 /// Most blocks waiting for the worker; beyond, they stay interpreted for now.
 const MAX_QUEUED: u64 = 4096;

@@ -9,7 +9,7 @@
 use shadow_mmu::{LinearAddr, PhysAddr};
 
 /// Pages remembered, a power of two.
-const ENTRIES: usize = 1 << 11;
+const ENTRIES: usize = 1 << 13;
 
 /// A direct-mapped cache by tag and page.
 pub struct CodePages(Box<[(u64, u64)]>);
