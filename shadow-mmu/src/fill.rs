@@ -50,7 +50,7 @@ impl ShadowMmu {
         }
         self.depend(space, slot_of(page), walk.pde, context);
         if access == Access::Fetch {
-            self.spaces[space].mark_fetched(page, self.epoch);
+            self.note_fetch(page, user, walk.pde, context);
         }
         if self.is_filled(space, page, access, user, walk) {
             return;

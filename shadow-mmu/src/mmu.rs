@@ -4,12 +4,13 @@ use crate::addr::{LinearAddr, PAGE_BYTES, PhysAddr};
 use crate::counters::MmuCounters;
 use crate::error::Error;
 use crate::fault::{Access, Denial, PageFault};
+use crate::fetches::Group;
 use crate::memory::GuestRam;
 use crate::mirror::Mirror;
 use crate::paging::{Context, PagingRegs};
 use crate::space::{MAX_SPACES, SLOTS, Space};
 use crate::table::{Array, View};
-use crate::trace::{DIRECTORIES, Node, Traces};
+use crate::trace::{DIRECTORIES, GROUPS, Node, Traces};
 use crate::walk::walk;
 use crate::writers::WriterMap;
 
@@ -38,8 +39,9 @@ pub struct ShadowMmu {
     smap_override: bool,
     /// Advances at each `set_paging` that changes the space.
     clock: u64,
-    /// Starts at 1: slots carry 0 for "never fetched".
-    pub(crate) epoch: u64,
+    pub(crate) groups: [Group; GROUPS],
+    /// Of spaces and groups. Starts at 1: slots carry 0 for "never fetched".
+    pub(crate) last_number: u64,
     pub(crate) counters: MmuCounters,
     /// All spaces have room for mirrors.
     pub(crate) room: bool,
@@ -67,7 +69,8 @@ impl ShadowMmu {
         let room = roomy.is_ok();
         let mut space = roomy.or_else(|_| Space::new(false))?;
         space.context = Some(context);
-        Ok(ShadowMmu {
+        space.number = 1;
+        let mut mmu = ShadowMmu {
             ram,
             traces,
             writers,
@@ -77,7 +80,8 @@ impl ShadowMmu {
             regs,
             smap_override: false,
             clock: 0,
-            epoch: 1,
+            groups: Default::default(),
+            last_number: 1,
             mappings: 0,
             room,
             blank: Mirror::new(room)?,
@@ -86,7 +90,9 @@ impl ShadowMmu {
                 ..MmuCounters::default()
             },
             users: Vec::new(),
-        })
+        };
+        mmu.group_of(0);
+        Ok(mmu)
     }
 
     /// Guest memory.
@@ -112,6 +118,7 @@ impl ShadowMmu {
             };
         }
         self.update_directories(self.current, context);
+        self.join();
         let clock = self.clock;
         let space = &mut self.spaces[self.current];
         space.last_used = clock;
@@ -138,24 +145,11 @@ impl ShadowMmu {
         self.spaces[self.current].tables().view(user)
     }
 
-    /// A small number naming the current space, paging mode and WP included.
-    ///
-    /// It is reused for another space only after the fetch epoch has advanced,
-    /// if any fetch was translated in the old one in the epoch.
+    /// A small number naming the current space, paging mode and WP included. It is
+    /// reused for others.
     #[must_use]
     pub fn space_id(&self) -> u32 {
         self.current as u32
-    }
-
-    /// Advances whenever a translation may have changed that was returned for
-    /// [`Access::Fetch`], in any space, since the last advance.
-    ///
-    /// So what was derived from a fetch translation, and is tagged with the
-    /// [`space_id`](Self::space_id) and the epoch of that moment, is valid as
-    /// long as both are current. A switch of spaces does not advance it.
-    #[must_use]
-    pub fn fetch_epoch(&self) -> u64 {
-        self.epoch
     }
 
     /// What happened so far.
@@ -271,6 +265,7 @@ impl ShadowMmu {
             None => self.add_space().unwrap_or_else(|| self.evict_oldest()),
         };
         self.keys[space] = context.key();
+        self.spaces[space].number = self.new_number();
         // The PDPTEs come with `update_directories`, as a change from none.
         let bare = Context {
             pdptes: [0; 4],
@@ -326,6 +321,7 @@ impl ShadowMmu {
             self.traces.unlink(Node::Directory(space, index));
         }
         self.spaces[space].context = None;
+        self.leave(space);
         self.spaces[space].stray_stores = 0;
         self.keys[space] = 0;
     }
@@ -339,6 +335,7 @@ impl ShadowMmu {
             return;
         }
         self.spaces[space].context = Some(context);
+        self.leave(space);
         for (index, (old, new)) in old.into_iter().zip(context.pdptes).enumerate() {
             if old != new {
                 let per_directory = SLOTS / DIRECTORIES;

@@ -7,8 +7,8 @@
 //! disturbs nothing. Counts of the entries in each array keep every operation
 //! away from table pages that were never touched.
 //!
-//! Fetched pages: a bit per page, valid only in the epoch that the slot carries.
-//! An advance of the epoch therefore forgets all bits of all spaces at once.
+//! Pages that user code was fetched from: a bit per page, valid only while the space
+//! has the number that the slot carries. Another number forgets all bits at once.
 
 use crate::error::Error;
 use crate::mirror::Mirror;
@@ -28,8 +28,8 @@ const FETCH_WORDS: usize = SLOT_PAGES / 64;
 pub(crate) struct Slot {
     /// The PDE under which the slot was filled.
     pub(crate) pde: u64,
-    /// The epoch in which `fetched` bits of the slot are valid.
-    fetch_epoch: u64,
+    /// The number of the space with which `fetched` bits of the slot are valid.
+    fetch_number: u64,
     /// Nonzero entries in each array.
     filled: [u16; ARRAYS],
     /// Stores to the page table since an entry was last filled or dropped.
@@ -43,7 +43,7 @@ pub(crate) struct Slot {
 pub(crate) struct Dropped {
     /// Shadow entries removed.
     pub(crate) entries: u32,
-    /// A translation returned for a fetch in this epoch was among them.
+    /// A translation returned for a user's fetch under this number was among them.
     pub(crate) fetched: bool,
 }
 
@@ -55,6 +55,10 @@ pub(crate) struct Space {
     pub(crate) last_used: u64,
     /// Stores to its page directories while it was not current.
     pub(crate) stray_stores: u32,
+    /// Of the user's fetch translations: see [`fetches`](crate::fetches).
+    pub(crate) number: u64,
+    /// Of its supervisor's.
+    pub(crate) group: Option<usize>,
     tables: Tables,
     slots: Vec<Slot>,
     active: [u64; SLOTS / 64],
@@ -78,6 +82,8 @@ impl Space {
             context: None,
             last_used: 0,
             stray_stores: 0,
+            number: 0,
+            group: None,
             tables: Tables::new(room)?,
             slots: vec![Slot::default(); SLOTS],
             active: [0; SLOTS / 64],
@@ -196,26 +202,26 @@ impl Space {
         count
     }
 
-    /// Records that the page's translation was returned for a fetch.
+    /// Records that the page's translation was returned for a user's fetch.
     #[inline]
-    pub(crate) fn mark_fetched(&mut self, page: u32, epoch: u64) {
+    pub(crate) fn mark_fetched(&mut self, page: u32) {
         let index = slot_of(page);
         let slot = &mut self.slots[index];
-        if slot.fetch_epoch != epoch {
-            slot.fetch_epoch = epoch;
+        if slot.fetch_number != self.number {
+            slot.fetch_number = self.number;
             self.fetched[index * FETCH_WORDS..][..FETCH_WORDS].fill(0);
         }
         self.fetched[fetch_word(page)] |= 1 << (page % 64);
     }
 
     /// Whether nothing in the slot, entry or fetched translation, depends on its page table.
-    pub(crate) fn is_idle(&self, slot: usize, epoch: u64) -> bool {
+    pub(crate) fn is_idle(&self, slot: usize) -> bool {
         let slot = &self.slots[slot];
-        slot.filled == [0; ARRAYS] && slot.fetch_epoch != epoch
+        slot.filled == [0; ARRAYS] && slot.fetch_number != self.number
     }
 
     /// Removes all entries of a page.
-    pub(crate) fn drop_page(&mut self, page: u32, epoch: u64) -> Dropped {
+    pub(crate) fn drop_page(&mut self, page: u32) -> Dropped {
         let slot = &mut self.slots[slot_of(page)];
         let mut dropped = Dropped::default();
         for array in Array::ALL {
@@ -228,7 +234,7 @@ impl Space {
                 dropped.entries += u32::from(old != 0);
             }
         }
-        if slot.fetch_epoch == epoch {
+        if slot.fetch_number == self.number {
             let word = self.fetched[fetch_word(page)];
             dropped.fetched = word & 1 << (page % 64) != 0;
         }
@@ -236,11 +242,11 @@ impl Space {
     }
 
     /// Removes all entries of a slot and makes it inactive.
-    pub(crate) fn clear_slot(&mut self, slot: usize, epoch: u64) -> Dropped {
+    pub(crate) fn clear_slot(&mut self, slot: usize) -> Dropped {
         let record = &mut self.slots[slot];
         let mut dropped = Dropped {
             entries: 0,
-            fetched: record.fetch_epoch == epoch,
+            fetched: record.fetch_number == self.number,
         };
         for array in Array::ALL {
             let filled = std::mem::take(&mut record.filled[array.index()]);
@@ -254,7 +260,7 @@ impl Space {
                 dropped.entries += u32::from(filled);
             }
         }
-        record.fetch_epoch = 0;
+        record.fetch_number = 0;
         record.active = false;
         self.active[slot / 64] &= !(1 << (slot % 64));
         dropped

@@ -380,12 +380,13 @@ impl Cpu {
 
     /// Tells the MMU, and the run loop if code was hit, that memory changed.
     fn after_write(&mut self, phys: PhysAddr, len: u32) {
-        let epoch = self.mmu.fetch_epoch();
+        let user = self.sys.cpl == 3;
+        let fetches = self.mmu.fetch_number(user);
         let effect = self.mmu.note_write(phys, len);
         if effect.code {
             self.code_writes.push((phys, len));
         }
-        if effect.code || epoch != self.mmu.fetch_epoch() {
+        if effect.code || fetches != self.mmu.fetch_number(user) {
             self.request_attention();
         }
     }

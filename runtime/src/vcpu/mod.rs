@@ -220,8 +220,7 @@ impl Cpu {
         let cs = self.state.segment(SegReg::Cs);
         Context {
             mode: self.state.mode,
-            space: self.mmu.space_id(),
-            epoch: self.mmu.fetch_epoch(),
+            fetches: self.mmu.fetch_number(self.sys.cpl == 3),
             code: (cs.base, cs.hi),
         }
     }
