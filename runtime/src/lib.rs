@@ -24,6 +24,7 @@ pub mod native;
 pub mod run;
 pub mod selftest;
 pub mod stats;
+pub mod stopwatch;
 pub mod summary;
 pub mod system;
 pub mod tags;
