@@ -137,7 +137,7 @@ impl MirrorDebt {
 impl Vm {
     /// A slice has ended before the block at EIP.
     pub(crate) fn sample(&mut self) {
-        if self.tiers.mirror != MirrorPolicy::Hot {
+        if self.tiers.mirror != MirrorPolicy::Hot || !self.cpu.mode().settled() {
             return;
         }
         let Some(id) = self.known_at(self.cpu.state.eip) else {

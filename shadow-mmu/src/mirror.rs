@@ -64,6 +64,8 @@ pub(crate) struct Mirror {
     mapped: Vec<u64>,
     /// Bits set.
     count: u32,
+    /// Times that pages came or went since that was asked.
+    changes: u32,
 }
 
 // SAFETY: it owns its address space.
@@ -87,6 +89,7 @@ impl Mirror {
             bytes,
             mapped: Vec::new(),
             count: 0,
+            changes: 0,
         };
         let access = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY: the start of the mapping made above.
@@ -166,6 +169,7 @@ impl Mirror {
         if mapped.is_err() {
             return false;
         }
+        self.changes += 1;
         self.mapped.resize(ENTRIES / 64, 0);
         for page in page..page + count as u32 {
             let word = &mut self.mapped[page as usize / 64];
@@ -173,6 +177,11 @@ impl Mirror {
             *word |= 1 << (page % 64);
         }
         true
+    }
+
+    /// How often pages came or went since this was asked last.
+    pub(crate) fn take_changes(&mut self) -> u32 {
+        std::mem::take(&mut self.changes)
     }
 
     /// Takes pages out.
@@ -191,6 +200,7 @@ impl Mirror {
         };
         let last = all.clone().rev().find(|&page| self.holds(page));
         let count = (last.unwrap_or(first) - first + 1) as usize;
+        self.changes += 1;
         // SAFETY: pages of the mirror. What is not mapped between them has no
         // access anyway.
         let hidden = unsafe { mprotect(self.at(first), count * 4096, MprotectFlags::empty()) };
@@ -205,7 +215,7 @@ impl Mirror {
     }
 
     /// Takes all pages out and gives their mappings back to the host.
-    fn empty(&mut self) {
+    pub(crate) fn empty(&mut self) {
         if !self.has_room() || self.mapped.is_empty() {
             return;
         }

@@ -323,6 +323,7 @@ impl ShadowMmu {
         self.spaces[space].context = None;
         self.leave(space);
         self.spaces[space].stray_stores = 0;
+        self.spaces[space].settle_anew();
         self.keys[space] = 0;
     }
 

@@ -13,6 +13,7 @@
 use crate::error::Error;
 use crate::mirror::Mirror;
 use crate::paging::Context;
+use crate::settling::Settling;
 use crate::table::{ARRAYS, Array, Tables};
 
 /// Spaces kept at a time.
@@ -59,6 +60,8 @@ pub(crate) struct Space {
     pub(crate) number: u64,
     /// Of its supervisor's.
     pub(crate) group: Option<usize>,
+    /// Whether mirrors pay.
+    pub(crate) settling: Settling,
     tables: Tables,
     slots: Vec<Slot>,
     active: [u64; SLOTS / 64],
@@ -84,6 +87,7 @@ impl Space {
             stray_stores: 0,
             number: 0,
             group: None,
+            settling: Settling::default(),
             tables: Tables::new(room)?,
             slots: vec![Slot::default(); SLOTS],
             active: [0; SLOTS / 64],
@@ -97,6 +101,14 @@ impl Space {
 
     pub(crate) fn mirror_mut(&mut self, user: bool) -> &mut Mirror {
         self.tables.mirror_mut(user)
+    }
+
+    /// Forgets whether mirrors paid.
+    pub(crate) fn settle_anew(&mut self) {
+        self.settling = Settling::default();
+        for user in [false, true] {
+            self.mirror_mut(user).empty();
+        }
     }
 
     pub(crate) fn tables(&self) -> &Tables {

@@ -347,6 +347,9 @@ impl Cpu {
         if self.checks_alignment() {
             bits |= Mode::ALIGNED;
         }
+        if self.mmu.is_settled() {
+            bits |= Mode::SETTLED;
+        }
         let cs = self.state.segment(SegReg::Cs);
         let code = (cs.base, cs.hi);
         if bits != self.state.mode || code != self.code {
@@ -369,7 +372,21 @@ impl Cpu {
             pae_pdptes: self.sys.pdptes,
         });
         self.choose_views();
+        self.adopt_settled();
         self.context_changed();
+    }
+
+    /// A slice of time has passed, in a machine that uses mirrors where they pay.
+    pub fn pass_slice(&mut self) {
+        self.mmu.pass_slice();
+        self.adopt_settled();
+    }
+
+    fn adopt_settled(&mut self) {
+        if self.mode().settled() != self.mmu.is_settled() {
+            self.state.mode ^= Mode::SETTLED;
+            self.context_changed();
+        }
     }
 
     fn update_view(&mut self) {
