@@ -54,7 +54,7 @@ impl ShadowMmu {
         };
         if entry != self.shadow_entry(frame, page) {
             wrong("the frame differs")
-        } else if !context.permits(walk.rights, access, array.is_user()) {
+        } else if !context.permits_side(walk.rights, access, array.side()) {
             wrong("the guest denies the access")
         } else if !walk.accessed() {
             wrong("accessed is clear")

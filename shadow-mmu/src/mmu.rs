@@ -9,7 +9,7 @@ use crate::memory::GuestRam;
 use crate::mirror::Mirror;
 use crate::paging::{Context, PagingRegs};
 use crate::space::{MAX_SPACES, SLOTS, Space};
-use crate::table::{Array, View};
+use crate::table::{Array, Side, View};
 use crate::trace::{DIRECTORIES, GROUPS, Node, Traces};
 use crate::walk::walk;
 use crate::writers::WriterMap;
@@ -62,7 +62,7 @@ impl ShadowMmu {
         let traces = Traces::new(&ram)?;
         let writers = WriterMap::new((ram.bytes() / PAGE_BYTES) as usize)?;
         let regs = PagingRegs::default();
-        let context = Context::new(&regs, false);
+        let context = Context::new(&regs);
         // One without room would make mirrored code reach beyond its tables, so either
         // all spaces have it or none.
         let roomy = Space::new(true);
@@ -107,7 +107,7 @@ impl ShadowMmu {
     /// EFER.NXE or the PDPTEs. Shadow tables of other spaces are kept.
     pub fn set_paging(&mut self, regs: &PagingRegs) {
         self.regs = *regs;
-        let context = Context::new(regs, self.smap_override);
+        let context = Context::new(regs);
         let key = context.key();
         if self.keys[self.current] != key {
             self.counters.switches += 1;
@@ -127,22 +127,28 @@ impl ShadowMmu {
 
     /// Tells whether EFLAGS.AC lifts SMAP for supervisor data accesses from now on.
     ///
-    /// With CR4.SMAP set this selects another space, otherwise nothing. Accesses
+    /// This selects another supervisor's [`view`](Self::view). Accesses
     /// that the processor makes by itself (descriptor tables, task state) are not
     /// lifted: see [`permits_implicit`](Self::permits_implicit).
     pub fn set_smap_override(&mut self, lifted: bool) {
-        if self.smap_override != lifted {
-            self.smap_override = lifted;
-            let regs = self.regs;
-            self.set_paging(&regs);
+        self.smap_override = lifted;
+    }
+
+    /// The view for accesses of that privilege now.
+    pub(crate) fn side(&self, user: bool) -> Side {
+        match (user, self.smap_override) {
+            (true, _) => Side::User,
+            (false, false) => Side::Supervisor,
+            (false, true) => Side::Lifted,
         }
     }
 
     /// The tables of the current space for user or supervisor accesses.
-    /// Stable until the next [`set_paging`](Self::set_paging).
+    /// Stable until the next [`set_paging`](Self::set_paging) or
+    /// [`set_smap_override`](Self::set_smap_override).
     #[must_use]
     pub fn view(&self, user: bool) -> View {
-        self.spaces[self.current].tables().view(user)
+        self.spaces[self.current].tables().view(self.side(user))
     }
 
     /// A small number naming the current space, paging mode and WP included. It is
@@ -181,7 +187,7 @@ impl ShadowMmu {
         };
         let walked = walk(&self.ram, &context, linear).and_then(|walk| {
             context
-                .permits(walk.rights, access, user)
+                .permits_side(walk.rights, access, self.side(user))
                 .then_some(walk)
                 .ok_or(Denial::Protection)
         });
@@ -209,7 +215,7 @@ impl ShadowMmu {
     /// # Errors
     /// The #PF that the guest is due.
     pub fn permits_implicit(&self, linear: LinearAddr, access: Access) -> Result<(), PageFault> {
-        let context = Context::new(&self.regs, false);
+        let context = Context::new(&self.regs);
         match walk(&self.ram, &context, linear) {
             Ok(walk) if context.smap && walk.rights.user => {
                 let fetch_bit = context.reports_fetch();
@@ -231,8 +237,8 @@ impl ShadowMmu {
     #[inline]
     fn lookup(&self, linear: LinearAddr, access: Access, user: bool) -> Option<Translation> {
         let array = match access {
-            Access::Read => Array::read(user),
-            Access::Write => Array::write(user),
+            Access::Read => Array::read(self.side(user)),
+            Access::Write => Array::write(self.side(user)),
             Access::Fetch => return None,
         };
         let entry = self.spaces[self.current].get(array, linear.page());

@@ -13,6 +13,7 @@
 //! that are settled and one for those that are not.
 
 use crate::mmu::ShadowMmu;
+use crate::table::Side;
 
 /// Slices that a space must run before it is settled for the first time.
 const YOUNG: i64 = 256;
@@ -77,11 +78,9 @@ impl ShadowMmu {
     /// mirrors whatever they cost need not.
     pub fn pass_slice(&mut self) {
         let space = &mut self.spaces[self.current];
-        let changes = [false, true].map(|user| space.mirror_mut(user).take_changes());
+        let changes = Side::ALL.map(|side| space.mirror_mut(side).take_changes());
         if space.settling.pass(changes.into_iter().sum()) {
-            for user in [false, true] {
-                space.mirror_mut(user).empty();
-            }
+            space.empty_mirrors();
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::mirror::Mirror;
 use crate::paging::Context;
 use crate::settling::Settling;
-use crate::table::{ARRAYS, Array, Tables};
+use crate::table::{ARRAYS, Array, Side, Tables};
 
 /// Spaces kept at a time.
 pub(crate) const MAX_SPACES: usize = 48;
@@ -95,19 +95,23 @@ impl Space {
         })
     }
 
-    pub(crate) fn mirror(&self, user: bool) -> &Mirror {
-        self.tables.mirror(user)
+    pub(crate) fn mirror(&self, side: Side) -> &Mirror {
+        self.tables.mirror(side)
     }
 
-    pub(crate) fn mirror_mut(&mut self, user: bool) -> &mut Mirror {
-        self.tables.mirror_mut(user)
+    pub(crate) fn mirror_mut(&mut self, side: Side) -> &mut Mirror {
+        self.tables.mirror_mut(side)
     }
 
     /// Forgets whether mirrors paid.
     pub(crate) fn settle_anew(&mut self) {
         self.settling = Settling::default();
-        for user in [false, true] {
-            self.mirror_mut(user).empty();
+        self.empty_mirrors();
+    }
+
+    pub(crate) fn empty_mirrors(&mut self) {
+        for side in Side::ALL {
+            self.mirror_mut(side).empty();
         }
     }
 
@@ -161,7 +165,7 @@ impl Space {
         slot.filled[array.index()] += u16::from(old == 0);
         slot.idle_stores = 0;
         if old != 0 && old != entry {
-            self.mirror_mut(array.is_user()).hide(page, 1);
+            self.mirror_mut(array.side()).hide(page, 1);
         }
         old != entry
     }
@@ -194,7 +198,7 @@ impl Space {
             *old = new;
         }
         if replaced {
-            self.mirror_mut(array.is_user()).hide(page, states.len());
+            self.mirror_mut(array.side()).hide(page, states.len());
         }
         changed
     }
@@ -203,11 +207,11 @@ impl Space {
     pub(crate) fn revoke(&mut self, page: u32, entry: u64) -> u32 {
         let slot = &mut self.slots[slot_of(page)];
         let mut count = 0;
-        for array in [Array::write(true), Array::write(false)] {
+        for array in Side::ALL.map(Array::write) {
             if slot.filled[array.index()] != 0 && self.tables.get(array, page) == entry {
                 *self.tables.entry(array, page) = 0;
                 slot.filled[array.index()] -= 1;
-                self.tables.mirror_mut(array.is_user()).hide(page, 1);
+                self.tables.mirror_mut(array.side()).hide(page, 1);
                 count += 1;
             }
         }
@@ -241,7 +245,7 @@ impl Space {
                 let old = std::mem::take(self.tables.entry(array, page));
                 slot.filled[array.index()] -= u16::from(old != 0);
                 if old != 0 {
-                    self.tables.mirror_mut(array.is_user()).hide(page, 1);
+                    self.tables.mirror_mut(array.side()).hide(page, 1);
                 }
                 dropped.entries += u32::from(old != 0);
             }
@@ -267,7 +271,7 @@ impl Space {
                     .range(array, (slot * SLOT_PAGES) as u32, SLOT_PAGES)
                     .fill(0);
                 let first = (slot * SLOT_PAGES) as u32;
-                let mirror = self.tables.mirror_mut(array.is_user());
+                let mirror = self.tables.mirror_mut(array.side());
                 mirror.hide(first, SLOT_PAGES);
                 dropped.entries += u32::from(filled);
             }

@@ -492,7 +492,13 @@ fn smep_and_smap_keep_the_supervisor_off_user_pages() {
     assert_eq!(guest.access(0x5000, Access::Fetch, USER), Ok(0x9000));
     guest.mmu.set_smap_override(true);
     assert_eq!(guest.access(0x5000, Access::Write, SUPERVISOR), Ok(0x9000));
+    assert_ne!(guest.entry(0x5000, true, SUPERVISOR), 0);
+    guest.mmu.protect_code(PhysAddr(0x9000));
+    guest.mmu.audit().unwrap();
+    assert_eq!(guest.entry(0x5000, true, SUPERVISOR), 0);
+    assert_ne!(guest.entry(0x5000, false, SUPERVISOR), 0);
     guest.mmu.set_smap_override(false);
+    assert_eq!(guest.entry(0x5000, false, SUPERVISOR), 0);
     assert_eq!(
         guest.access(0x5000, Access::Write, SUPERVISOR),
         Err(PF_PRESENT | PF_WRITE)
