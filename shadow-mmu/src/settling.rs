@@ -16,7 +16,9 @@ use crate::mmu::ShadowMmu;
 use crate::table::Side;
 
 /// Slices that a space must run before it is settled for the first time.
-const YOUNG: i64 = 256;
+const YOUNG: i64 = 64;
+/// Half of the slices that it must wait after it has spent its purse once.
+const WAIT: i64 = 256;
 /// Slices that pay for one change.
 const PRICE: i64 = 16;
 /// Changes that the purse pays for at first, and at most.
@@ -59,7 +61,7 @@ impl Settling {
         self.balance = (self.balance - PRICE * i64::from(changes)).min(MOST * PRICE);
         if self.balance < 0 {
             self.failures = (self.failures + 1).min(MOST_DOUBLINGS);
-            (self.settled, self.balance) = (false, -YOUNG << self.failures);
+            (self.settled, self.balance) = (false, -WAIT << self.failures);
         }
         !self.settled
     }
