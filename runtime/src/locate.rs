@@ -90,7 +90,7 @@ impl Vm {
             }
         };
         self.refresh_tag();
-        // What was translated before the fetch epoch advanced is not watched any more.
+        // What was translated before the fetch number changed is not watched any more.
         if self.cpu.state.jump_tag == tag {
             self.cache.pages.remember(linear, tag, phys);
             self.cache.remember(eip, tag, id);

@@ -16,6 +16,7 @@ use crate::cache::{BlockId, Compiled};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::interp;
+use crate::mirrored::MirrorPolicy;
 use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
 use crate::vcpu::Shadow;
@@ -374,6 +375,9 @@ impl Vm {
     /// The slice is over: devices, compiled code, limits, and a new budget.
     fn end_slice(&mut self) -> Option<Exit> {
         self.cpu.pc.poll();
+        if self.tiers.mirror == MirrorPolicy::Hot {
+            self.cpu.pass_slice();
+        }
         self.tiers.collect(&mut self.cache);
         self.cpu.state.budget = SLICE;
         self.counters.slices += 1;

@@ -5,7 +5,7 @@
 //! EIP and mode ([`Key`]). In front of that hash map stand two direct-mapped
 //! caches by EIP: one of block numbers for the run loop, one of host addresses
 //! that compiled indirect jumps probe ([`CpuState::jump_cache`]). Their keys
-//! carry a tag that stands for mode, address space and fetch epoch, so a change
+//! carry a tag that stands for mode and fetch translations, so a change
 //! of any of them needs no flush.
 //!
 //! Invariants: a frame that holds bytes of a live block is write-protected as
