@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bench;
 pub mod bus;
 pub mod cache;
 pub mod cli;
@@ -33,3 +34,4 @@ pub mod tags;
 pub mod tier;
 pub mod vcpu;
 pub mod vm;
+pub mod volatile;

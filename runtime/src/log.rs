@@ -2,7 +2,7 @@
 //!
 //! Off, it costs a look at an empty word at the few places that are slow anyway: the
 //! delivery of an event, a hidden fault, a device, the decoding of a block. Block
-//! entries are on no such path; while they are logged, all blocks *ask* (see
+//! entries are on no such path; blocks whose entries are logged *ask* (see
 //! [`crate::gdb::points`]), so they stay interpreted and unlinked, and each of their
 //! runs leads through the run loop.
 //!
@@ -23,7 +23,7 @@ use translator::exception::Exception;
 /// What can be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Topic {
-    /// Block entries; slow, as all blocks stay interpreted
+    /// Block entries; what is logged stays interpreted
     Exec,
     /// Interrupts and exceptions delivered
     Int,

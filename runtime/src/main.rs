@@ -8,7 +8,7 @@ use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
 use runtime::log::Log;
-use runtime::{embedded, launch, selftest, summary};
+use runtime::{bench, embedded, launch, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         None => run_embedded(&VmConfig::default()),
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump(args),
+        Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
         Some(Command::SelftestHelper(args)) => {
             selftest::worker::serve(args).map(|()| status::POWERED_OFF)

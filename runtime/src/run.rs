@@ -12,16 +12,17 @@
 
 #![allow(unsafe_code)] // Enters compiled code.
 
-use crate::cache::{BlockId, CachedBlock, Compiled};
+use crate::cache::{BlockId, Compiled};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::gdb::points::Stop;
 use crate::interp;
+use crate::mirrored::MirrorPolicy;
 use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
 use crate::vcpu::Shadow;
 use crate::vm::Vm;
-use shadow_mmu::{LinearAddr, PhysAddr};
+use shadow_mmu::PhysAddr;
 use translator::compile::ExitKind;
 use translator::decode::MAX_BLOCK_INSNS;
 use translator::direct::hint;
@@ -157,6 +158,8 @@ impl Vm {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
+        // Nobody sees it before the first instruction is over.
+        self.cpu.state.eflags &= !flags::RF;
         let retired = match part {
             Part::All => interp::run_block(&mut self.cpu, &block.ops, block.terminal),
             Part::First => interp::run_first(&mut self.cpu, &block.ops, block.terminal),
@@ -171,43 +174,21 @@ impl Vm {
         false
     }
 
-    /// Interprets a block whose bytes have changed, or which is a single step.
-    /// True to leave the slice.
+    /// Interprets a block that asks, or the one instruction of a single one. True to
+    /// leave the slice.
     #[cold]
     fn interpret_special(&mut self, id: BlockId, part: Part) -> bool {
-        let Some((key, stale)) = self.cache.get(id).map(|b| (b.key, b.stale)) else {
-            return true;
-        };
-        if stale {
-            let phys = PhysAddr(key.phys);
-            // Within a page, linear and physical offsets agree.
-            let decoded = self.decode_in_page(key, LinearAddr(key.phys as u32), phys);
-            let block = self.cache.get_mut(id).zip(decoded.ok());
-            if !block.is_some_and(|(cached, new)| cached.renew(&new)) {
-                self.cache.remove(id);
-                let eip = self.cpu.state.eip;
-                return self.block_at(eip).is_none_or(|id| self.interpret(id, part));
+        let block = self.cache.get(id);
+        let (asks, single) = block.map_or((false, false), |b| (b.asks, b.is_single()));
+        if asks {
+            let (at, _) = self.for_breakpoints(self.cpu.state.eip);
+            if !self.cpu.points.may_run(at) {
+                self.cpu.request_attention();
+                return true;
             }
+            self.cpu.log_entry();
         }
-        match self.cache.get(id) {
-            Some(block) if block.asks => self.interpret_asking(id, part),
-            Some(block) if block.special => self.interpret_single(id),
-            // No longer special.
-            _ => self.interpret_usual(id, part),
-        }
-    }
-
-    /// Interprets a block unless the debugger wants to stop before it, and logs its
-    /// entry. True to leave the slice.
-    #[cold]
-    fn interpret_asking(&mut self, id: BlockId, part: Part) -> bool {
-        let (at, _) = self.for_breakpoints(self.cpu.state.eip);
-        if !self.cpu.points.may_run(at) {
-            self.cpu.request_attention();
-            return true;
-        }
-        self.cpu.log_entry();
-        match self.cache.get(id).is_some_and(CachedBlock::is_single) {
+        match single {
             true => self.interpret_single(id),
             false => self.interpret_usual(id, part),
         }
@@ -247,8 +228,7 @@ impl Vm {
         self.cache.remember_code(eip, self.cpu.state.jump_tag, code);
         let before = self.cpu.state.budget;
         self.cpu.state.interrupt_waiting = self.cpu.pc.interrupt_pending().into();
-        // A repetition that the runtime has begun may end here, and nobody sees RF
-        // before it is over.
+        // Set where the runtime has begun a repetition, which may end here.
         self.cpu.state.eflags &= !flags::RF;
         // SAFETY: `code` is the live code of the block found for the current EIP,
         // mode and address space; the addresses in the state were set by
@@ -414,11 +394,17 @@ impl Vm {
             let mut at = phys.0;
             while at < end {
                 let next = ((at | 0xfff) + 1).min(end);
-                if !self.cache.invalidate(PhysAddr(at), (next - at) as u32) {
+                let len = (next - at) as u32;
+                let code = &mut self.cpu.code;
+                if !self.cache.invalidate(code, PhysAddr(at), len) {
                     self.cpu.mmu.unprotect_code(PhysAddr(at & !0xfff));
                 }
                 at = next;
             }
+        }
+        for calm in std::mem::take(&mut self.cpu.calm) {
+            let code = &mut self.cpu.code;
+            self.cache.calmed(code, calm.phys, calm.len, calm.runs);
         }
     }
 
@@ -433,6 +419,9 @@ impl Vm {
     /// The slice is over: devices, compiled code, limits, and a new budget.
     fn end_slice(&mut self) -> Option<Exit> {
         self.cpu.pc.poll();
+        if self.tiers.mirror == MirrorPolicy::Hot {
+            self.cpu.pass_slice();
+        }
         self.tiers.collect(&mut self.cache);
         self.cpu.state.budget = SLICE;
         self.counters.slices += 1;
@@ -491,7 +480,7 @@ impl Vm {
 
     /// Drops all blocks and compiled code.
     pub(crate) fn flush_cache(&mut self) {
-        for frame in self.cache.clear() {
+        for frame in self.cache.clear(&mut self.cpu.code) {
             self.cpu.mmu.unprotect_code(frame);
         }
         self.cpu.callouts.clear();

@@ -16,8 +16,8 @@ impl ShadowMmu {
             for n in 0..self.withheld.len() {
                 let page = self.withheld[n];
                 if self.spaces[space].slot(slot_of(page)).active {
-                    let dropped = self.spaces[space].drop_page(page, self.epoch);
-                    self.account(dropped);
+                    let dropped = self.spaces[space].drop_page(page);
+                    self.account(space, dropped);
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! EIP and mode ([`Key`]). In front of that hash map stand two direct-mapped
 //! caches by EIP: one of block numbers for the run loop, one of host addresses
 //! that compiled indirect jumps probe ([`CpuState::jump_cache`]). Their keys
-//! carry a tag that stands for mode, address space and fetch epoch, so a change
+//! carry a tag that stands for mode and fetch translations, so a change
 //! of any of them needs no flush.
 //!
 //! Invariants: a frame that holds bytes of a live block is write-protected as
@@ -14,17 +14,18 @@
 
 pub mod arena;
 mod codes;
-mod frame;
+pub mod frame;
 pub mod links;
-mod overwrites;
+pub mod overwrites;
 mod pages;
 
 use crate::interp::Op;
 use crate::mirrored::MirrorUse;
 use crate::native::landing::Landings;
+use crate::volatile;
 use arena::Arena;
 use codes::Codes;
-use frame::Frame;
+use frame::{Frame, Frames};
 use links::Links;
 use overwrites::Overwrites;
 use pages::CodePages;
@@ -111,12 +112,10 @@ pub struct CachedBlock {
     /// Runs it must show before it is treated as usual code, if its bytes have
     /// been overwritten too often; else 0.
     pub price: u32,
-    /// Its bytes were overwritten since it was decoded, and it was kept.
-    pub stale: bool,
     /// The run loop looks before it runs: a debugger has a breakpoint here,
     /// or its entries are logged.
     pub asks: bool,
-    /// It is stale, asks, or is single: see [`CachedBlock::is_single`].
+    /// Debug events surround its one instruction, or it asks.
     pub special: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
@@ -147,19 +146,6 @@ impl CachedBlock {
     /// Whether debug events surround its one instruction.
     pub fn is_single(&self) -> bool {
         Mode(self.key.mode).single()
-    }
-
-    /// Takes the block decoded anew from its changed bytes. False if it does not
-    /// have the same bytes of the frame any more, so must be dropped.
-    pub fn renew(&mut self, block: &Block) -> bool {
-        let same = block.len_bytes == self.len_bytes;
-        if same {
-            self.ops = crate::interp::ops(block);
-            self.terminal = block.terminal;
-            self.stale = false;
-            self.special = self.asks || self.is_single();
-        }
-        same
     }
 
     /// The bytes of page frame number `frame` that belong to it.
@@ -202,7 +188,6 @@ pub struct Cache {
     blocks: Vec<Option<Box<CachedBlock>>>,
     free: Vec<u32>,
     by_key: Map<Key, BlockId>,
-    by_frame: Map<u64, Frame>,
     overwrites: Overwrites,
     /// Where code pages are.
     pub pages: CodePages,
@@ -240,7 +225,6 @@ impl Cache {
             blocks: Vec::new(),
             free: Vec::new(),
             by_key: Map::default(),
-            by_frame: Map::default(),
             overwrites: Overwrites::default(),
             pages: CodePages::default(),
             codes: Codes::default(),
@@ -320,7 +304,13 @@ impl Cache {
     }
 
     /// Adds a block. The caller has protected its frames as code.
-    pub fn insert(&mut self, key: Key, crosses_to: Option<PhysAddr>, block: &Block) -> BlockId {
+    pub fn insert(
+        &mut self,
+        code: &mut Frames,
+        key: Key,
+        crosses_to: Option<PhysAddr>,
+        block: &Block,
+    ) -> BlockId {
         let mut cached = Box::new(CachedBlock {
             key,
             serial: self.counters.blocks,
@@ -330,7 +320,6 @@ impl Cache {
             len_bytes: block.len_bytes,
             heat: 0,
             price: 0,
-            stale: false,
             asks: false,
             special: block.mode.single(),
             side_exits: 0,
@@ -362,7 +351,7 @@ impl Cache {
         };
         self.by_key.insert(key, id);
         for (frame, bytes) in parts {
-            self.by_frame.entry(frame).or_default().add(id, bytes);
+            code.add(frame, id, bytes);
         }
         self.counters.blocks += 1;
         id
@@ -432,37 +421,29 @@ impl Cache {
 
     /// Drops the blocks that contain any of the written bytes. Returns whether
     /// the frame still holds code.
-    pub fn invalidate(&mut self, start: PhysAddr, len: u32) -> bool {
+    pub fn invalidate(&mut self, code: &mut Frames, start: PhysAddr, len: u32) -> bool {
         let frame = start.0 >> 12;
-        let Some(in_frame) = self.by_frame.get_mut(&frame) else {
+        let Some(in_frame) = code.get(frame) else {
             return false;
         };
         let first = (start.0 & 0xfff) as usize;
         let doomed = in_frame.hit(&(first..first + len as usize));
-        if doomed.is_empty() && in_frame.missed() {
-            // Data now, most likely, and what code it holds is left over.
+        if doomed.is_empty() && in_frame.is_left_over() {
+            // Data now, most likely.
             let all = in_frame.all();
-            all.into_iter().for_each(|id| self.remove(id));
+            all.into_iter().for_each(|id| self.remove(code, id));
             return false;
         }
         self.counters.invalidated += doomed.len() as u64;
         for id in doomed {
-            let Some(Some(block)) = self.blocks.get_mut(id.0 as usize) else {
-                continue;
-            };
-            let held = block.bytes_in(frame);
-            let hit = held.start.max(first)..held.end.min(first + len as usize);
-            self.overwrites.count(frame, &hit, self.slice);
-            let price = self.overwrites.price(frame, &held);
-            if block.price == 0 || price == 0 || block.crosses_to.is_some() {
-                self.remove(id);
-                continue;
+            if let Some(block) = self.get(id) {
+                let held = block.bytes_in(frame);
+                let hit = held.start.max(first)..held.end.min(first + len as usize);
+                self.overwrites.count(frame, &hit, self.slice);
             }
-            // Volatile: it stays where it is found, and is decoded again there.
-            (block.stale, block.special) = (true, true);
-            (block.heat, block.price) = (0, price);
+            self.remove(code, id);
         }
-        self.by_frame.contains_key(&frame)
+        code.get(frame).is_some()
     }
 
     /// Drops the compiled code of a block, which may be compiled again.
@@ -481,15 +462,34 @@ impl Cache {
         self.forget_code(&key, code);
     }
 
-    /// How many bytes from `phys` on a block may have: code that is overwritten
-    /// often and code that is not are not mixed.
+    /// How many bytes from `phys` on a block may hold: up to those that are
+    /// overwritten often, or to the end of the page.
     pub fn room_at(&self, phys: u64) -> usize {
-        self.overwrites.alike(phys)
+        self.overwrites.stable(phys)
+    }
+
+    /// The instruction of `len` bytes at `phys`, which is volatile, has run unchanged
+    /// `runs` times: if that pays its price, what ends with it is decoded anew.
+    #[cold]
+    pub fn calmed(&mut self, code: &mut Frames, phys: u64, len: usize, runs: u32) {
+        let first = (phys & 0xfff) as usize;
+        let (frame, bytes) = (phys >> 12, first..first + len);
+        if runs < self.overwrites.price(frame, &bytes) {
+            return;
+        }
+        self.overwrites.forgive(frame, &bytes);
+        let all = code.get(frame).map(Frame::all).unwrap_or_default();
+        for id in all {
+            let last = self.get(id).and_then(|block| block.ops.last());
+            if last.and_then(|op| volatile::address(op.insn())) == Some(phys) {
+                self.remove(code, id);
+            }
+        }
     }
 
     /// Drops a block that has paid its price, so that it is decoded as usual code.
     #[cold]
-    pub fn forgive(&mut self, id: BlockId) {
+    pub fn forgive(&mut self, code: &mut Frames, id: BlockId) {
         if let Some(block) = self.get(id) {
             let parts: Vec<_> = frames(block.key.phys, block.crosses_to)
                 .map(|frame| (frame, block.bytes_in(frame)))
@@ -497,23 +497,19 @@ impl Cache {
             for (frame, bytes) in parts {
                 self.overwrites.forgive(frame, &bytes);
             }
-            self.remove(id);
+            self.remove(code, id);
         }
     }
 
     /// Drops one block.
-    pub fn remove(&mut self, id: BlockId) {
+    pub fn remove(&mut self, code: &mut Frames, id: BlockId) {
         let Some(block) = self.blocks.get_mut(id.0 as usize).and_then(Option::take) else {
             return;
         };
         self.free.push(id.0);
         self.by_key.remove(&block.key);
         for frame in frames(block.key.phys, block.crosses_to) {
-            if let Some(in_frame) = self.by_frame.get_mut(&frame)
-                && in_frame.remove(id)
-            {
-                self.by_frame.remove(&frame);
-            }
+            code.remove(frame, id);
         }
         for &slot in &block.incoming {
             self.set_link(slot, None);
@@ -530,18 +526,18 @@ impl Cache {
 
     /// Drops all blocks that may contain the byte at a linear address, whatever the
     /// frame of its page: addresses agree in their offsets within it.
-    pub fn remove_containing(&mut self, linear: u32) {
+    pub fn remove_containing(&mut self, code: &mut Frames, linear: u32) {
         let offset = linear as usize & 0xfff;
+        // A stand-in holds no bytes.
+        let stands = |op: &Op| volatile::address(op.insn()).map(|at| at as usize & 0xfff);
         let holds = |block: &CachedBlock| {
-            frames(block.key.phys, block.crosses_to)
-                .any(|frame| block.bytes_in(frame).contains(&offset))
+            block.ops.last().and_then(stands) == Some(offset)
+                || frames(block.key.phys, block.crosses_to)
+                    .any(|frame| block.bytes_in(frame).contains(&offset))
         };
-        let doomed: Vec<_> = self
-            .iter()
-            .filter(|(_, b)| holds(b))
-            .map(|(id, _)| id)
-            .collect();
-        doomed.into_iter().for_each(|id| self.remove(id));
+        let doomed = self.iter().filter(|(_, b)| holds(b));
+        let doomed: Vec<_> = doomed.map(|(id, _)| id).collect();
+        doomed.into_iter().for_each(|id| self.remove(code, id));
     }
 
     /// Drops compiled code from the caches that lead to it.
@@ -555,12 +551,12 @@ impl Cache {
     }
 
     /// Drops everything and returns the frames that held code.
-    pub fn clear(&mut self) -> Vec<PhysAddr> {
-        let frames = self.by_frame.keys().map(|&f| PhysAddr(f << 12)).collect();
+    pub fn clear(&mut self, code: &mut Frames) -> Vec<PhysAddr> {
+        let frames = code.clear().into_iter();
+        let frames = frames.map(|f| PhysAddr(f << 12)).collect();
         self.blocks.clear();
         self.free.clear();
         self.by_key.clear();
-        self.by_frame.clear();
         self.links.clear();
         self.landings.clear();
         self.overwrites.clear();

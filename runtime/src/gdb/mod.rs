@@ -101,7 +101,7 @@ impl Vm {
     fn release(&mut self) {
         if !self.cpu.points.stepping {
             for at in self.cpu.points.apply() {
-                self.cache.remove_containing(at.0);
+                self.cache.remove_containing(&mut self.cpu.code, at.0);
             }
         }
         self.cpu.points.stop = None;

@@ -117,6 +117,11 @@ impl Points {
         changed.into_iter().map(LinearAddr).collect()
     }
 
+    /// Whether blocks respect any breakpoint.
+    pub fn any_applied(&self) -> bool {
+        !self.applied.is_empty()
+    }
+
     /// Whether there is a breakpoint of hardware alone.
     pub fn is_hardware(&self, at: LinearAddr) -> bool {
         !self.wanted[0].contains(&at.0) && self.wanted[1].contains(&at.0)

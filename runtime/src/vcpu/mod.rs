@@ -14,6 +14,7 @@ mod watch;
 
 pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
+use crate::cache::frame::Frames;
 use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::gdb::points::Points;
@@ -22,7 +23,9 @@ use crate::log::Log;
 use crate::system::debug;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
+use crate::volatile::{Calm, Volatile};
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
+use std::ops::Range;
 use std::sync::Arc;
 use translator::exception::Exception;
 use translator::flags;
@@ -94,11 +97,20 @@ pub struct Cpu {
     pub halted: bool,
     /// Shutdown after a triple fault.
     pub shutdown: bool,
+    /// The frames with translated code, and where in them it is.
+    pub code: Frames,
+    /// What is known of volatile instructions, while none of them runs.
+    pub volatile: Option<Box<Volatile>>,
+    /// Guest-physical addresses of the volatile instruction that runs, if it can
+    /// store to itself and go on.
+    pub running: Range<u64>,
+    /// Volatile instructions that have run unchanged for long.
+    pub calm: Vec<Calm>,
     /// Guest-physical ranges `(address, length)` of translated code that was written.
     pub code_writes: Vec<(PhysAddr, u32)>,
     /// Base and highest offset of CS when the mode was last recomputed: an EIP
     /// names another block under others.
-    code: (u32, u32),
+    code_segment: (u32, u32),
     /// Shadow tables of the current address space: supervisor's, user's. Blank
     /// ones while accesses are examined.
     views: [View; 2],
@@ -169,7 +181,7 @@ impl Cpu {
             tagged: Context::NOWHERE,
             jump_cache: 0,
             eip_stored: false,
-            code: (0, 0),
+            code_segment: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
             watch: watch::Watch::default(),
             smap_lifted: false,
@@ -186,6 +198,10 @@ impl Cpu {
             diverted: false,
             halted: false,
             shutdown: false,
+            code: Frames::default(),
+            volatile: Some(Box::default()),
+            running: 0..0,
+            calm: Vec::new(),
             code_writes: Vec::new(),
             mmu,
             pc,
@@ -228,8 +244,7 @@ impl Cpu {
         let cs = self.state.segment(SegReg::Cs);
         Context {
             mode: self.state.mode,
-            space: self.mmu.space_id(),
-            epoch: self.mmu.fetch_epoch(),
+            fetches: self.mmu.fetch_number(self.sys.cpl == 3),
             code: (cs.base, cs.hi),
         }
     }
@@ -296,6 +311,11 @@ impl Cpu {
     pub fn nmi_due(&self) -> bool {
         let held = self.nmi_blocked || self.holds_interrupts();
         self.nmi_waits() && !held && self.shadow != Shadow::Ss
+    }
+
+    /// Whether any block asks the run loop before it runs: none may be passed by.
+    pub fn asks(&self) -> bool {
+        self.log.is_some() || self.points.any_applied()
     }
 
     /// A debugger steps: what is not of the instruction's making waits, unless the
@@ -365,11 +385,14 @@ impl Cpu {
         if self.checks_alignment() {
             bits |= Mode::ALIGNED;
         }
+        if self.mmu.is_settled() {
+            bits |= Mode::SETTLED;
+        }
         let cs = self.state.segment(SegReg::Cs);
         let code = (cs.base, cs.hi);
-        if bits != self.state.mode || code != self.code {
+        if bits != self.state.mode || code != self.code_segment {
             self.state.mode = bits;
-            self.code = code;
+            self.code_segment = code;
             self.context_changed();
         }
         self.update_watch();
@@ -387,7 +410,21 @@ impl Cpu {
             pae_pdptes: self.sys.pdptes,
         });
         self.choose_views();
+        self.adopt_settled();
         self.context_changed();
+    }
+
+    /// A slice of time has passed, in a machine that uses mirrors where they pay.
+    pub fn pass_slice(&mut self) {
+        self.mmu.pass_slice();
+        self.adopt_settled();
+    }
+
+    fn adopt_settled(&mut self) {
+        if self.mode().settled() != self.mmu.is_settled() {
+            self.state.mode ^= Mode::SETTLED;
+            self.context_changed();
+        }
     }
 
     fn update_view(&mut self) {
