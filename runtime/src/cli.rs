@@ -102,7 +102,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a guest, its serial port on this terminal
     #[command(after_help = format!("{BOOT_EXAMPLES}\n\n{EXIT_STATUSES}"))]
-    Boot(GuestArgs),
+    Boot(BootArgs),
     /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
     #[command(after_help = DUMP_EXAMPLES)]
     Dump(DumpArgs),
@@ -168,6 +168,14 @@ pub struct GuestArgs {
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
+}
+
+/// The guest, and how to look into it while it runs.
+#[derive(Clone, Debug, Args)]
+pub struct BootArgs {
+    /// The guest to run.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// A debugger for it.
     #[command(flatten)]
     pub gdb: GdbArgs,
@@ -228,11 +236,24 @@ impl GuestArgs {
             rom: self.rom.clone(),
             local_apic: self.local_apic,
             test_device: self.test_device,
-            gdb: self.gdb.to_options(),
-            log: self.log.clone(),
+            ..VmConfig::default()
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+impl BootArgs {
+    /// The configuration that these arguments describe.
+    ///
+    /// # Errors
+    /// What [`VmConfig::validate`] finds.
+    pub fn to_config(&self) -> Result<VmConfig, ConfigError> {
+        Ok(VmConfig {
+            gdb: self.gdb.to_options(),
+            log: self.log.clone(),
+            ..self.guest.to_config()?
+        })
     }
 }
 
@@ -275,7 +296,7 @@ mod tests {
             .chain(arguments.split_whitespace());
         let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
         match cli.command {
-            Some(Command::Boot(guest)) => guest.to_config().map_err(|error| error.to_string()),
+            Some(Command::Boot(boot)) => boot.to_config().map_err(|error| error.to_string()),
             other => Err(format!("parsed as {other:?}")),
         }
     }

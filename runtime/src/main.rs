@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status};
+use runtime::cli::{BootArgs, Cli, Command, DumpArgs, debug_exit_status, status};
 use runtime::config::{Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn boot(args: &GuestArgs) -> anyhow::Result<u8> {
+fn boot(args: &BootArgs) -> anyhow::Result<u8> {
     let config = args.to_config()?;
     if config.kernel.is_none() && config.rom.is_none() {
         return run_embedded(&config);

@@ -12,7 +12,9 @@ use runtime::config::Tier;
 use runtime::exit::Exit;
 use runtime::loader::FlatMode;
 use shadow_mmu::PhysAddr;
+use std::time::Duration;
 use tests::gdb::{debugged, gdb, have_gdb};
+use tests::images::debian_folder;
 use tests::machine::{Ended, Setup, TIERS};
 
 /// Where the guest is loaded and entered.
@@ -395,4 +397,43 @@ continue
 printf \"> signal %d\\n\", $_exitsignal
 ";
     guest().session(script, &["signal 6"], Exit::TripleFault);
+}
+
+#[test]
+fn debians_kernel_stops_at_its_first_instruction_and_boots_on() {
+    let folder = debian_folder();
+    let read = |file: &str| std::fs::read(folder.join(file)).ok();
+    let (Some(kernel), Some(initrd)) = (read("vmlinuz-686"), read("initrd.gz")) else {
+        eprintln!("SKIPPED: no kernel; samples/debian.sh --fetch-only makes it");
+        return;
+    };
+    // Unpacked to 16 MiB it starts without paging, and goes on at 3 GiB above.
+    let script = "hbreak *0x1000000
+continue
+printf \"> unpacked: %d\\n\", $eip == 0x1000000
+delete
+stepi
+stepi
+interrupt-soon
+continue
+printf \"> moved: %d\\n\", *(int *) 0xc1000000 != 0 && $cs != 0x10
+detach
+";
+    let setup = Setup {
+        initrd: Some(&initrd),
+        append: "console=ttyS0 quiet nokaslr ring1.run=\"uname -s\"",
+        memory_mib: 128,
+        timeout: Duration::from_secs(120),
+        ..Setup::new(&kernel, Tier::Auto)
+    };
+    if have_gdb() {
+        let text = format!("{INTERRUPT}{script}");
+        let (ended, said) = debugged(&setup, true, |at| gdb(at, &text));
+        let said = said.unwrap_or_default();
+        for line in ["> unpacked: 1", "> moved: 1"] {
+            assert!(said.contains(line), "{said}");
+        }
+        assert_eq!(ended.exit, Exit::PowerOff, "{said}");
+        assert!(ended.serial.contains("\nLinux"), "{}", ended.serial);
+    }
 }

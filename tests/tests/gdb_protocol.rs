@@ -145,3 +145,24 @@ fn noise(random: &mut Rng) -> Vec<u8> {
     }
     bytes
 }
+
+#[test]
+fn a_step_through_a_range_ends_behind_it_or_at_a_breakpoint() {
+    for (name, tier) in TIERS {
+        debugged(&setup(tier), true, |address| {
+            let mut client = Client::connect(address);
+            let packets = [
+                ("vCont;r100000,100007:1", "07001000"),
+                ("vCont;s:1", "00001000"),
+                ("Z0,100007,1", "00001000"),
+                ("vCont;r100000,100009:1", "07001000"),
+            ];
+            for (packet, eip) in packets {
+                client.ask(packet).expect("an answer");
+                let registers = client.ask("g").expect("an answer");
+                assert_eq!(&registers[64..72], eip, "{name}, {packet}");
+            }
+            client.send("k");
+        });
+    }
+}

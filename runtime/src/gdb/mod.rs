@@ -150,6 +150,9 @@ impl Debugger {
         if self.session.is_none() {
             return;
         }
+        if stop == Stop::Stepped && vm.cpu.points.steps_on(arch::next_instruction(&vm.cpu)) {
+            return;
+        }
         self.held = true;
         let reason = match stop {
             Stop::Asked => SingleThreadStopReason::Signal(Signal::SIGINT),

@@ -27,6 +27,7 @@
 use gdbstub::target::ext::breakpoints::WatchKind;
 use shadow_mmu::{Access, LinearAddr};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Why the CPU has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +85,10 @@ pub struct Points {
     /// Breakpoints that blocks respect.
     applied: BTreeSet<u32>,
     watched: Vec<Watchpoint>,
-    /// One instruction is to run.
+    /// One instruction is to run, and others while they are in the range.
     pub stepping: bool,
+    /// See [`Points::stepping`].
+    pub range: Range<u32>,
     /// Why the CPU is to stop before the next instruction.
     pub stop: Option<Stop>,
 }
@@ -115,6 +118,13 @@ impl Points {
         let changed = &wanted ^ &self.applied;
         self.applied = wanted;
         changed.into_iter().map(LinearAddr).collect()
+    }
+
+    /// Whether a step goes on at `at`: in its range, and not where there is a
+    /// breakpoint.
+    pub fn steps_on(&self, at: LinearAddr) -> bool {
+        let point = self.wanted.iter().any(|points| points.contains(&at.0));
+        self.stepping && self.range.contains(&at.0) && !point
     }
 
     /// Whether blocks respect any breakpoint.

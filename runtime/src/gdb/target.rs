@@ -15,8 +15,8 @@ use gdbstub::common::Signal;
 use gdbstub::outputln;
 use gdbstub::target::ext::base::BaseOps;
 use gdbstub::target::ext::base::singlethread::{
-    SingleThreadBase, SingleThreadResume, SingleThreadResumeOps, SingleThreadSingleStep,
-    SingleThreadSingleStepOps,
+    SingleThreadBase, SingleThreadRangeStepping, SingleThreadRangeSteppingOps, SingleThreadResume,
+    SingleThreadResumeOps, SingleThreadSingleStep, SingleThreadSingleStepOps,
 };
 use gdbstub::target::ext::breakpoints::{
     Breakpoints, BreakpointsOps, HwBreakpoint, HwBreakpointOps, HwWatchpoint, HwWatchpointOps,
@@ -147,11 +147,22 @@ impl SingleThreadResume for Vm {
     fn support_single_step(&mut self) -> Option<SingleThreadSingleStepOps<'_, Self>> {
         Some(self)
     }
+
+    fn support_range_step(&mut self) -> Option<SingleThreadRangeSteppingOps<'_, Self>> {
+        Some(self)
+    }
 }
 
 impl SingleThreadSingleStep for Vm {
     fn step(&mut self, _signal: Option<Signal>) -> Result<(), Infallible> {
+        self.resume_range_step(0, 0)
+    }
+}
+
+impl SingleThreadRangeStepping for Vm {
+    fn resume_range_step(&mut self, start: u32, end: u32) -> Result<(), Infallible> {
         self.cpu.points.stepping = true;
+        self.cpu.points.range = start..end;
         Ok(())
     }
 }
