@@ -144,7 +144,9 @@ impl Vm {
             self.cpu.mmu.protect_code(second);
         }
         self.counters.decoded_insns += block.insns.len() as u64;
-        Ok(self.cache.insert(key, crosses_to, &block))
+        let id = self.cache.insert(key, crosses_to, &block);
+        self.tiers.load(&mut self.cache, &mut self.cpu, id);
+        Ok(id)
     }
 
     /// Decodes a block that stays in its page.

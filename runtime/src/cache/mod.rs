@@ -15,6 +15,7 @@
 pub mod arena;
 mod block;
 mod codes;
+pub mod disk;
 mod frame;
 pub mod links;
 mod overwrites;
@@ -85,6 +86,8 @@ pub struct CacheCounters {
     pub blocks: u64,
     /// Blocks compiled and installed.
     pub compiled: u64,
+    /// Blocks whose code was found on disk.
+    pub loaded: u64,
     /// Guest instructions in the compiled blocks.
     pub compiled_insns: u64,
     /// Guest bytes in the compiled blocks.
@@ -272,6 +275,20 @@ impl Cache {
     /// Installs compiled code for a block. False if the arena is full, which
     /// also asks for a flush.
     pub fn install(&mut self, id: BlockId, code: &HostCode) -> bool {
+        let placed = self.place(id, code);
+        if let (true, Some(block)) = (placed, self.get(id)) {
+            let (insns, guest_bytes) = (block.ops.len() as u64, u64::from(block.len_bytes));
+            self.counters.compiled += 1;
+            self.counters.compiled_insns += insns;
+            self.counters.compiled_guest_bytes += guest_bytes;
+            self.counters.compiled_host_bytes += code.bytes.len() as u64;
+        }
+        placed
+    }
+
+    /// Makes compiled code that of a block, as [`Cache::install`] does, but counts
+    /// nothing.
+    pub fn place(&mut self, id: BlockId, code: &HostCode) -> bool {
         let Some(address) = self.arena.add(&code.bytes) else {
             self.exhausted = true;
             return false;
@@ -282,15 +299,9 @@ impl Cache {
             self.links.describe(link.slot, link.eip, jump);
         }
         self.landings.add(address, &code.landings);
-        let Some(block) = self.get_mut(id) else {
-            return true;
-        };
-        block.compiled = Compiled::At(address);
-        let (insns, guest_bytes) = (block.ops.len() as u64, u64::from(block.len_bytes));
-        self.counters.compiled += 1;
-        self.counters.compiled_insns += insns;
-        self.counters.compiled_guest_bytes += guest_bytes;
-        self.counters.compiled_host_bytes += code.bytes.len() as u64;
+        if let Some(block) = self.get_mut(id) {
+            block.compiled = Compiled::At(address);
+        }
         true
     }
 
