@@ -68,8 +68,13 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     files.load(config, &mut vm)?;
     let exit = vm.run();
     terminal::restore();
-    if let Err(error) = vm.tiers.save() {
-        tracing::warn!("the code of this run is not kept: {error}");
+    match vm.tiers.save() {
+        // Nobody has asked for it.
+        Err(error) if config.code_cache == CodeCache::User => {
+            tracing::debug!(%error, "the code of this run is not kept");
+        }
+        Err(error) => tracing::warn!("the code of this run is not kept: {error}"),
+        Ok(()) => {}
     }
     Ok((exit, vm))
 }
