@@ -113,7 +113,7 @@ impl Header {
             authenticated: array(&mut &bytes[..])?,
             mac,
         };
-        let table_bytes = header.table_bytes();
+        let table_bytes: u64 = header.table_bytes().iter().sum();
         let fits = table_bytes <= MAX_TABLE_BYTES && tables_at <= 4 * MAX_BYTES;
         if !fits || tables_at + table_bytes != file_bytes {
             return Err(Damage("it has been cut off"));
@@ -121,20 +121,26 @@ impl Header {
         Ok(header)
     }
 
-    /// Length of the tables.
-    pub fn table_bytes(&self) -> u64 {
-        u64::from(self.chunks) * CHUNK_ENTRY_BYTES as u64 + u64::from(self.block_bytes)
+    /// Lengths of the tables: of chunks, and of blocks.
+    pub fn table_bytes(&self) -> [u64; 2] {
+        let chunks = u64::from(self.chunks) * CHUNK_ENTRY_BYTES as u64;
+        [chunks, self.block_bytes.into()]
     }
 
     /// Reads the tables.
     ///
     /// # Errors
     /// They are not what was written.
-    pub fn tables(&self, bytes: &[u8], secret: &[u8; 32]) -> Result<Tables, Damage> {
-        if mac(secret, &self.authenticated, bytes) != blake3::Hash::from(self.mac) {
+    pub fn tables(
+        &self,
+        chunks: &[u8],
+        blocks: Vec<u8>,
+        secret: &[u8; 32],
+    ) -> Result<Tables, Damage> {
+        if mac(secret, [&self.authenticated, chunks, &blocks]) != blake3::Hash::from(self.mac) {
             return Err(Damage("its checksum is wrong"));
         }
-        let mut rest = bytes;
+        let mut rest = chunks;
         let mut tables = Tables {
             generation: self.generation,
             ..Tables::default()
@@ -153,7 +159,7 @@ impl Header {
             }
             tables.chunks.push(chunk);
         }
-        tables.blocks = Blocks::from_bytes(rest.to_vec())?;
+        tables.blocks = Blocks::from_bytes(blocks)?;
         Ok(tables)
     }
 }
@@ -189,7 +195,7 @@ impl Tables {
         }
         header.extend_from_slice(&tables_at.to_le_bytes());
         header.extend_from_slice(identity);
-        let mac = mac(secret, &header, &tables);
+        let mac = mac(secret, [&header, &tables, &[]]);
         let mut bytes = [0; HEADER_BYTES];
         let (authenticated, rest) = bytes.split_at_mut(AUTHENTICATED_BYTES);
         authenticated.copy_from_slice(&header);
@@ -198,9 +204,12 @@ impl Tables {
     }
 }
 
-fn mac(secret: &[u8; 32], header: &[u8], tables: &[u8]) -> blake3::Hash {
+fn mac(secret: &[u8; 32], parts: [&[u8]; 3]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(secret);
-    hasher.update(header).update(tables).finalize()
+    parts.iter().for_each(|part| {
+        hasher.update(part);
+    });
+    hasher.finalize()
 }
 
 fn u32(from: &mut &[u8]) -> Result<u32, Damage> {
@@ -240,7 +249,8 @@ mod tests {
     }
 
     fn read(header: &[u8; HEADER_BYTES], bytes: &[u8], file: u64) -> Result<Tables, Damage> {
-        Header::read(header, file, &IDENTITY)?.tables(bytes, &SECRET)
+        let (chunks, blocks) = bytes.split_at(96);
+        Header::read(header, file, &IDENTITY)?.tables(chunks, blocks.to_vec(), &SECRET)
     }
 
     #[test]
@@ -276,6 +286,7 @@ mod tests {
         assert!(read(&header, &bytes, file - 1).is_err());
         assert!(Header::read(&header, file, &[9; 32]).is_err());
         let header = Header::read(&header, file, &IDENTITY).unwrap();
-        assert!(header.tables(&bytes, &[6; 32]).is_err());
+        let (chunks, blocks) = bytes.split_at(96);
+        assert!(header.tables(chunks, blocks.to_vec(), &[6; 32]).is_err());
     }
 }

@@ -63,9 +63,12 @@ impl Stored {
         }
         file.read_exact_at(&mut header, 0)?;
         let header = Header::read(&header, length, identity)?;
-        let mut tables = vec![0; header.table_bytes() as usize];
-        file.read_exact_at(&mut tables, header.tables_at)?;
-        let tables = header.tables(&tables, folder.secret())?;
+        let [chunks, blocks] = header.table_bytes();
+        let (mut chunk_table, mut block_table) =
+            (vec![0; chunks as usize], vec![0; blocks as usize]);
+        file.read_exact_at(&mut chunk_table, header.tables_at)?;
+        file.read_exact_at(&mut block_table, header.tables_at + chunks)?;
+        let tables = header.tables(&chunk_table, block_table, folder.secret())?;
         let chunks = tables.chunks.len();
         Ok(Some(Self {
             file,
