@@ -47,6 +47,10 @@ struct GuestArgs {
         value_delimiter = ','
     )]
     tier: Vec<String>,
+    /// Measure ring1 with its code kept in this folder too. Nothing is kept of boots that are
+    /// stopped: fill it before
+    #[arg(long, value_name = "DIR")]
+    code_cache: Option<PathBuf>,
     /// Leave QEMU out
     #[arg(long)]
     no_qemu: bool,
@@ -108,7 +112,10 @@ impl GuestArgs {
     fn subjects(&self) -> Result<Vec<Subject>> {
         let mut subjects = Vec::new();
         for tier in &self.tier {
-            subjects.push(Subject::ring1(self.ring1.clone(), tier)?);
+            let ring1 = Subject::ring1(self.ring1.clone(), tier)?;
+            let keeping = self.code_cache.as_deref();
+            let keeping = keeping.map(|folder| ring1.clone().keeping(folder));
+            subjects.extend([Some(ring1), keeping].into_iter().flatten());
         }
         match Subject::qemu() {
             Some(qemu) if !self.no_qemu => subjects.push(qemu),

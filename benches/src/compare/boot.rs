@@ -130,6 +130,7 @@ mod tests {
         let ring1 = Subject::Ring1 {
             program: "ring1".into(),
             tier: "auto".into(),
+            code_cache: None,
         };
         let boots = |cpu: [f64; 3]| cpu.map(|cpu| Boot { wall: 10.0, cpu }).to_vec();
         let results = vec![

@@ -29,6 +29,8 @@ pub enum Subject {
         program: PathBuf,
         /// The value of `--tier`.
         tier: String,
+        /// Where it keeps code, if it does.
+        code_cache: Option<PathBuf>,
     },
     /// QEMU's binary translator.
     Qemu,
@@ -50,7 +52,20 @@ impl Subject {
         Ok(Subject::Ring1 {
             program,
             tier: tier.to_owned(),
+            code_cache: None,
         })
+    }
+
+    /// The same with its code kept in a folder.
+    pub fn keeping(self, folder: &Path) -> Self {
+        match self {
+            Subject::Ring1 { program, tier, .. } => Subject::Ring1 {
+                program,
+                tier,
+                code_cache: Some(folder.to_owned()),
+            },
+            other => other,
+        }
     }
 
     /// QEMU, if it is installed.
@@ -63,7 +78,12 @@ impl Subject {
     /// What tables call it.
     pub fn name(&self) -> String {
         match self {
-            Subject::Ring1 { tier, .. } => format!("ring1 {tier}"),
+            Subject::Ring1 {
+                tier, code_cache, ..
+            } => match code_cache {
+                None => format!("ring1 {tier}"),
+                Some(_) => format!("ring1 {tier}, code kept"),
+            },
             Subject::Qemu => "QEMU".to_owned(),
         }
     }
@@ -72,9 +92,18 @@ impl Subject {
     pub fn command(&self, guest: &Guest) -> Command {
         let memory = guest.memory_mib.to_string();
         let mut command = match self {
-            Subject::Ring1 { program, tier } => {
+            Subject::Ring1 {
+                program,
+                tier,
+                code_cache,
+            } => {
                 let mut command = Command::new(program);
+                // The user's own cache is nobody's business here.
+                command.env_remove("HOME").env_remove("XDG_CACHE_HOME");
                 command.args(["boot", "--tier", tier, "--memory", &memory]);
+                if let Some(folder) = code_cache {
+                    command.arg("--code-cache").arg(folder);
+                }
                 command.arg("--kernel").arg(&guest.kernel);
                 command.arg("--initrd").arg(&guest.initrd);
                 command.arg("--append");
@@ -127,6 +156,7 @@ mod tests {
         let ring1 = Subject::Ring1 {
             program: "ring1".into(),
             tier: "interp".into(),
+            code_cache: Some("c".into()),
         };
         for subject in [ring1, Subject::Qemu] {
             let command = subject.command(&guest);
