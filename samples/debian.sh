@@ -7,7 +7,8 @@
 #   samples/debian.sh --run 'uname -a'        run commands instead of the shell, then power off
 #   samples/debian.sh -- --tier interp        what follows "--" goes to `ring1 boot`
 #
-# Results, in target/debian: vmlinuz-686, vmlinuz-686-pae, initrd.gz. A second run downloads nothing.
+# Results, in target/debian: vmlinuz-686, vmlinuz-686-pae, initrd.gz, and memtest86+ for the tests. A second run
+# downloads nothing.
 # The packages come through apt with a private state below target/debian/apt, so the host needs neither
 # the i386 architecture nor any change. RING1_DEBIAN_MIRROR names another mirror than the host's.
 # Bookworm is the last Debian release with i386 kernels, so that is what is fetched, whatever the host runs.
@@ -88,7 +89,9 @@ current_kernel() {
 }
 
 fetch_missing() {
-    if [ -e "$out/vmlinuz-686" ] && [ -e "$out/vmlinuz-686-pae" ] && [ -e "$out/busybox" ]; then return; fi
+    missing=
+    for each in vmlinuz-686 vmlinuz-686-pae busybox memtest86+; do [ -e "$out/$each" ] || missing=yes; done
+    [ -n "$missing" ] || return 0
     mkdir -p "$out"
     prepare_apt
     need dpkg-deb "package dpkg"
@@ -99,6 +102,7 @@ fetch_missing() {
         fetch_file "$package" "./boot/vmlinuz-*" "$out/vmlinuz-$each"
     done
     [ -e "$out/busybox" ] || fetch_file busybox-static ./bin/busybox "$out/busybox"
+    [ -e "$out/memtest86+" ] || fetch_file memtest86+ "./boot/memtest86+ia32.bin" "$out/memtest86+"
 }
 
 write_init() {

@@ -5,36 +5,19 @@
 //! rounds, so figures hold the loop itself, which `empty loop` has alone.
 
 use benches::cpu_time::CpuTime;
+use benches::events::{self, HANDLER, Written, kernel_loop};
 use benches::guest::{CODE, DATA, END, Guest, IRQ_BASE, Ring, assemble};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use runtime::config::Tier;
 
+const TIER: Tier = Tier::Cranelift;
 const ROUNDS: u32 = 2_000;
-/// Where handlers go: behind any program here, on a page of their own.
-const HANDLER: u32 = CODE + 0x1000;
-/// In the legacy video hole: no RAM.
-const NO_RAM: u32 = 0xa_0000;
 /// Interrupt enable register of COM1, and its interrupt identification register.
 const COM1_IER: u32 = 0x3f9;
 const COM1_IIR: u32 = 0x3fa;
 /// COM1's line.
 const COM1_IRQ: u8 = 4;
-
-type Written = Result<(), IcedError>;
-
-/// A loop in ring 0 around `body`.
-fn kernel_loop(body: impl FnOnce(&mut CodeAssembler) -> Written) -> Vec<u8> {
-    assemble(|a| {
-        let mut top = a.create_label();
-        a.set_label(&mut top)?;
-        body(a)?;
-        a.dec(ecx)?;
-        a.jnz(top)?;
-        a.hlt()
-    })
-}
 
 fn measure(c: &mut Criterion<CpuTime>, name: &str, mut guest: Guest) {
     guest.run(ROUNDS);
@@ -44,20 +27,17 @@ fn measure(c: &mut Criterion<CpuTime>, name: &str, mut guest: Guest) {
 }
 
 fn kernel(code: &[u8]) -> Guest {
-    Guest::new(Tier::Cranelift, Ring::Kernel, code)
+    Guest::new(TIER, Ring::Kernel, code)
 }
 
 fn callouts(c: &mut Criterion<CpuTime>) {
     measure(c, "empty loop", kernel(&kernel_loop(|a| a.nop())));
-    let read_cr0 = kernel_loop(|a| a.mov(eax, cr0));
-    measure(c, "callout, MOV from CR0", kernel(&read_cr0));
-    let port = kernel_loop(|a| a.in_(al, 0x61));
-    measure(c, "callout, IN from port 61h", kernel(&port));
+    measure(c, "callout, MOV from CR0", events::callout(TIER));
+    measure(c, "callout, IN from port 61h", events::port(TIER));
 }
 
 fn side_exits(c: &mut Criterion<CpuTime>) {
-    let no_ram = kernel_loop(|a| a.mov(eax, dword_ptr(NO_RAM)));
-    measure(c, "side exit, load from no RAM", kernel(&no_ram));
+    measure(c, "side exit, load from no RAM", events::side_exit(TIER));
     let beside_code = kernel_loop(|a| a.mov(dword_ptr(CODE + 0x800), eax));
     measure(c, "side exit, store beside code", kernel(&beside_code));
     let across = kernel_loop(|a| a.mov(eax, dword_ptr(DATA + 0xffe)));
@@ -73,50 +53,13 @@ fn jumps(c: &mut Criterion<CpuTime>) {
         a.nop()
     });
     measure(c, "direct jump, linked", kernel(&direct));
-    let code = kernel_loop(|a| {
-        a.mov(eax, HANDLER)?;
-        a.call(eax)
-    });
-    let mut indirect = kernel(&code);
-    indirect.write(HANDLER, &assemble(|a| a.ret()));
+    let indirect = events::indirect_call(TIER);
     measure(c, "indirect call and return, jump cache", indirect);
 }
 
-/// INT 80h of ring 3, answered by IRET alone.
-fn software_interrupt(c: &mut Criterion<CpuTime>) {
-    let code = assemble(|a| {
-        let mut top = a.create_label();
-        a.set_label(&mut top)?;
-        a.int(0x80)?;
-        a.dec(ecx)?;
-        a.jnz(top)?;
-        a.int(i32::from(END))
-    });
-    let mut guest = Guest::new(Tier::Cranelift, Ring::User, &code);
-    guest.write(HANDLER, &assemble(|a| a.iretd()));
-    guest.set_vector(0x80, HANDLER);
-    measure(c, "INT 80h and IRET", guest);
-}
-
-/// SYSENTER of ring 3, answered by SYSEXIT alone.
-fn fast_call(c: &mut Criterion<CpuTime>) {
-    // Behind two register moves, a move of 32 bits and SYSENTER.
-    const BACK: u32 = CODE + 2 + 2 + 5 + 2;
-    let code = assemble(|a| {
-        let mut top = a.create_label();
-        a.mov(ebx, ecx)?;
-        a.set_label(&mut top)?;
-        a.mov(ecx, esp)?;
-        a.mov(edx, BACK)?;
-        a.sysenter()?;
-        a.dec(ebx)?;
-        a.jnz(top)?;
-        a.int(i32::from(END))
-    });
-    let mut guest = Guest::new(Tier::Cranelift, Ring::User, &code);
-    guest.write(HANDLER, &assemble(|a| a.sysexit()));
-    guest.set_sysenter(HANDLER);
-    measure(c, "SYSENTER and SYSEXIT", guest);
+fn system_calls(c: &mut Criterion<CpuTime>) {
+    measure(c, "INT 80h and IRET", events::software_interrupt(TIER));
+    measure(c, "SYSENTER and SYSEXIT", events::fast_call(TIER));
 }
 
 /// Programs the master 8259A: vectors from [`IRQ_BASE`], only COM1's line open.
@@ -167,7 +110,7 @@ fn device_interrupts(interrupts: bool) -> Guest {
         a.pop(eax)?;
         a.iretd()
     });
-    let mut guest = Guest::new(Tier::Cranelift, Ring::User, &code);
+    let mut guest = Guest::new(TIER, Ring::User, &code);
     guest.write(HANDLER, &handler);
     guest.set_vector(IRQ_BASE + COM1_IRQ, HANDLER);
     guest
@@ -185,6 +128,6 @@ fn interrupts(c: &mut Criterion<CpuTime>) {
 criterion_group! {
     name = exits;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = callouts, side_exits, jumps, software_interrupt, fast_call, interrupts
+    targets = callouts, side_exits, jumps, system_calls, interrupts
 }
 criterion_main!(exits);

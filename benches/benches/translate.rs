@@ -7,8 +7,9 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use std::hint::black_box;
 use translator::block::Block;
-use translator::compile::{CompileRequest, Compiler, HostCode};
+use translator::compile::{CompileRequest, Compiler};
 use translator::decode::decode_block;
+use translator::direct::DirectCompiler;
 use translator::mode::Mode;
 
 /// Lengths of the blocks, in instructions. The average block of a booting kernel has five.
@@ -49,17 +50,16 @@ fn block(count: usize) -> Block {
     block
 }
 
-fn compile(compiler: &mut Compiler, block: &Block) -> HostCode {
-    let request = CompileRequest {
+fn request(block: &Block, mirrored: bool) -> CompileRequest<'_> {
+    CompileRequest {
         block,
         link_base: 0,
         grouped: true,
         native_vectors: true,
-        mirrored: false,
+        mirrored,
         callout_base: 0,
         listing: false,
-    };
-    compiler.compile(&request).expect("the block compiles")
+    }
 }
 
 fn decode_benches(c: &mut Criterion<CpuTime>) {
@@ -78,18 +78,31 @@ fn compile_benches(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("compile");
     for count in LENGTHS {
         let block = block(count);
-        let bytes = compile(&mut compiler, &block).bytes.len();
-        println!("{count} instructions: {bytes} bytes of host code");
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(BenchmarkId::from_parameter(count), |b| {
-            b.iter(|| compile(&mut compiler, black_box(&block)));
+            b.iter(|| compiler.compile(&request(black_box(&block), false)));
         });
+    }
+}
+
+/// The direct tier, with lookups and for the mirror.
+fn direct_benches(c: &mut Criterion<CpuTime>) {
+    let mut compiler = DirectCompiler::new();
+    for (name, mirrored) in [("direct", false), ("mirror", true)] {
+        let mut group = c.benchmark_group(name);
+        for count in LENGTHS {
+            let block = block(count);
+            group.throughput(Throughput::Elements(count as u64));
+            group.bench_function(BenchmarkId::from_parameter(count), |b| {
+                b.iter(|| compiler.compile(&request(black_box(&block), mirrored)));
+            });
+        }
     }
 }
 
 criterion_group! {
     name = translate;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = decode_benches, compile_benches
+    targets = decode_benches, compile_benches, direct_benches
 }
 criterion_main!(translate);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::options::BenchArgs;
 use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
@@ -64,6 +65,16 @@ Examples:
   ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
   ring1 dump --kernel vmlinuz --at 0xc1000000";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  ring1 bench
+  ring1 bench workloads --only int_,call_ --runs 3
+  ring1 bench --output report.html
+
+Exit status:
+  0  measured
+  1  a file or the host is at fault, or checksums differ";
+
 const SELFTEST_EXAMPLES: &str = "\
 Examples:
   ring1 selftest
@@ -96,6 +107,9 @@ pub enum Command {
     /// Compare this build with the host CPU on random instruction sequences
     #[command(after_help = SELFTEST_EXAMPLES)]
     Selftest(SelftestArgs),
+    /// Time boots and programs in guests: on the host CPU, in ring1, in QEMU
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// What `selftest` starts for the work.
     #[command(name = crate::selftest::command::HELPER, hide = true)]
     SelftestHelper(HelperArgs),

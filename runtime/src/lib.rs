@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bench;
 pub mod bus;
 pub mod cache;
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod native;
 pub mod run;
 pub mod selftest;
 pub mod stats;
+pub mod stopwatch;
 pub mod summary;
 pub mod system;
 pub mod tags;

@@ -135,7 +135,10 @@ impl Vm {
         if self.cache.is_full() {
             self.flush_cache();
         }
-        let (block, crosses_to) = match self.decode_in_page(key, linear, phys) {
+        let piece = self.decoding.start();
+        let in_page = self.decode_in_page(key, linear, phys);
+        self.decoding.stop(piece);
+        let (block, crosses_to) = match in_page {
             Ok(block) => (block, None),
             Err(Incomplete) => self.decode_crossing(key, linear, phys)?,
         };

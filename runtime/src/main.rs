@@ -6,7 +6,7 @@ use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status}
 use runtime::config::{CodeCache, Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
-use runtime::{embedded, launch, selftest, summary};
+use runtime::{bench, embedded, launch, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         }),
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump(args),
+        Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
         Some(Command::SelftestHelper(args)) => {
             selftest::worker::serve(args).map(|()| status::POWERED_OFF)

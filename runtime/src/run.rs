@@ -216,6 +216,9 @@ impl Vm {
         self.cache.remember_code(eip, self.cpu.state.jump_tag, code);
         let before = self.cpu.state.budget;
         self.cpu.state.interrupt_waiting = self.cpu.pc.interrupt_pending().into();
+        // A repetition that the runtime has begun may end here, and nobody sees RF
+        // before it is over.
+        self.cpu.state.eflags &= !flags::RF;
         // SAFETY: `code` is the live code of the block found for the current EIP,
         // mode and address space; the addresses in the state were set by
         // `Vm::new`, `mode_changed` and `paging_changed`.

@@ -17,6 +17,7 @@ use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
 use crate::mirrored::MirrorPolicy;
 use crate::native;
+use crate::stopwatch::Stopwatch;
 use crate::vcpu::Cpu;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,9 +40,6 @@ const COMPILE_CHARGE: i64 = 1_000;
 
 /// The same, for re-encoding.
 const DIRECT_CHARGE: i64 = 20;
-
-/// Of so many blocks re-encoded, one is timed.
-const SAMPLED: u64 = 16;
 
 /// Side exits, weighted, after which a block is compiled again, each access
 /// checked alone.
@@ -100,7 +98,7 @@ struct Reply {
 /// Counts of the compiler.
 #[derive(Default)]
 pub struct CompileCounters {
-    /// Host nanoseconds spent compiling.
+    /// Host nanoseconds spent compiling with Cranelift.
     pub compile_ns: AtomicU64,
     /// Blocks that could not be compiled.
     pub failed: AtomicU64,
@@ -114,8 +112,8 @@ pub struct Tiers {
     pub mirror: MirrorPolicy,
     /// Compiling is re-encoding.
     direct_code: bool,
-    /// Blocks re-encoded.
-    re_encoded: u64,
+    /// Time spent re-encoding.
+    pub re_encoding: Stopwatch,
     compiler: Compiler,
     direct: DirectCompiler,
     requests: Option<Sender<Request>>,
@@ -154,7 +152,7 @@ impl Tiers {
             policy,
             mirror: MirrorPolicy::of(policy, room)?,
             direct_code,
-            re_encoded: 0,
+            re_encoding: Stopwatch::default(),
             compiler: Compiler::new()?,
             direct: DirectCompiler::new(),
             requests: Some(requests),
@@ -280,7 +278,11 @@ impl Tiers {
         // The slice pays, so that time limits hold while much is compiled.
         let code = if self.direct_code {
             cpu.state.budget -= DIRECT_CHARGE;
-            let code = self.re_encode(&request);
+            let piece = self.re_encoding.start();
+            let code = self.direct.compile(&request.to_compile());
+            self.re_encoding.stop(piece);
+            let failed = u64::from(code.is_err());
+            self.counters.failed.fetch_add(failed, Ordering::Relaxed);
             if let Ok(code) = &code {
                 kept::without_callouts(code, cpu, request.callout_base);
             }
@@ -288,9 +290,7 @@ impl Tiers {
         } else {
             cpu.state.budget -= COMPILE_CHARGE;
             let compiler = &mut self.compiler;
-            measured(&self.counters, 1, || {
-                compiler.compile(&request.to_compile())
-            })
+            measured(&self.counters, || compiler.compile(&request.to_compile()))
         };
         let reply = Reply {
             id,
@@ -302,23 +302,6 @@ impl Tiers {
             self.keep(cache, cpu, &request, code);
         }
         installed
-    }
-}
-
-impl Tiers {
-    /// Re-encodes a block. Looking at the clock takes as long, so that is done now
-    /// and then only.
-    fn re_encode(&mut self, request: &Request) -> Result<HostCode, CompileError> {
-        self.re_encoded += 1;
-        if !self.re_encoded.is_multiple_of(SAMPLED) {
-            let code = self.direct.compile(&request.to_compile());
-            let failed = u64::from(code.is_err());
-            self.counters.failed.fetch_add(failed, Ordering::Relaxed);
-            return code;
-        }
-        let direct = &mut self.direct;
-        let compile = || direct.compile(&request.to_compile());
-        measured(&self.counters, SAMPLED, compile)
     }
 }
 
@@ -374,23 +357,22 @@ fn install(cache: &mut Cache, reply: &Reply) -> bool {
     }
 }
 
-/// Processor time of this thread, which a busy host does not stretch.
+/// Processor time of this thread, in nanoseconds, which a busy host does not stretch.
 fn thread_cpu_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Runs a compilation and counts what it cost, `weight` times.
+/// Runs a compilation and counts what it cost.
 fn measured(
     counters: &CompileCounters,
-    weight: u64,
     compile: impl FnOnce() -> Result<HostCode, CompileError>,
 ) -> Result<HostCode, CompileError> {
     let start = thread_cpu_ns();
     let code = compile();
     counters
         .compile_ns
-        .fetch_add(weight * (thread_cpu_ns() - start), Ordering::Relaxed);
+        .fetch_add(thread_cpu_ns() - start, Ordering::Relaxed);
     if code.is_err() {
         counters.failed.fetch_add(1, Ordering::Relaxed);
     }
@@ -404,7 +386,7 @@ fn work(
     counters: &CompileCounters,
 ) {
     while let Ok(request) = inbox.recv() {
-        let code = measured(counters, 1, || compiler.compile(&request.to_compile()));
+        let code = measured(counters, || compiler.compile(&request.to_compile()));
         let reply = Reply {
             id: request.id,
             serial: request.serial,

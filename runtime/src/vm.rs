@@ -18,6 +18,7 @@ use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::mirrored::MirrorDebt;
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
+use crate::stopwatch::Stopwatch;
 use crate::system::mtrr;
 use crate::tier::Tiers;
 use crate::vcpu::{Cpu, TableReg, cr0};
@@ -50,6 +51,8 @@ pub struct Vm {
     pub cache: Cache,
     /// The compiler's side.
     pub tiers: Tiers,
+    /// Time spent decoding.
+    pub decoding: Stopwatch,
     /// What the run loop counted.
     pub counters: RunCounters,
     pub(crate) mirror_debt: MirrorDebt,
@@ -120,6 +123,7 @@ impl Vm {
             cpu,
             cache,
             tiers,
+            decoding: Stopwatch::default(),
             counters: RunCounters::default(),
             mirror_debt: MirrorDebt::default(),
             // SAFETY: `entry` is the tier's trampoline; the arena lives

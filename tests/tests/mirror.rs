@@ -11,6 +11,7 @@ use runtime::loader::FlatMode;
 use runtime::native::direct_supported;
 use shadow_mmu::PhysAddr;
 use tests::machine::{Ended, Setup, TIERS};
+use translator::flags;
 
 const START: u32 = 0x10_0000;
 const RESULT: u32 = 0x18_0000;
@@ -164,5 +165,44 @@ fn a_mirror_follows_the_page_tables() {
     for (name, tier) in TIERS {
         let (_, total) = run(&image, tier);
         assert_eq!(total, 60_000 * (10 + 10 * 10), "{name}");
+    }
+}
+
+/// The runtime begins a long repetition and stops on the way; the mirror ends it.
+#[test]
+fn a_repetition_begun_elsewhere_is_over_when_it_ends_in_the_mirror() {
+    const IDT: u32 = 0x20_0000;
+    const GATE: u32 = IDT + 8 * 0x30;
+    const TABLE_REGISTER: u32 = 0x20_1000;
+    /// More than the runtime does at once, less than twice as much.
+    const BYTES: u32 = 384 << 10;
+    let image = guest(|a| {
+        // The handler is what the call would return to.
+        let mut main = a.create_label();
+        a.call(main)?;
+        a.mov(ebx, dword_ptr(esp + 8))?;
+        a.mov(dword_ptr(RESULT), ebx)?;
+        a.mov(al, i32::from(samples::PASSED))?;
+        a.out(0xf4, al)?;
+        a.set_label(&mut main)?;
+        a.pop(eax)?;
+        a.mov(edx, eax)?;
+        a.and(eax, 0xffff)?;
+        a.or(eax, 0x10_0000)?;
+        a.mov(dword_ptr(GATE), eax)?;
+        a.mov(dx, 0x8e00)?;
+        a.mov(dword_ptr(GATE + 4), edx)?;
+        a.mov(dword_ptr(TABLE_REGISTER), IDT << 16 | 0x7ff)?;
+        a.mov(dword_ptr(TABLE_REGISTER + 4), IDT >> 16)?;
+        a.lidt(fword_ptr(TABLE_REGISTER))?;
+        a.mov(esi, START)?;
+        a.mov(ecx, BYTES / 4)?;
+        a.rep().lodsd()?;
+        a.int(0x30)
+    });
+    for (name, tier) in TIERS {
+        let (_, image) = run(&image, tier);
+        assert_eq!(image & flags::RF, 0, "{name}");
+        assert_ne!(image & 2, 0, "{name}: the image of EFLAGS");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::block::{Block, Terminal};
 use crate::decodable::Decodable;
+use crate::encoding;
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, Rep, SegReg, Width};
 use crate::mode::Mode;
 use iced_x86::{
@@ -291,7 +292,7 @@ fn operand_size(raw: &Instruction, insn: &Insn, mode: Mode) -> Width {
     if raw.is_string_instruction() {
         return Width::from_bytes(raw.memory_size().size()).unwrap_or(Width::D);
     }
-    match raw.code().op_code().operand_size() {
+    match encoding::operand_bits(raw.code()) {
         16 => Width::W,
         32 => Width::D,
         _ => match insn.ops[0] {

@@ -21,6 +21,7 @@ pub mod decode;
 pub mod direct;
 pub mod dump;
 pub mod emit;
+mod encoding;
 pub mod error;
 pub mod exception;
 pub mod flags;

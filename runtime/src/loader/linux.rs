@@ -117,7 +117,8 @@ impl<'a> Kernel<'a> {
         } else {
             header.syssize & 0xFFFF
         };
-        let code_end = code_start + 16 * u64::from(code_paragraphs);
+        // The last paragraph need not be whole: memtest86+'s is not.
+        let code_end = code_start + (16 * u64::from(code_paragraphs)).saturating_sub(15);
         if code_end > size || code_start >= size {
             return Err(truncated("32-bit code", code_end.max(code_start + 1)));
         }

@@ -120,6 +120,19 @@ impl Assembler {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// The low `bytes` bytes of `code`. Storing all and taking some away again is
+    /// quicker than a copy whose length is not known.
+    fn put(&mut self, code: u64, bytes: usize) {
+        let end = self.here() + bytes;
+        self.bytes.extend_from_slice(&code.to_le_bytes());
+        self.bytes.truncate(end);
+    }
+
+    /// The low `bytes` bytes, at most 4, of an immediate.
+    pub fn imm(&mut self, value: u32, bytes: usize) {
+        self.put(u64::from(value), bytes);
+    }
+
     fn imm32(&mut self, value: u32) {
         self.raw(&value.to_le_bytes());
     }
@@ -146,31 +159,30 @@ impl Assembler {
     }
 
     fn modrm_mem(&mut self, r: Reg, m: Mem) {
-        let r = (r & 7) << 3;
+        let r = u64::from(r & 7) << 3;
+        let disp = u64::from(m.disp as u32);
+        let sib = |shift: u8, x: Reg, base: Reg| u64::from(shift << 6 | (x & 7) << 3 | base & 7);
         let Some(base) = m.base else {
             let (x, shift) = m.index.unwrap_or((reg::RSP, 0));
-            self.raw(&[r | 4, shift << 6 | (x & 7) << 3 | 5]);
-            self.imm32(m.disp as u32);
+            self.put(r | 4 | sib(shift, x, 5) << 8 | disp << 16, 6);
             return;
         };
-        let short = i8::try_from(m.disp);
-        let mode = match short {
+        let (mode, disp, disp_bytes) = match i8::try_from(m.disp) {
             // A base of RBP or R13 without displacement means something else.
-            Ok(0) if base & 7 != 5 => 0,
-            Ok(_) => 1,
-            Err(_) => 2,
+            Ok(0) if base & 7 != 5 => (0, 0, 0),
+            Ok(_) => (1 << 6, disp & 0xff, 1),
+            Err(_) => (2 << 6, disp, 4),
         };
         match m.index {
-            None if base & 7 != 4 => self.bytes.push(mode << 6 | r | base & 7),
+            None if base & 7 != 4 => {
+                let modrm = mode | r | u64::from(base & 7);
+                self.put(modrm | disp << 8, 1 + disp_bytes);
+            }
             index => {
                 let (x, shift) = index.unwrap_or((reg::RSP, 0));
-                self.raw(&[mode << 6 | r | 4, shift << 6 | (x & 7) << 3 | base & 7]);
+                let modrm = mode | r | 4 | sib(shift, x, base) << 8;
+                self.put(modrm | disp << 16, 2 + disp_bytes);
             }
-        }
-        match (mode, short) {
-            (1, Ok(disp)) => self.bytes.push(disp as u8),
-            (2, _) => self.imm32(m.disp as u32),
-            _ => {}
         }
     }
 

@@ -1,6 +1,7 @@
-//! What an instruction of this tier does to the guest's registers and to memory,
-//! as far as the sharing of lookups needs to know it.
+//! What an instruction of this tier does to the guest's registers, flags and memory,
+//! as far as others need to know it. Several look ahead, so it is found out once.
 
+use super::flags::{Touch, touch};
 use super::memory::Access;
 use super::{bits, is_plain, vector};
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
@@ -27,6 +28,45 @@ impl Effects {
     }
 }
 
+/// What the tier must know of an instruction.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// The general rule fits it.
+    pub plain: bool,
+    /// A vector or x87 instruction that can run as it is.
+    pub native: bool,
+    /// What it does to registers, or `None` if it ends what is known: it is a
+    /// callout, or may be one.
+    pub effects: Option<Effects>,
+    /// What it does with the arithmetic flags.
+    pub touch: Touch,
+    /// The access that it makes to memory, if it makes one that may share a lookup.
+    pub access: Option<(MemRef, Access, u32)>,
+}
+
+impl Traits {
+    /// Those of `i`.
+    pub fn of(i: &Insn) -> Self {
+        let plain = is_plain(i);
+        let native = !plain && vector::is_native(i);
+        Self {
+            plain,
+            native,
+            effects: effects(i, plain, native),
+            touch: touch(i, native),
+            access: access_of(i, plain || native),
+        }
+    }
+
+    /// The registers that it changes, by number; all where nobody knows.
+    pub fn changed(&self) -> u16 {
+        match self.effects {
+            Some(e) => e.written | u16::from(e.esp != 0) << Gpr::ESP.0,
+            None => u16::MAX,
+        }
+    }
+}
+
 const ESP: Operand = Operand::Gpr(Gpr::ESP, Width::D);
 
 fn bit(r: Gpr) -> u16 {
@@ -42,9 +82,8 @@ fn operand(op: Operand) -> u16 {
     }
 }
 
-/// The effects of `i`, or `None` if it ends what is known: it is a callout, or
-/// may be one.
-pub fn effects(i: &Insn) -> Option<Effects> {
+/// See [`Traits::effects`].
+fn effects(i: &Insn, plain: bool, native: bool) -> Option<Effects> {
     use Mnemonic as M;
     if i.flow != Flow::Next {
         return None;
@@ -75,27 +114,23 @@ pub fn effects(i: &Insn) -> Option<Effects> {
         }
         M::Lea => Effects::written(operand(i.ops[0])),
         M::Cmp | M::Test | M::Bt => Effects::NONE,
-        M::Xchg | M::Xadd if is_plain(i) => Effects::written(operand(i.ops[0]) | operand(i.ops[1])),
-        M::Mul | M::Imul | M::Cwd | M::Cdq | M::Cbw | M::Cwde | M::Cmpxchg | M::Lahf
-            if is_plain(i) =>
-        {
+        M::Xchg | M::Xadd if plain => Effects::written(operand(i.ops[0]) | operand(i.ops[1])),
+        M::Mul | M::Imul | M::Cwd | M::Cdq | M::Cbw | M::Cwde | M::Cmpxchg | M::Lahf if plain => {
             Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | operand(i.ops[0]))
         }
         M::Div | M::Idiv | M::Rdtsc => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX)),
         M::Rdtscp => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | bit(Gpr::ECX)),
-        M::Cmpxchg8b | M::Bts | M::Btr | M::Btc if !is_plain(i) => {
-            Effects::written(bits::written(i))
-        }
+        M::Cmpxchg8b | M::Bts | M::Btr | M::Btc if !plain => Effects::written(bits::written(i)),
         M::Cli | M::Cld | M::Std => Effects::NONE,
         M::Pushfd if i.stack32 => Effects::esp(-4),
         M::Mov if matches!(i.ops[1], Operand::Seg(_)) => Effects::written(operand(i.ops[0])),
-        _ if is_plain(i) || vector::is_native(i) => Effects::written(operand(i.ops[0])),
+        _ if plain || native => Effects::written(operand(i.ops[0])),
         _ => return None,
     })
 }
 
-/// The access that `i` makes to memory, if it makes one that may share a lookup.
-pub fn access_of(i: &Insn) -> Option<(MemRef, Access, u32)> {
+/// See [`Traits::access`]; `known` says that `i` is plain or native.
+fn access_of(i: &Insn, known: bool) -> Option<(MemRef, Access, u32)> {
     use Mnemonic as M;
     let of_stack = |base, disp: i32, access| {
         let m = MemRef {
@@ -120,7 +155,6 @@ pub fn access_of(i: &Insn) -> Option<(MemRef, Access, u32)> {
                 Operand::Wide(bytes) => Some(u32::from(*bytes)),
                 _ => None,
             })?;
-            let known = is_plain(i) || vector::is_native(i);
             known.then(|| (i.mem, access(i), bytes))
         }
     }

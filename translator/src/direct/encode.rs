@@ -91,7 +91,7 @@ impl Forms {
         };
         swap(asm, swapped);
         form.put(asm, reg, rm, place);
-        asm.raw(&i.imm.to_le_bytes()[..usize::from(form.imm_bytes)]);
+        asm.imm(i.imm, usize::from(form.imm_bytes));
         swap(asm, swapped);
         Some(())
     }

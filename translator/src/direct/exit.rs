@@ -199,12 +199,15 @@ fn store_vector(asm: &mut Assembler) {
     asm.land(done);
 }
 
+/// The short forms: of others, valgrind does not know POP.
 fn push(asm: &mut Assembler, r: Reg) {
-    asm.op_reg(Size::D, &[0xff], 6, r);
+    asm.rex_for(r);
+    asm.raw(&[0x50 | r & 7]);
 }
 
 fn pop(asm: &mut Assembler, r: Reg) {
-    asm.op_reg(Size::D, &[0x8f], 0, r);
+    asm.rex_for(r);
+    asm.raw(&[0x58 | r & 7]);
 }
 
 /// Returns from the trampoline, whatever is on the host's stack.

@@ -8,7 +8,7 @@
 //! again is one.
 
 use super::asm::{Assembler, Mem, Size, reg};
-use super::effects::{access_of, effects};
+use super::effects::Traits;
 use super::exit::field;
 use super::rename::host;
 use super::{Emitter, vector};
@@ -57,8 +57,8 @@ pub enum Touch {
     Mixes,
 }
 
-/// See [`Touch`].
-pub fn touch(i: &Insn) -> Touch {
+/// See [`Touch`]; `native` says that `i` is a vector or x87 instruction.
+pub fn touch(i: &Insn, native: bool) -> Touch {
     use Mnemonic as M;
     match i.mnemonic {
         M::Add | M::Sub | M::Cmp | M::And | M::Or | M::Xor | M::Test | M::Neg => Touch::Defines,
@@ -68,7 +68,7 @@ pub fn touch(i: &Insn) -> Touch {
         // These look after the flags where control goes on.
         M::Jmp | M::Call | M::Ret => Touch::None,
         _ if reads(i) => Touch::Reads,
-        _ if vector::is_native(i) && !vector::uses_flags(i.mnemonic) => Touch::None,
+        _ if native && !vector::uses_flags(i.mnemonic) => Touch::None,
         _ => Touch::Mixes,
     }
 }
@@ -82,12 +82,19 @@ fn reads(i: &Insn) -> bool {
 }
 
 impl Recipe {
-    fn new(needs: u16, make: impl FnOnce(&mut Assembler)) -> Option<Self> {
-        let mut asm = Assembler::default();
-        make(&mut asm);
+    /// The code that `make` appends to what `asm` has, which it loses again.
+    fn new(asm: &mut Assembler, needs: u16, make: impl FnOnce(&mut Assembler)) -> Option<Self> {
+        let start = asm.here();
+        make(asm);
+        let recipe = Self::copied(asm.bytes.get(start..)?, needs);
+        asm.bytes.truncate(start);
+        recipe
+    }
+
+    fn copied(bytes: &[u8], needs: u16) -> Option<Self> {
         let mut code = [0; RECIPE_BYTES];
-        code.get_mut(..asm.here())?.copy_from_slice(&asm.bytes);
-        let len = asm.here() as u8;
+        code.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        let len = bytes.len() as u8;
         Some(Self { code, len, needs })
     }
 
@@ -96,25 +103,27 @@ impl Recipe {
         &self.code[..usize::from(self.len)]
     }
 
-    /// How to have the flags again that `i`, now `encoded`, has defined.
-    fn of(i: &Insn, encoded: &[u8]) -> Option<Self> {
+    /// How to have the flags again that `i`, encoded from `start` on, has defined.
+    fn of(asm: &mut Assembler, i: &Insn, start: usize) -> Option<Self> {
         use Mnemonic as M;
         match (i.mnemonic, i.ops[0], i.ops[1]) {
             // Again the same.
             (M::Cmp | M::Test, Operand::Gpr(..), Operand::Gpr(..) | Operand::Imm(_)) => {
-                Self::new(needs(i.ops[0]) | needs(i.ops[1]), |asm| asm.raw(encoded))
+                Self::copied(asm.bytes.get(start..)?, needs(i.ops[0]) | needs(i.ops[1]))
             }
-            (M::And | M::Or | M::Xor, Operand::Gpr(r, w), _) => Self::of_result(r, w),
-            (M::Sub, Operand::Gpr(r, w), Operand::Gpr(s, _)) if r == s => Self::of_result(r, w),
+            (M::And | M::Or | M::Xor, Operand::Gpr(r, w), _) => Self::of_result(asm, r, w),
+            (M::Sub, Operand::Gpr(r, w), Operand::Gpr(s, _)) if r == s => {
+                Self::of_result(asm, r, w)
+            }
             (M::Add | M::Sub, Operand::Gpr(r, Width::D), Operand::Imm(_)) => {
-                Self::of_sum(r, i.imm as i32, i.mnemonic == M::Sub)
+                Self::of_sum(asm, r, i.imm as i32, i.mnemonic == M::Sub)
             }
             (M::Add | M::Sub, Operand::Gpr(r, Width::D), Operand::Gpr(s, Width::D)) if r != s => {
                 let (redo, undo) = match i.mnemonic == M::Sub {
                     true => (0x2b, 0x03),
                     false => (0x03, 0x2b),
                 };
-                Self::new(1 << r.0 | 1 << s.0, |asm| {
+                Self::new(asm, 1 << r.0 | 1 << s.0, |asm| {
                     asm.mov(Size::D, reg::R9, host(r));
                     asm.op_reg(Size::D, &[undo], reg::R9, host(s));
                     asm.op_reg(Size::D, &[redo], reg::R9, host(s));
@@ -125,8 +134,8 @@ impl Recipe {
     }
 
     /// What [`Emitter::save_flags`] has saved.
-    fn of_saved() -> Option<Self> {
-        Self::new(0, |asm| {
+    fn of_saved(asm: &mut Assembler) -> Option<Self> {
+        Self::new(asm, 0, |asm| {
             asm.mov(Size::D, reg::R9, reg::RAX);
             // MOVZX EAX, word [saved]; ADD AL, 7F; SAHF
             asm.op_mem(Size::D, &[0x0f, 0xb7], reg::RAX, saved());
@@ -136,9 +145,9 @@ impl Recipe {
     }
 
     /// The flags of a logical result: TEST of it.
-    fn of_result(r: Gpr, w: Width) -> Option<Self> {
+    fn of_result(asm: &mut Assembler, r: Gpr, w: Width) -> Option<Self> {
         let op = Operand::Gpr(r, w);
-        Self::new(needs(op), |asm| match w {
+        Self::new(asm, needs(op), |asm| match w {
             Width::B => asm.op_reg(Size::D, &[0x84], r.0 & 7, r.0 & 7),
             Width::W => {
                 asm.raw(&[0x66]);
@@ -149,12 +158,12 @@ impl Recipe {
     }
 
     /// The flags of a sum or difference with a constant: undone and done again.
-    fn of_sum(r: Gpr, imm: i32, difference: bool) -> Option<Self> {
+    fn of_sum(asm: &mut Assembler, r: Gpr, imm: i32, difference: bool) -> Option<Self> {
         let (extension, before) = match difference {
             true => (5, imm),
             false => (0, imm.wrapping_neg()),
         };
-        Self::new(1 << r.0, |asm| {
+        Self::new(asm, 1 << r.0, |asm| {
             asm.lea(Size::D, reg::R9, Mem::at(host(r), before));
             asm.group1_imm(extension, reg::R9, imm as u32);
         })
@@ -177,13 +186,12 @@ fn needs(op: Operand) -> u16 {
 impl Emitter<'_> {
     /// Before `i` is emitted: has the flags in EFLAGS if it needs them, or if they
     /// could not be had again afterwards.
-    pub(super) fn flags_before(&mut self, i: &Insn) {
-        let touch = touch(i);
-        let changed = match (touch, effects(i)) {
+    pub(super) fn flags_before(&mut self, i: &Insn, traits: &Traits) {
+        let touch = traits.touch;
+        let changed = match (touch, traits.effects) {
             (Touch::Defines, _) => 0,
-            (_, Some(e)) => e.written | u16::from(e.esp != 0) << Gpr::ESP.0,
             (Touch::None | Touch::Reads, None) if i.flow != Flow::Next => 1 << Gpr::ESP.0,
-            _ => u16::MAX,
+            _ => traits.changed(),
         };
         let needed = match self.flags {
             Flags::Live => return,
@@ -198,12 +206,10 @@ impl Emitter<'_> {
         }
     }
 
-    /// After `i` has been emitted, its own code from `start` on.
-    pub(super) fn flags_after(&mut self, i: &Insn, start: usize) {
-        if touch(i) == Touch::Defines {
-            let encoded = self.asm.bytes.get(start..).unwrap_or_default();
-            self.flags = Recipe::of(i, encoded).map_or(Flags::Live, Flags::Known);
-        }
+    /// After `i`, which defines them, has been emitted, its own code from `start` on.
+    pub(super) fn flags_defined(&mut self, i: &Insn, start: usize) {
+        let recipe = Recipe::of(&mut self.asm, i, start);
+        self.flags = recipe.map_or(Flags::Live, Flags::Known);
     }
 
     /// Before a check: saves flags that have no recipe if that pays.
@@ -218,7 +224,7 @@ impl Emitter<'_> {
         asm.raw(&[0x9f, 0x0f, 0x90, 0xc0, 0x66]);
         asm.store(Size::D, saved(), reg::RAX);
         asm.mov(Size::D, reg::RAX, reg::R11);
-        self.flags = Recipe::of_saved().map_or(Flags::Live, Flags::Known);
+        self.flags = Recipe::of_saved(asm).map_or(Flags::Live, Flags::Known);
     }
 
     /// Two checks are ahead before the flags are defined anew, or three if somebody
@@ -226,13 +232,12 @@ impl Emitter<'_> {
     fn saving_pays(&self) -> bool {
         let mut roots = [(Gpr::ZERO, Gpr::ZERO); LOOK_AHEAD];
         let mut checks = 0;
-        let ahead = self.block.insns.iter().skip(self.index);
-        for i in ahead.take(LOOK_AHEAD) {
-            let touch = touch(i);
+        let ahead = self.s.traits.iter().skip(self.index);
+        for &Traits { touch, access, .. } in ahead.take(LOOK_AHEAD) {
             if matches!(touch, Touch::Mixes | Touch::Reads) {
                 break;
             }
-            if let Some((m, _, _)) = access_of(i) {
+            if let Some((m, _, _)) = access {
                 let root = (m.base, m.index);
                 if !roots[..checks].contains(&root) {
                     roots[checks] = root;

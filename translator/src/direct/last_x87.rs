@@ -18,7 +18,7 @@
 
 use super::Emitter;
 use super::asm::{Size, reg};
-use super::effects::effects;
+use super::effects::Traits;
 use super::exit::field;
 use crate::compile::Numbered;
 use crate::insn::{Flow, Gpr, Insn, Operand};
@@ -62,10 +62,14 @@ pub fn is_remembered(i: &Insn) -> bool {
 
 impl Emitter<'_> {
     /// Before `i`: stores what could not be had afterwards.
-    pub(super) fn note_x87_before(&mut self, i: &Insn) {
+    pub(super) fn note_x87_before(&mut self, i: &Insn, traits: &Traits) {
         if i.flow != Flow::Next {
             self.note_x87();
-        } else if self.x87.operand.is_some_and(|n| self.changes_address(i, n)) {
+        } else if self
+            .x87
+            .operand
+            .is_some_and(|n| self.makes_address(n, traits.changed()))
+        {
             self.note_operand(self.x87.operand);
             self.x87.operand = None;
         }
@@ -127,16 +131,12 @@ impl Emitter<'_> {
         self.callout_base.wrapping_add(n as u32)
     }
 
-    /// `i` changes a register that the address in instruction `n` is made of.
-    fn changes_address(&self, i: &Insn, n: usize) -> bool {
+    /// The address in instruction `n` is made of one of these registers.
+    fn makes_address(&self, n: usize, changed: u16) -> bool {
         let Some(m) = self.block.insns.get(n).map(|x87| x87.mem) else {
             return false;
         };
         let parts = (1u16 << m.base.0 | 1 << m.index.0) & !(1 << Gpr::ZERO.0);
-        let changed = match effects(i) {
-            Some(e) => e.written | u16::from(e.esp != 0) << Gpr::ESP.0,
-            None => u16::MAX,
-        };
         parts & changed != 0
     }
 }

@@ -34,12 +34,12 @@
 //! bits, and a permitted entry is used only for the page it was looked up for.
 
 use super::asm::{Mem, Reg, Size, reg};
-use super::effects::{access_of, effects};
+use super::effects::Effects;
 use super::exit::{NOT_ZERO, ZERO, field};
 use super::flags::{Flags, Recipe};
 use super::rename::host;
 use super::{Cold, Emitter};
-use crate::insn::{Gpr, Insn, MemRef, SegReg};
+use crate::insn::{Gpr, MemRef, SegReg};
 use crate::state::{CpuState, Masks, POINTERS, Segment, WRITE_TABLE_DISTANCE};
 use std::mem::{offset_of, size_of};
 
@@ -118,9 +118,9 @@ impl Known {
         self.write(0x1ff);
     }
 
-    /// Takes note of what `i` does to registers.
-    pub fn after(&mut self, i: &Insn) {
-        match effects(i) {
+    /// Takes note of what an instruction has done to registers.
+    pub fn after(&mut self, effects: Option<Effects>) {
+        match effects {
             Some(e) => {
                 self.esp = self.esp.wrapping_add(e.esp);
                 self.write(e.written);
@@ -257,9 +257,9 @@ impl Emitter<'_> {
         }
         let registers = 1 << root.base.0 | 1 << root.index.0;
         let mut esp = self.s.known.esp;
-        let behind = self.block.insns.iter().skip(self.index);
+        let behind = self.s.traits.iter().skip(self.index);
         for (n, i) in behind.take(LOOK_AHEAD).enumerate() {
-            if let Some((m, access, bytes)) = access_of(i).filter(|_| n > 0) {
+            if let Some((m, access, bytes)) = i.access.filter(|_| n > 0) {
                 let same = m.base == root.base
                     && m.index == root.index
                     && m.shift & 3 == root.shift
@@ -273,7 +273,7 @@ impl Emitter<'_> {
                     count += 1;
                 }
             }
-            let Some(e) = effects(i) else { break };
+            let Some(e) = i.effects else { break };
             if e.written & registers & 0xff != 0 {
                 break;
             }

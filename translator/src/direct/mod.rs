@@ -56,10 +56,10 @@ use crate::error::CompileError;
 use crate::insn::{Flow, Gpr, Insn, Operand, SegReg, Width};
 use crate::state::CpuState;
 use asm::{Assembler, Branch, Mem, reg};
-use effects::access;
+use effects::{Traits, access};
 use encode::{Forms, swap};
 use exit::field;
-use flags::{Flags, Recipe};
+use flags::{Flags, Recipe, Touch};
 use iced_x86::{ConditionCode, Encoder, Mnemonic};
 use memory::{Access, Known};
 use mirror::Faulting;
@@ -89,6 +89,8 @@ struct Scratch {
     /// What was due of the last x87 instruction before each instruction.
     x87_before: Vec<last_x87::Due>,
     known: Known,
+    /// What there is to know of each instruction.
+    traits: Vec<Traits>,
     /// Code that may fault.
     faulting: Vec<Faulting>,
 }
@@ -126,7 +128,7 @@ impl DirectCompiler {
         if !block.mode.code32() || block.mode.single() || !any_target {
             return Err(CompileError::Mode);
         }
-        self.scratch.start(count);
+        self.scratch.start(block);
         let mut emitter = Emitter {
             asm: Assembler::with_capacity(64 * count),
             encoder: &mut self.encoder,
@@ -160,7 +162,8 @@ impl DirectCompiler {
 }
 
 impl Scratch {
-    fn start(&mut self, count: usize) {
+    fn start(&mut self, block: &Block) {
+        let count = block.insns.len();
         self.near.clear();
         self.cold.clear();
         self.exits.clear();
@@ -168,6 +171,8 @@ impl Scratch {
         self.x87_before.clear();
         self.x87_before.resize(count, last_x87::Due::default());
         self.known.start();
+        self.traits.clear();
+        self.traits.extend(block.insns.iter().map(Traits::of));
         self.faulting.clear();
     }
 }
@@ -309,11 +314,14 @@ impl Emitter<'_> {
         for (index, insn) in block.insns.iter().enumerate() {
             self.index = index;
             self.mark(loc::insn(index).bits(), insn.eip);
-            next = self.instruction(insn);
+            let Some(&traits) = self.s.traits.get(index) else {
+                break;
+            };
+            next = self.instruction(insn, &traits);
             if next == Next::Ended {
                 break;
             }
-            self.s.known.after(insn);
+            self.s.known.after(traits.effects);
         }
         if let (Next::Insn, Some(last)) = (next, block.insns.last()) {
             self.note_x87();
@@ -332,17 +340,17 @@ impl Emitter<'_> {
     }
 
     /// Emits one instruction, in one of three ways.
-    fn instruction(&mut self, i: &Insn) -> Next {
-        self.note_x87_before(i);
+    fn instruction(&mut self, i: &Insn, traits: &Traits) -> Next {
+        self.note_x87_before(i, traits);
         self.reserve(60);
-        self.flags_before(i);
+        self.flags_before(i, traits);
         let flags = self.flags;
         let (start, cold) = (self.asm.here(), self.s.cold.len());
         let (links, numbers) = (self.code.links.len(), self.code.relocations.len());
         self.s.near_before.clone_from(&self.s.near);
-        let done = match is_plain(i) {
-            true => self.plain(i).map(|()| Next::Insn),
-            false => self.special(i),
+        let done = match traits.plain {
+            true => self.plain(i, traits.touch).map(|()| Next::Insn),
+            false => self.special(i, traits),
         };
         if done.is_some() {
             self.note_faulting(i, start, flags);
@@ -361,7 +369,7 @@ impl Emitter<'_> {
     }
 
     /// The general rule.
-    fn plain(&mut self, i: &Insn) -> Option<()> {
+    fn plain(&mut self, i: &Insn, touch: Touch) -> Option<()> {
         let mut place = None;
         for op in i.ops {
             if let Operand::Mem(w) = op {
@@ -370,7 +378,9 @@ impl Emitter<'_> {
         }
         let start = self.asm.here();
         self.encode(i, place)?;
-        self.flags_after(i, start);
+        if touch == Touch::Defines {
+            self.flags_defined(i, start);
+        }
         Some(())
     }
 

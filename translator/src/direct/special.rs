@@ -6,11 +6,12 @@
 //! [`CpuState::spill`].
 
 use super::asm::{Mem, Size, reg};
+use super::effects::Traits;
 use super::exit::field;
 use super::memory::Access;
 use super::probe::Hop;
 use super::rename::host;
-use super::{Cold, Emitter, Next, vector};
+use super::{Cold, Emitter, Next};
 use crate::flags;
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
 use crate::state::CpuState;
@@ -31,7 +32,7 @@ pub(super) fn stack(base: Gpr, disp: i32) -> MemRef {
 
 impl Emitter<'_> {
     /// Emits `i` if it is one of those here. `None` if it must be a callout.
-    pub(super) fn special(&mut self, i: &Insn) -> Option<Next> {
+    pub(super) fn special(&mut self, i: &Insn, traits: &Traits) -> Option<Next> {
         match i.mnemonic {
             Mnemonic::Nop | Mnemonic::Endbr32 => {}
             Mnemonic::Lea => self.lea(i)?,
@@ -50,7 +51,7 @@ impl Emitter<'_> {
             Mnemonic::Cmpxchg8b => self.cmpxchg8b(i)?,
             Mnemonic::Div => self.div(i)?,
             Mnemonic::Idiv => self.idiv(i)?,
-            _ if vector::is_native(i) => self.vector(i)?,
+            _ if traits.native => self.vector(i)?,
             _ if i.flow == Flow::Next => self.string(i)?,
             _ => return self.transfer_insn(i),
         }

@@ -18,9 +18,10 @@ use super::effects::access;
 use super::exit::{NOT_ZERO, field};
 use super::flags::Flags;
 use super::{Cold, Emitter};
+use crate::encoding;
 use crate::insn::{Insn, Operand};
 use crate::state::CpuState;
-use iced_x86::{CpuidFeature, EncodingKind, Mnemonic};
+use iced_x86::Mnemonic;
 use std::mem::offset_of;
 
 /// All x87 exceptions.
@@ -29,44 +30,10 @@ const X87_MASKS: u32 = 0x3f;
 /// The instruction can run as it is.
 pub fn is_native(i: &Insn) -> bool {
     let vector = |op: &Operand| matches!(op, Operand::Xmm(_) | Operand::Mm(_) | Operand::St(_));
-    // Nearly all others have none of these operands: the tables need not be asked.
-    // FSQRT and the like have a second byte of opcode instead.
-    let opcode = i.code.op_code().op_code();
-    let may_be = i.ops.iter().any(vector) || [opcode, opcode >> 8].iter().any(is_escape);
+    let may_be = i.ops.iter().any(vector) || encoding::is_x87(i.code);
     (may_be || is_conversion(i.mnemonic) || i.mnemonic == Mnemonic::Emms)
-        && is_announced(i)
+        && encoding::is_plain_unit(i.code)
         && !is_excluded(i)
-}
-
-/// D8h to DFh.
-fn is_escape(opcode: &u32) -> bool {
-    opcode & 0xf8 == 0xd8
-}
-
-fn is_announced(i: &Insn) -> bool {
-    use CpuidFeature as F;
-    let features = i.code.cpuid_features();
-    let known = |f: &F| {
-        matches!(
-            f,
-            F::FPU
-                | F::FPU287
-                | F::FPU387
-                | F::CMOV
-                | F::MMX
-                | F::SSE
-                | F::SSE2
-                | F::SSE3
-                | F::SSSE3
-                | F::SSE4_1
-                | F::SSE4_2
-                | F::AES
-                | F::PCLMULQDQ
-        )
-    };
-    i.code.op_code().encoding() == EncodingKind::Legacy
-        && !features.is_empty()
-        && features.iter().all(known)
 }
 
 /// From memory to a general register.
