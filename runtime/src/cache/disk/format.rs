@@ -26,8 +26,9 @@ const AUTHENTICATED_BYTES: usize = 72;
 const CHUNK_ENTRY_BYTES: usize = 48;
 /// Most bytes of a chunk.
 pub const MAX_CHUNK_BYTES: usize = 256 << 10;
-/// Most bytes of all chunks.
-pub const MAX_BYTES: u64 = 64 << 20;
+/// Most bytes of all chunks: some nine kernels' boots. A kernel that loads itself to a
+/// random address is another one at each.
+pub const MAX_BYTES: u64 = 128 << 20;
 /// Most bytes of the tables.
 const MAX_TABLE_BYTES: u64 = 32 << 20;
 

@@ -36,7 +36,7 @@ use stored::Stored;
 use translator::compile::HostCode;
 
 /// A file is written again if this part of it is new.
-const WORTH_WRITING: u64 = 32;
+const WORTH_WRITING: u64 = 64;
 /// Files of other builds and settings that stay.
 const FILES: usize = 6;
 
@@ -50,6 +50,8 @@ pub struct DiskCache {
     spool: Option<Spool>,
     /// The code last found.
     found: HostCode,
+    /// Most bytes of a file's chunks.
+    limit: u64,
 }
 
 /// Where the user's programs keep what they can do without (XDG Base Directory
@@ -101,6 +103,7 @@ impl DiskCache {
             name,
             stored,
             found: HostCode::default(),
+            limit: MAX_BYTES,
         })
     }
 
@@ -157,7 +160,7 @@ impl DiskCache {
             return Ok(());
         }
         spool.flush()?;
-        let tables = merge(&mut spool, current)?;
+        let tables = merge(&mut spool, current, self.limit)?;
         let (identity, secret) = (self.identity, *self.folder.secret());
         spool.finish(&self.name, |at| tables.write(at, &identity, &secret))
     }
@@ -165,7 +168,7 @@ impl DiskCache {
 
 /// Takes the chunks of the current file over, those used last first, as long as there
 /// is room. The tables of all that is in the spool then.
-fn merge(spool: &mut Spool, current: Option<Stored>) -> Result<Tables, FolderError> {
+fn merge(spool: &mut Spool, current: Option<Stored>, limit: u64) -> Result<Tables, FolderError> {
     let generation = current.as_ref().map_or(0, |old| old.tables.generation) + 1;
     let mut blocks = std::mem::take(&mut spool.blocks);
     spool
@@ -188,7 +191,7 @@ fn merge(spool: &mut Spool, current: Option<Stored>) -> Result<Tables, FolderErr
         let mut moved = vec![None; live.len()];
         let mut buffer = Vec::new();
         for n in order {
-            let room = spool.bytes() + u64::from(current.tables.chunks[n].bytes) <= MAX_BYTES;
+            let room = spool.bytes() + u64::from(current.tables.chunks[n].bytes) <= limit;
             if room && current.read(n as u32, &mut buffer).is_ok() {
                 moved[n] = Some(spool.chunks.len() as u32);
                 spool.append(&buffer, used(n))?;
