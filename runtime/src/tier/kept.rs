@@ -20,7 +20,7 @@ use translator::direct::DirectCompiler;
 use translator::direct::verify::verify;
 
 /// Longest block that is kept, in bytes.
-const MAX_BYTES: usize = 1024;
+const MAX_BYTES: usize = 320;
 
 /// How a block's code is to be made.
 pub(super) fn flavour(block: &CachedBlock) -> Flavour {

@@ -3,7 +3,8 @@
 //! A boot asks for tens of thousands of blocks, and a file may have hundreds of
 //! thousands. So nothing is built when a file is opened, and a look-up is most often one
 //! look at memory: buckets of 16 bytes, found by the upper bits of the hash, the next
-//! one if that is taken, at least a third of them empty.
+//! one if that is taken, at least a third of them empty. Blocks that are near to each
+//! other are so here, too: then the look is at memory that the host's caches have.
 
 use super::format::{Damage, Place};
 use super::record::Flavour;
@@ -11,6 +12,8 @@ use crate::cache::Map;
 
 /// Bytes of a bucket: hash, chunk and flavour, offset.
 const BUCKET_BYTES: usize = 16;
+/// Buckets looked at: a guest may have any number of blocks at one place.
+const MOST_PROBES: usize = 1024;
 /// The chunk of an empty bucket.
 const EMPTY: u32 = u32::MAX;
 /// Bits of a chunk's number.
@@ -30,10 +33,11 @@ impl Blocks {
             bytes: vec![0xff; buckets * BUCKET_BYTES],
         };
         for (&hash, place) in blocks {
-            let mut n = table.first(hash);
-            while table.bucket(n).is_some_and(|(_, word, _)| word != EMPTY) {
-                n = (n + 1) & (buckets - 1);
-            }
+            let empty = |n: &usize| table.bucket(*n).is_some_and(|(_, word, _)| word == EMPTY);
+            // One that finds no room near its place is not kept.
+            let Some(n) = table.probes(hash).find(empty) else {
+                continue;
+            };
             let word = u32::from(place.flavour.bits()) << CHUNK_BITS | place.chunk;
             let bucket = &mut table.bytes[n * BUCKET_BYTES..][..BUCKET_BYTES];
             bucket[..8].copy_from_slice(&hash.to_le_bytes());
@@ -62,11 +66,8 @@ impl Blocks {
 
     /// Where a block is.
     pub fn find(&self, hash: u64) -> Option<Place> {
-        let buckets = self.buckets();
-        let first = self.first(hash);
-        // A table without an empty bucket has an end all the same.
-        for n in 0..buckets {
-            let (known, word, offset) = self.bucket((first + n) & (buckets - 1))?;
+        for n in self.probes(hash) {
+            let (known, word, offset) = self.bucket(n)?;
             if word == EMPTY {
                 return None;
             }
@@ -88,10 +89,13 @@ impl Blocks {
         self.bytes.len() / BUCKET_BYTES
     }
 
-    /// The bucket that a hash leads to.
-    fn first(&self, hash: u64) -> usize {
+    /// The buckets that a hash leads to, in order.
+    fn probes(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let buckets = self.buckets();
         // A number of buckets, a power of two, takes as many upper bits.
-        ((u128::from(hash) * self.buckets() as u128) >> 64) as usize
+        let first = ((u128::from(hash) * buckets as u128) >> 64) as usize;
+        let most = buckets.min(MOST_PROBES);
+        (first..first + most).map(move |n| n & (buckets - 1))
     }
 
     fn bucket(&self, n: usize) -> Option<(u64, u32, u32)> {

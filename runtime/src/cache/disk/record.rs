@@ -23,21 +23,29 @@ pub struct Content<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Bytes of guest code that is looked up about the same time.
+const NEARBY_BYTES: u32 = 1024;
+/// Bits of its hash.
+const NEARBY_BITS: u32 = 14;
+
 impl Content<'_> {
     /// What it is looked up by. Two blocks may have the same; then one is not found.
+    /// Its upper bits are those of all code nearby, which is looked up soon.
     pub fn hash(&self) -> u64 {
         let mix = |hash: u64, word: u64| {
             let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15;
             ((product >> 64) as u64 ^ product as u64).rotate_left(29)
         };
-        let location = u64::from(self.mode) << 32 | u64::from(self.eip);
-        let hash = mix(self.bytes.len() as u64, location);
+        let location = |eip: u32| u64::from(self.mode) << 32 | u64::from(eip);
+        let nearby = mix(0, location(self.eip / NEARBY_BYTES));
+        let hash = mix(self.bytes.len() as u64, location(self.eip));
         let words = self.bytes.chunks(8).map(|part| {
             let mut word = [0; 8];
             word[..part.len()].copy_from_slice(part);
             u64::from_le_bytes(word)
         });
-        words.fold(hash, mix)
+        let hash = words.fold(hash, mix);
+        nearby << (64 - NEARBY_BITS) | hash >> NEARBY_BITS
     }
 }
 

@@ -60,7 +60,9 @@ impl Drop for Place {
 
 fn content(bytes: &[u8]) -> Content<'_> {
     Content {
-        eip: 0x1000,
+        eip: bytes
+            .iter()
+            .fold(0, |eip, &byte| eip << 8 ^ u32::from(byte) << 2),
         mode: 1,
         bytes,
     }
