@@ -12,6 +12,7 @@
 use crate::fpu;
 use crate::system;
 use crate::vcpu::{Cpu, Raised};
+use crate::volatile;
 use iced_x86::Mnemonic;
 use shadow_mmu::Access;
 use translator::block::{Block, Terminal};
@@ -31,6 +32,10 @@ pub struct Op {
 impl Op {
     /// Looks the definition up.
     pub fn new(mut insn: Insn) -> Self {
+        if volatile::address(&insn).is_some() {
+            let exec = volatile::run;
+            return Self { exec, insn };
+        }
         let exec = semantics::forms::lookup::<Cpu>(&insn)
             .or_else(|| semantics::lookup::<Cpu>(&insn))
             .or_else(|| fpu::prepare(&mut insn))
@@ -45,6 +50,17 @@ impl Op {
     /// The decoded instruction.
     pub fn insn(&self) -> &Insn {
         &self.insn
+    }
+
+    /// Whether the definition takes immediate and displacement as they are.
+    pub fn takes_operands(&self) -> bool {
+        semantics::lookup::<Cpu>(&self.insn).is_some()
+    }
+
+    /// Replaces immediate and displacement.
+    pub fn set_operands(&mut self, imm: Option<u32>, disp: Option<u32>) {
+        self.insn.imm = imm.unwrap_or(self.insn.imm);
+        self.insn.mem.disp = disp.unwrap_or(self.insn.mem.disp);
     }
 
     /// Runs it; EIP afterwards is right only if it changed it.
@@ -422,6 +438,11 @@ fn load_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Result<u32, R
 #[inline(never)]
 fn load_for_write_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Result<u32, Raised> {
     let user = cpu.sys.cpl == 3;
+    if let Some((addr, _)) = cpu.beside_code(seg, offset, w)
+        && let Some(v) = cpu.shadow_read(cpu.state.read_table, addr.0, w)
+    {
+        return Ok(v);
+    }
     let value = cpu
         .linear(seg, offset, w.bytes(), Access::Write)
         .and_then(|addr| {
@@ -434,5 +455,10 @@ fn load_for_write_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width) -> Res
 #[cold]
 #[inline(never)]
 fn store_slow(cpu: &mut Cpu, seg: SegReg, offset: u32, w: Width, v: u32) -> Result<(), Raised> {
+    if let Some((_, phys)) = cpu.beside_code(seg, offset, w)
+        && cpu.store_beside_code(phys, w, v)
+    {
+        return Ok(());
+    }
     cpu.write_mem(seg, offset, w, v).map_err(|e| cpu.raise(e))
 }

@@ -32,3 +32,4 @@ pub mod tags;
 pub mod tier;
 pub mod vcpu;
 pub mod vm;
+pub mod volatile;

@@ -6,6 +6,7 @@
 use crate::cache::{BlockId, Compiled, Key};
 use crate::system::debug;
 use crate::vm::Vm;
+use crate::volatile;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
 use translator::block::Block;
 use translator::decode::{Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for};
@@ -84,7 +85,7 @@ impl Vm {
         let id = match self.cache.find(&key) {
             Some(id) if self.still_right(id, linear)? => id,
             wrong => {
-                wrong.inspect(|&id| self.cache.remove(id));
+                wrong.inspect(|&id| self.cache.remove(&mut self.cpu.code, id));
                 self.decode(key, linear, phys)?
             }
         };
@@ -147,7 +148,8 @@ impl Vm {
             self.cpu.mmu.protect_code(second);
         }
         self.counters.decoded_insns += block.insns.len() as u64;
-        let id = self.cache.insert(key, crosses_to, &block);
+        let code = &mut self.cpu.code;
+        let id = self.cache.insert(code, key, crosses_to, &block);
         self.tiers.load(&mut self.cache, &mut self.cpu, id);
         Ok(id)
     }
@@ -160,19 +162,20 @@ impl Vm {
         phys: PhysAddr,
     ) -> Result<Block, Incomplete> {
         let room = self.fetchable(key.eip, 0x1000 - (linear.0 & 0xfff));
-        // Code that is overwritten often is kept apart from other code.
+        // An instruction that is overwritten often is not part of the block.
         let limit = self.cache.room_at(phys.0).min(room);
         // Most blocks are short; a page takes longer to copy than they to decode.
         let first = limit.min(FIRST_LOOK_BYTES);
         let mut bytes = [0xff; FIRST_LOOK_BYTES];
-        match self.decode_bytes(key, phys, &mut bytes[..first], MAX_BLOCK_INSNS) {
+        let decoded = match self.decode_bytes(key, phys, &mut bytes[..first], MAX_BLOCK_INSNS) {
             Ok(block) if first < limit && block.len_bytes as usize + MAX_INSN_BYTES > first => {
                 self.decode_bytes(key, phys, &mut [0xff; 0x1000][..limit], MAX_BLOCK_INSNS)
             }
-            // An instruction across the border of volatile code, alone.
-            Err(Incomplete) if limit < room => {
-                self.decode_bytes(key, phys, &mut bytes[..room.min(MAX_INSN_BYTES)], 1)
-            }
+            decoded => decoded,
+        };
+        match decoded {
+            Ok(block) if limit < room => Ok(volatile::continued(block, phys)),
+            Err(Incomplete) if limit < room => Ok(volatile::alone(key.eip, self.cpu.mode(), phys)),
             decoded => decoded,
         }
     }

@@ -20,7 +20,7 @@ use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
 use crate::vcpu::Shadow;
 use crate::vm::Vm;
-use shadow_mmu::{LinearAddr, PhysAddr};
+use shadow_mmu::PhysAddr;
 use translator::compile::ExitKind;
 use translator::decode::MAX_BLOCK_INSNS;
 use translator::direct::hint;
@@ -141,8 +141,8 @@ impl Vm {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
-        if block.special {
-            return self.interpret_special(id, part);
+        if block.single {
+            return self.interpret_single(id);
         }
         let retired = match part {
             Part::All => interp::run_block(&mut self.cpu, &block.ops, block.terminal),
@@ -156,31 +156,6 @@ impl Vm {
             return true;
         }
         false
-    }
-
-    /// Interprets a block whose bytes have changed, or which is a single step.
-    /// True to leave the slice.
-    #[cold]
-    fn interpret_special(&mut self, id: BlockId, part: Part) -> bool {
-        let Some((key, stale)) = self.cache.get(id).map(|b| (b.key, b.stale)) else {
-            return true;
-        };
-        if stale {
-            let phys = PhysAddr(key.phys);
-            // Within a page, linear and physical offsets agree.
-            let decoded = self.decode_in_page(key, LinearAddr(key.phys as u32), phys);
-            let block = self.cache.get_mut(id).zip(decoded.ok());
-            if !block.is_some_and(|(cached, new)| cached.renew(&new)) {
-                self.cache.remove(id);
-                let eip = self.cpu.state.eip;
-                return self.block_at(eip).is_none_or(|id| self.interpret(id, part));
-            }
-        }
-        match self.cache.get(id) {
-            Some(block) if block.special => self.interpret_single(id),
-            // No longer special, so not back here.
-            _ => self.interpret(id, part),
-        }
     }
 
     /// Interprets the one instruction of a block with all that debugging adds:
@@ -374,11 +349,17 @@ impl Vm {
             let mut at = phys.0;
             while at < end {
                 let next = ((at | 0xfff) + 1).min(end);
-                if !self.cache.invalidate(PhysAddr(at), (next - at) as u32) {
+                let len = (next - at) as u32;
+                let code = &mut self.cpu.code;
+                if !self.cache.invalidate(code, PhysAddr(at), len) {
                     self.cpu.mmu.unprotect_code(PhysAddr(at & !0xfff));
                 }
                 at = next;
             }
+        }
+        for calm in std::mem::take(&mut self.cpu.calm) {
+            let code = &mut self.cpu.code;
+            self.cache.calmed(code, calm.phys, calm.len, calm.runs);
         }
     }
 
@@ -451,7 +432,7 @@ impl Vm {
 
     /// Drops all blocks and compiled code.
     pub(crate) fn flush_cache(&mut self) {
-        for frame in self.cache.clear() {
+        for frame in self.cache.clear(&mut self.cpu.code) {
             self.cpu.mmu.unprotect_code(frame);
         }
         self.cpu.callouts.clear();

@@ -173,7 +173,7 @@ impl Tiers {
         block.heat = block.heat.saturating_add(1);
         if block.price != 0 {
             if block.heat >= block.price {
-                cache.forgive(id);
+                cache.forgive(&mut cpu.code, id);
             }
             return false;
         }
@@ -264,11 +264,7 @@ impl Tiers {
     }
 
     fn compile_now(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
-        // A stale block is not what it will be once it has been decoded again.
-        if cache
-            .get(id)
-            .is_none_or(|b| b.compiled != Compiled::No || b.stale)
-        {
+        if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
             return false;
         }
         let Some(mut request) = prepare(cache, cpu, id) else {

@@ -54,11 +54,16 @@ fn workloads(sum: &str) -> String {
 
 /// A run of the workloads in which the guest's second checksum is `sum`.
 fn run_with(folder: &Folder, sum: &str, more: &[&str]) -> Output {
+    let machine = folder.file("machine", &workloads(sum));
+    run_in(folder, &machine, more)
+}
+
+/// A run of the workloads in which `machine` plays ring1.
+fn run_in(folder: &Folder, machine: &Path, more: &[&str]) -> Output {
     folder.file("rbench", &workloads("02"));
     folder.file("initrd.gz", "");
-    let machine = folder.file("machine", &workloads(sum));
     let kernel = folder.file("vmlinuz", "");
-    let [folder, machine, kernel] = [&folder.0, &machine, &kernel].map(|p| p.to_str().unwrap());
+    let [folder, machine, kernel] = [&folder.0, machine, &kernel].map(|p| p.to_str().unwrap());
     let words = ["workloads", "--no-qemu", "--runs", "1", "--workloads"];
     let files = [folder, "--ring1", machine, "--kernel", kernel];
     bench(&[&words[..], &files[..], more].concat())
@@ -84,6 +89,25 @@ fn a_wrong_checksum_is_an_error() {
     let output = run_with(&folder, "03", &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output.stdout).contains("checksums differ: os_b"));
+}
+
+#[test]
+fn what_cannot_be_charged_is_run_again_and_marked() {
+    let folder = Folder::new("bench-uncharged");
+    let again = folder.0.join("again");
+    let script = format!(
+        "#!/bin/sh\necho \"$*\" >>{}\n\
+         echo BEGIN int_a 1000000; echo BENCH int_a 1000000.0 ns; echo CHECK int_a 1000000 01; echo DONE B\n",
+        again.display()
+    );
+    let machine = folder.file("slow-machine", &script);
+    let output = run_in(&folder, &machine, &["--no-native"]);
+    let text = said(&output.stdout);
+    assert!(output.status.success(), "{text}{}", said(&output.stderr));
+    assert!(text.contains("| int_a | not charged |"), "{text}");
+    let starts = fs::read_to_string(again).unwrap();
+    assert_eq!(starts.lines().count(), 2, "{starts}");
+    assert!(starts.contains("args_b=-r,2,-s,1,int_a"), "{starts}");
 }
 
 #[test]

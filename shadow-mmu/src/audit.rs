@@ -12,7 +12,7 @@ impl ShadowMmu {
     ///
     /// Each must be allowed by the guest's tables now, have its accessed (for
     /// stores also dirty) flag set, name the right frame, and for stores not be
-    /// traced. Takes milliseconds; meant for tests.
+    /// traced. Where a traced page is remembered as writable, it must be. Takes milliseconds; meant for tests.
     ///
     /// # Errors
     /// The first violation, in words.
@@ -27,8 +27,27 @@ impl ShadowMmu {
                 }
                 from = slot + 1;
             }
+            for user in [false, true] {
+                self.audit_writable(space, user)?;
+            }
         }
         self.audit_mirrors()
+    }
+
+    fn audit_writable(&self, space: usize, user: bool) -> Result<(), String> {
+        let context = self.spaces[space].context;
+        let permitted = |page: u32| {
+            context.is_some_and(|context| {
+                let walk = walk(&self.ram, &context, LinearAddr(page << 12));
+                walk.is_ok_and(|walk| {
+                    walk.dirty() && context.permits(walk.rights, Access::Write, user)
+                })
+            })
+        };
+        match self.spaces[space].writable(user).find(|&p| !permitted(p)) {
+            Some(page) => Err(format!("space {space}, page {page:#x}: not writable")),
+            None => Ok(()),
+        }
     }
 
     fn audit_entry(&self, space: usize, array: Array, page: u32) -> Result<(), String> {

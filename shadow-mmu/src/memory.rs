@@ -135,17 +135,27 @@ impl GuestRam {
         self.read_bytes(addr).map(u64::from_le_bytes)
     }
 
+    /// Reads sixteen bytes; `None` where there is no RAM.
+    #[must_use]
+    #[inline]
+    pub fn read_u128(&self, addr: PhysAddr) -> Option<u128> {
+        self.read_bytes(addr).map(u128::from_le_bytes)
+    }
+
     /// Writes a byte; `None`, and no effect, where there is no RAM.
+    #[inline]
     pub fn write_u8(&self, addr: PhysAddr, value: u8) -> Option<()> {
         self.write_slice(addr, &value.to_le_bytes())
     }
 
     /// Writes a little-endian word; `None`, and no effect, where there is no RAM.
+    #[inline]
     pub fn write_u16(&self, addr: PhysAddr, value: u16) -> Option<()> {
         self.write_slice(addr, &value.to_le_bytes())
     }
 
     /// Writes a little-endian doubleword; `None`, and no effect, where there is no RAM.
+    #[inline]
     pub fn write_u32(&self, addr: PhysAddr, value: u32) -> Option<()> {
         self.write_slice(addr, &value.to_le_bytes())
     }

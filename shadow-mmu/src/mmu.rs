@@ -199,7 +199,11 @@ impl ShadowMmu {
                     Access::Read | Access::Write => self.counters.hidden_faults += 1,
                 }
                 self.fill(linear, access, user, &context, &walk);
-                Ok(self.describe(PhysAddr(walk.page.0 | u64::from(linear.offset()))))
+                let translation = self.describe(PhysAddr(walk.page.0 | u64::from(linear.offset())));
+                if access == Access::Write && translation.traced {
+                    self.spaces[self.current].mark_writable(linear.page(), user);
+                }
+                Ok(translation)
             }
             Err(denial) => {
                 self.counters.true_faults += 1;
@@ -241,12 +245,39 @@ impl ShadowMmu {
             Access::Write => Array::write(user),
             Access::Fetch => return None,
         };
-        let entry = self.spaces[self.current].get(array, linear.page());
-        if entry == 0 {
+        let (space, page) = (&self.spaces[self.current], linear.page());
+        let at = |entry: u64| {
+            let host = entry.wrapping_add(u64::from(linear.0));
+            self.describe(PhysAddr(host.wrapping_sub(self.ram.host_base() as u64)))
+        };
+        let entry = space.get(array, page);
+        if entry != 0 {
+            return Some(at(entry));
+        }
+        if access == Access::Read || !space.is_writable(page, user) {
             return None;
         }
+        // The read entry says where a traced page is. One not traced any more is due
+        // its write entry.
+        let entry = space.get(Array::read(user), page);
+        (entry != 0).then(|| at(entry)).filter(|t| t.traced)
+    }
+
+    /// Where a store to one byte goes if it is known to be permitted, and all it needs
+    /// is to be checked against the translated code in its frame.
+    #[inline]
+    #[must_use]
+    pub fn beside_code(&self, linear: LinearAddr, user: bool) -> Option<PhysAddr> {
+        let (space, page) = (&self.spaces[self.current], linear.page());
+        if !space.is_writable(page, user) {
+            return None;
+        }
+        let entry = space.get(Array::read(user), page);
         let host = entry.wrapping_add(u64::from(linear.0));
-        Some(self.describe(PhysAddr(host.wrapping_sub(self.ram.host_base() as u64))))
+        let phys = PhysAddr(host.wrapping_sub(self.ram.host_base() as u64));
+        let frame = self.traces.ram_frame(phys.frame())?;
+        let only_code = self.traces.is_code(frame) && !self.traces.has_users(frame);
+        (entry != 0 && only_code).then_some(phys)
     }
 
     fn describe(&self, phys: PhysAddr) -> Translation {

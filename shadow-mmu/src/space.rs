@@ -22,6 +22,10 @@ pub(crate) const SLOT_PAGES: usize = 512;
 /// Slots of a space.
 pub(crate) const SLOTS: usize = 2048;
 const FETCH_WORDS: usize = SLOT_PAGES / 64;
+/// Traced pages remembered as writable, by privilege; a power of two.
+const WRITABLE: usize = 8;
+/// No page has this number.
+const NO_PAGE: u32 = u32::MAX;
 
 /// What depends on one PDE (or with 32-bit paging, on one half of what it maps).
 #[derive(Clone, Copy, Default)]
@@ -59,6 +63,7 @@ pub(crate) struct Space {
     slots: Vec<Slot>,
     active: [u64; SLOTS / 64],
     fetched: Vec<u64>,
+    writable: [[u32; WRITABLE]; 2],
 }
 
 /// The slot that holds a linear page.
@@ -82,6 +87,7 @@ impl Space {
             slots: vec![Slot::default(); SLOTS],
             active: [0; SLOTS / 64],
             fetched: vec![0; SLOTS * FETCH_WORDS],
+            writable: [[NO_PAGE; WRITABLE]; 2],
         })
     }
 
@@ -196,6 +202,30 @@ impl Space {
         count
     }
 
+    /// Records that the page, of a traced frame, would have a write entry otherwise.
+    pub(crate) fn mark_writable(&mut self, page: u32, user: bool) {
+        self.writable[usize::from(user)][page as usize % WRITABLE] = page;
+    }
+
+    /// Whether that is so. It ends with the page's entries.
+    #[inline]
+    pub(crate) fn is_writable(&self, page: u32, user: bool) -> bool {
+        self.writable[usize::from(user)][page as usize % WRITABLE] == page
+    }
+
+    /// All pages of which that is so.
+    pub(crate) fn writable(&self, user: bool) -> impl Iterator<Item = u32> {
+        let pages = self.writable[usize::from(user)].into_iter();
+        pages.filter(|&page| page != NO_PAGE)
+    }
+
+    fn forget_writable(&mut self, which: impl Fn(u32) -> bool) {
+        let pages = self.writable.as_flattened_mut().iter_mut();
+        pages
+            .filter(|page| which(**page))
+            .for_each(|page| *page = NO_PAGE);
+    }
+
     /// Records that the page's translation was returned for a fetch.
     #[inline]
     pub(crate) fn mark_fetched(&mut self, page: u32, epoch: u64) {
@@ -216,6 +246,7 @@ impl Space {
 
     /// Removes all entries of a page.
     pub(crate) fn drop_page(&mut self, page: u32, epoch: u64) -> Dropped {
+        self.forget_writable(|known| known == page);
         let slot = &mut self.slots[slot_of(page)];
         let mut dropped = Dropped::default();
         for array in Array::ALL {
@@ -237,6 +268,7 @@ impl Space {
 
     /// Removes all entries of a slot and makes it inactive.
     pub(crate) fn clear_slot(&mut self, slot: usize, epoch: u64) -> Dropped {
+        self.forget_writable(|known| slot_of(known) == slot);
         let record = &mut self.slots[slot];
         let mut dropped = Dropped {
             entries: 0,

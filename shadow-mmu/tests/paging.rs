@@ -527,3 +527,27 @@ fn peek_has_no_side_effects() {
     let counters = guest.mmu.counters();
     assert_eq!(counters.hidden_faults + counters.fetches, 0);
 }
+
+#[test]
+fn what_may_be_stored_to_a_traced_page_follows_the_guests_tables() {
+    let mut guest = Guest::new();
+    guest.map(0x5000, 0x9000 | P | RW | US);
+    guest.mmu.protect_code(PhysAddr(0x9000));
+    let store = |guest: &mut Guest| guest.access(0x5000, Access::Write, USER);
+    let walks = |guest: &Guest| guest.mmu.counters().hidden_faults;
+    assert!(store(&mut guest).is_ok());
+    let before = walks(&guest);
+    assert!(store(&mut guest).is_ok());
+    assert_eq!(walks(&guest), before, "the second store walks no tables");
+    guest.map(0x5000, 0x9000 | P | US);
+    assert!(store(&mut guest).is_err(), "read-only");
+    guest.map(0x5000, 0xb000 | P | RW | US);
+    assert!(store(&mut guest).is_ok());
+    assert_eq!(
+        guest.peek(PT + 5 * 4) & D,
+        D,
+        "the new frame is marked dirty"
+    );
+    guest.poke(PD, 0);
+    assert!(store(&mut guest).is_err(), "not present");
+}

@@ -8,6 +8,7 @@ use crate::mode::Mode;
 use iced_x86::{
     Code, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register,
 };
+use std::ops::Range;
 
 /// Longest legal instruction, in bytes (SDM vol. 2A, "Instruction Format").
 pub const MAX_INSN_BYTES: usize = 15;
@@ -99,6 +100,30 @@ pub fn decode_block_for(
         len_bytes,
         terminal,
     })
+}
+
+/// Where the bytes of an instruction are that only say what its operand is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperandBytes {
+    /// The immediate; empty if there is none, or more than one.
+    pub imm: Range<usize>,
+    /// The displacement; empty if there is none.
+    pub disp: Range<usize>,
+}
+
+/// The operand bytes of the instruction that `bytes` begin with.
+pub fn operand_bytes(bytes: &[u8], mode: Mode) -> OperandBytes {
+    let bitness = if mode.code32() { 32 } else { 16 };
+    let mut decoder = Decoder::new(bitness, bytes, OPTIONS);
+    let insn = decoder.decode();
+    let at = decoder.get_constant_offsets(&insn);
+    let range = |offset: usize, size: usize| offset..offset + size;
+    let imm = match at.has_immediate2() {
+        true => 0..0,
+        false => range(at.immediate_offset(), at.immediate_size()),
+    };
+    let disp = range(at.displacement_offset(), at.displacement_size());
+    OperandBytes { imm, disp }
 }
 
 /// The opcode that the FPU remembers, if the instruction is one of its: the low

@@ -231,6 +231,8 @@ pub struct CpuState {
     pub spill: u64,
     /// Where direct code keeps pointers into guest memory within a block.
     pub pointers: [u64; POINTERS],
+    /// Where it keeps one more while the runtime carries out a store.
+    pub kept_pointer: u64,
     /// 0 while the guest's vector state is in the host's registers.
     pub vector_away: u64,
     /// Host address of the direct tier's routine that loads the vector state.
@@ -324,6 +326,7 @@ impl Default for CpuState {
             host_stack: 0,
             spill: 0,
             pointers: [0; POINTERS],
+            kept_pointer: 0,
             vector_away: 1,
             vector_enter: 0,
             vector_prepare: 0,

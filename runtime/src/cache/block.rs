@@ -41,10 +41,8 @@ pub struct CachedBlock {
     /// Runs it must show before it is treated as usual code, if its bytes have
     /// been overwritten too often; else 0.
     pub price: u32,
-    /// Its bytes were overwritten since it was decoded, and it was kept.
-    pub stale: bool,
-    /// It is stale or single: see [`CachedBlock::is_single`].
-    pub special: bool,
+    /// Debug events surround its one instruction.
+    pub single: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
     /// Times of these that it could not have the vector state.
@@ -69,24 +67,6 @@ impl CachedBlock {
             len_bytes: self.len_bytes,
             terminal: self.terminal,
         }
-    }
-
-    /// Whether debug events surround its one instruction.
-    pub fn is_single(&self) -> bool {
-        Mode(self.key.mode).single()
-    }
-
-    /// Takes the block decoded anew from its changed bytes. False if it does not
-    /// have the same bytes of the frame any more, so must be dropped.
-    pub fn renew(&mut self, block: &Block) -> bool {
-        let same = block.len_bytes == self.len_bytes;
-        if same {
-            self.ops = crate::interp::ops(block);
-            self.terminal = block.terminal;
-            self.stale = false;
-            self.special = self.is_single();
-        }
-        same
     }
 
     /// The bytes of page frame number `frame` that belong to it.

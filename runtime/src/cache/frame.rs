@@ -1,12 +1,15 @@
-//! The blocks of one page frame, and which of its bytes they hold.
+//! The blocks of each page frame, and which of its bytes they hold.
 //!
 //! A page with code can hold data as well, or code that overlaps in a thousand
 //! ways, and every store to it asks which blocks it hits. A bit for each byte
 //! answers "none" without looking at the blocks, and what each block holds stands
 //! here, so that a search reads no block: a program that makes code anew, byte by
 //! byte, where hundreds of blocks are left over asks thousands of times.
+//!
+//! The CPU asks, before it troubles the run loop; hence the frames are its own.
 
 use super::BlockId;
+use shadow_mmu::PhysAddr;
 use std::ops::Range;
 
 /// Bytes of a page frame.
@@ -14,8 +17,94 @@ const FRAME_BYTES: usize = 0x1000;
 
 /// Stores beside the code of a frame after which its blocks are dropped: so many, and
 /// more for each block.
-const LEAST_MISSES: usize = 512;
-const MISSES_PER_BLOCK: usize = 64;
+const LEAST_MISSES: usize = 4096;
+const MISSES_PER_BLOCK: usize = 512;
+
+/// All frames with blocks.
+#[derive(Default)]
+pub struct Frames {
+    /// By frame number: 0, or where the frame is in `list`, plus one.
+    index: Vec<u32>,
+    list: Vec<Frame>,
+    free: Vec<u32>,
+}
+
+impl Frames {
+    /// The frame with this number, if it has blocks.
+    #[inline]
+    pub fn get(&self, number: u64) -> Option<&Frame> {
+        self.list.get(self.place(number)?)
+    }
+
+    /// The same, to change.
+    #[inline]
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Frame> {
+        let place = self.place(number)?;
+        self.list.get_mut(place)
+    }
+
+    #[inline]
+    fn place(&self, number: u64) -> Option<usize> {
+        let place = *self.index.get(usize::try_from(number).ok()?)?;
+        (place as usize).checked_sub(1)
+    }
+
+    /// Adds a block that holds `bytes` of a frame of guest memory.
+    pub fn add(&mut self, number: u64, id: BlockId, bytes: Range<usize>) {
+        let place = self.place(number).unwrap_or_else(|| {
+            let place = self.free.pop().map_or(self.list.len(), |n| n as usize);
+            if place == self.list.len() {
+                self.list.push(Frame::default());
+            }
+            let number = number as usize;
+            if self.index.len() <= number {
+                self.index.resize(number + 1, 0);
+            }
+            self.index[number] = place as u32 + 1;
+            place
+        });
+        self.list[place].add(id, bytes);
+    }
+
+    /// Removes a block from a frame, and the frame if that was the last.
+    pub fn remove(&mut self, number: u64, id: BlockId) {
+        let Some(place) = self.place(number) else {
+            return;
+        };
+        if self.list[place].remove(id) {
+            self.list[place] = Frame::default();
+            self.free.push(place as u32);
+            self.index[number as usize] = 0;
+        }
+    }
+
+    /// Removes all and returns their numbers.
+    pub fn clear(&mut self) -> Vec<u64> {
+        let numbers = (0..).zip(&self.index).filter(|(_, place)| **place != 0);
+        let numbers = numbers.map(|(number, _)| number).collect();
+        *self = Self::default();
+        numbers
+    }
+
+    /// Takes note of a store to frames of code. True if it hit a block, or a frame's
+    /// blocks are better dropped: then the run loop must look before anything else
+    /// runs.
+    #[inline]
+    pub fn stored(&mut self, start: PhysAddr, len: u32) -> bool {
+        let end = start.0 + u64::from(len);
+        let (mut at, mut concerns) = (start.0, false);
+        while at < end {
+            let next = ((at | 0xfff) + 1).min(end);
+            let first = (at & 0xfff) as usize;
+            let bytes = first..first + (next - at) as usize;
+            // One that has lost its blocks need not be watched any more.
+            let frame = self.get_mut(at >> 12);
+            concerns |= frame.is_none_or(|frame| frame.stored(bytes));
+            at = next;
+        }
+        concerns
+    }
+}
 
 /// The blocks of one frame.
 #[derive(Default)]
@@ -42,7 +131,8 @@ impl Held {
     }
 
     fn overlaps(&self, bytes: &Range<usize>) -> bool {
-        usize::from(self.start) < bytes.end && bytes.start < usize::from(self.end)
+        let (start, end) = (usize::from(self.start), usize::from(self.end));
+        start < bytes.end && bytes.start < end && start < end
     }
 }
 
@@ -59,7 +149,11 @@ impl Covered {
     /// The word and the mask of each part of `bytes`.
     fn words(bytes: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
         let end = bytes.end.min(FRAME_BYTES);
-        (bytes.start / 64..end.div_ceil(64)).map(move |word| {
+        let words = match bytes.is_empty() {
+            true => 0..0,
+            false => bytes.start / 64..end.div_ceil(64),
+        };
+        words.map(move |word| {
             let low = bytes.start.saturating_sub(word * 64);
             let high = (end - word * 64).min(64);
             (word, u64::MAX >> (64 - (high - low)) << low)
@@ -74,6 +168,7 @@ impl Covered {
         Self::words(bytes).for_each(|(word, mask)| self.0[word] &= !mask);
     }
 
+    #[inline]
     fn any(&self, bytes: Range<usize>) -> bool {
         Self::words(bytes).any(|(word, mask)| self.0[word] & mask != 0)
     }
@@ -81,7 +176,7 @@ impl Covered {
 
 impl Frame {
     /// Adds a block that holds `bytes` of the frame.
-    pub fn add(&mut self, id: BlockId, bytes: Range<usize>) {
+    fn add(&mut self, id: BlockId, bytes: Range<usize>) {
         let within = |offset: usize| offset.min(FRAME_BYTES) as u16;
         let (start, end) = (within(bytes.start), within(bytes.end));
         let at = self.blocks.partition_point(|held| held.start <= start);
@@ -91,11 +186,20 @@ impl Frame {
         self.misses = 0;
     }
 
-    /// Counts a store that hit no block. True if there have been so many that the
-    /// blocks are better dropped: each such store costs a fraction of decoding a
-    /// block, so this at most doubles what the guest pays if they are still used.
-    pub fn missed(&mut self) -> bool {
+    /// See [`Frames::stored`].
+    #[inline]
+    fn stored(&mut self, bytes: Range<usize>) -> bool {
+        if self.covered.any(bytes) {
+            return true;
+        }
         self.misses += 1;
+        self.is_left_over()
+    }
+
+    /// Whether so many stores hit no block that the blocks are better dropped: each
+    /// such store costs a small fraction of decoding a block, so this at most doubles
+    /// what the guest pays if they are still used.
+    pub fn is_left_over(&self) -> bool {
         self.misses as usize >= LEAST_MISSES + MISSES_PER_BLOCK * self.blocks.len()
     }
 
@@ -105,7 +209,7 @@ impl Frame {
     }
 
     /// Removes a block. True if none is left.
-    pub fn remove(&mut self, id: BlockId) -> bool {
+    fn remove(&mut self, id: BlockId) -> bool {
         while let Some(at) = self.blocks.iter().position(|held| held.id == id) {
             let bytes = self.blocks.remove(at).bytes();
             self.covered.clear(bytes.clone());
@@ -171,6 +275,16 @@ mod tests {
             assert_eq!(frame.hit(&bytes), [], "{bytes:?}");
         }
         assert_eq!(frame.hit(&(0..4096)).len(), 3);
+    }
+
+    #[test]
+    fn a_block_without_bytes_is_never_hit() {
+        let mut frame = frame();
+        frame.add(BlockId(4), 64..64);
+        assert_eq!(frame.hit(&(0..4096)).len(), 3);
+        assert_eq!(frame.all().len(), 4);
+        assert!(!frame.remove(BlockId(4)));
+        assert_eq!(frame.hit(&(64..65)), [BlockId(2)]);
     }
 
     #[test]

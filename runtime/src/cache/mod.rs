@@ -16,17 +16,18 @@ pub mod arena;
 mod block;
 mod codes;
 pub mod disk;
-mod frame;
+pub mod frame;
 pub mod links;
-mod overwrites;
+pub mod overwrites;
 mod pages;
 
 use crate::mirrored::MirrorUse;
 use crate::native::landing::Landings;
+use crate::volatile;
 use arena::Arena;
 pub use block::{CachedBlock, Compiled};
 use codes::Codes;
-use frame::Frame;
+use frame::{Frame, Frames};
 use links::Links;
 use overwrites::Overwrites;
 use pages::CodePages;
@@ -107,7 +108,6 @@ pub struct Cache {
     blocks: Vec<Option<Box<CachedBlock>>>,
     free: Vec<u32>,
     by_key: Map<Key, BlockId>,
-    by_frame: Map<u64, Frame>,
     overwrites: Overwrites,
     /// Where code pages are.
     pub pages: CodePages,
@@ -145,7 +145,6 @@ impl Cache {
             blocks: Vec::new(),
             free: Vec::new(),
             by_key: Map::default(),
-            by_frame: Map::default(),
             overwrites: Overwrites::default(),
             pages: CodePages::default(),
             codes: Codes::default(),
@@ -225,7 +224,13 @@ impl Cache {
     }
 
     /// Adds a block. The caller has protected its frames as code.
-    pub fn insert(&mut self, key: Key, crosses_to: Option<PhysAddr>, block: &Block) -> BlockId {
+    pub fn insert(
+        &mut self,
+        code: &mut Frames,
+        key: Key,
+        crosses_to: Option<PhysAddr>,
+        block: &Block,
+    ) -> BlockId {
         let mut cached = Box::new(CachedBlock {
             key,
             serial: self.counters.blocks,
@@ -235,8 +240,7 @@ impl Cache {
             len_bytes: block.len_bytes,
             heat: 0,
             price: 0,
-            stale: false,
-            special: block.mode.single(),
+            single: block.mode.single(),
             side_exits: 0,
             vector_exits: 0,
             mirror: MirrorUse::default(),
@@ -266,7 +270,7 @@ impl Cache {
         };
         self.by_key.insert(key, id);
         for (frame, bytes) in parts {
-            self.by_frame.entry(frame).or_default().add(id, bytes);
+            code.add(frame, id, bytes);
         }
         self.counters.blocks += 1;
         id
@@ -336,37 +340,29 @@ impl Cache {
 
     /// Drops the blocks that contain any of the written bytes. Returns whether
     /// the frame still holds code.
-    pub fn invalidate(&mut self, start: PhysAddr, len: u32) -> bool {
+    pub fn invalidate(&mut self, code: &mut Frames, start: PhysAddr, len: u32) -> bool {
         let frame = start.0 >> 12;
-        let Some(in_frame) = self.by_frame.get_mut(&frame) else {
+        let Some(in_frame) = code.get(frame) else {
             return false;
         };
         let first = (start.0 & 0xfff) as usize;
         let doomed = in_frame.hit(&(first..first + len as usize));
-        if doomed.is_empty() && in_frame.missed() {
-            // Data now, most likely, and what code it holds is left over.
+        if doomed.is_empty() && in_frame.is_left_over() {
+            // Data now, most likely.
             let all = in_frame.all();
-            all.into_iter().for_each(|id| self.remove(id));
+            all.into_iter().for_each(|id| self.remove(code, id));
             return false;
         }
         self.counters.invalidated += doomed.len() as u64;
         for id in doomed {
-            let Some(Some(block)) = self.blocks.get_mut(id.0 as usize) else {
-                continue;
-            };
-            let held = block.bytes_in(frame);
-            let hit = held.start.max(first)..held.end.min(first + len as usize);
-            self.overwrites.count(frame, &hit, self.slice);
-            let price = self.overwrites.price(frame, &held);
-            if block.price == 0 || price == 0 || block.crosses_to.is_some() {
-                self.remove(id);
-                continue;
+            if let Some(block) = self.get(id) {
+                let held = block.bytes_in(frame);
+                let hit = held.start.max(first)..held.end.min(first + len as usize);
+                self.overwrites.count(frame, &hit, self.slice);
             }
-            // Volatile: it stays where it is found, and is decoded again there.
-            (block.stale, block.special) = (true, true);
-            (block.heat, block.price) = (0, price);
+            self.remove(code, id);
         }
-        self.by_frame.contains_key(&frame)
+        code.get(frame).is_some()
     }
 
     /// Drops the compiled code of a block, which may be compiled again.
@@ -385,15 +381,34 @@ impl Cache {
         self.forget_code(&key, code);
     }
 
-    /// How many bytes from `phys` on a block may have: code that is overwritten
-    /// often and code that is not are not mixed.
+    /// How many bytes from `phys` on a block may hold: up to those that are
+    /// overwritten often, or to the end of the page.
     pub fn room_at(&self, phys: u64) -> usize {
-        self.overwrites.alike(phys)
+        self.overwrites.stable(phys)
+    }
+
+    /// The instruction of `len` bytes at `phys`, which is volatile, has run unchanged
+    /// `runs` times: if that pays its price, what ends with it is decoded anew.
+    #[cold]
+    pub fn calmed(&mut self, code: &mut Frames, phys: u64, len: usize, runs: u32) {
+        let first = (phys & 0xfff) as usize;
+        let (frame, bytes) = (phys >> 12, first..first + len);
+        if runs < self.overwrites.price(frame, &bytes) {
+            return;
+        }
+        self.overwrites.forgive(frame, &bytes);
+        let all = code.get(frame).map(Frame::all).unwrap_or_default();
+        for id in all {
+            let last = self.get(id).and_then(|block| block.ops.last());
+            if last.and_then(|op| volatile::address(op.insn())) == Some(phys) {
+                self.remove(code, id);
+            }
+        }
     }
 
     /// Drops a block that has paid its price, so that it is decoded as usual code.
     #[cold]
-    pub fn forgive(&mut self, id: BlockId) {
+    pub fn forgive(&mut self, code: &mut Frames, id: BlockId) {
         if let Some(block) = self.get(id) {
             let parts: Vec<_> = frames(block.key.phys, block.crosses_to)
                 .map(|frame| (frame, block.bytes_in(frame)))
@@ -401,23 +416,19 @@ impl Cache {
             for (frame, bytes) in parts {
                 self.overwrites.forgive(frame, &bytes);
             }
-            self.remove(id);
+            self.remove(code, id);
         }
     }
 
     /// Drops one block.
-    pub fn remove(&mut self, id: BlockId) {
+    pub fn remove(&mut self, code: &mut Frames, id: BlockId) {
         let Some(block) = self.blocks.get_mut(id.0 as usize).and_then(Option::take) else {
             return;
         };
         self.free.push(id.0);
         self.by_key.remove(&block.key);
         for frame in frames(block.key.phys, block.crosses_to) {
-            if let Some(in_frame) = self.by_frame.get_mut(&frame)
-                && in_frame.remove(id)
-            {
-                self.by_frame.remove(&frame);
-            }
+            code.remove(frame, id);
         }
         for &slot in &block.incoming {
             self.set_link(slot, None);
@@ -443,12 +454,12 @@ impl Cache {
     }
 
     /// Drops everything and returns the frames that held code.
-    pub fn clear(&mut self) -> Vec<PhysAddr> {
-        let frames = self.by_frame.keys().map(|&f| PhysAddr(f << 12)).collect();
+    pub fn clear(&mut self, code: &mut Frames) -> Vec<PhysAddr> {
+        let frames = code.clear().into_iter();
+        let frames = frames.map(|f| PhysAddr(f << 12)).collect();
         self.blocks.clear();
         self.free.clear();
         self.by_key.clear();
-        self.by_frame.clear();
         self.links.clear();
         self.landings.clear();
         self.overwrites.clear();

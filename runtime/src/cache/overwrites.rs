@@ -2,30 +2,33 @@
 //!
 //! A block is dropped when its bytes are stored to, and decoded again when it
 //! runs again. For a loop that patches itself that would be a compilation a
-//! round. So the cache counts, by the doubleword, the stores that dropped a block,
-//! and a doubleword that has seen a few of them is *volatile*. Blocks end where
-//! volatile code begins or ends: instructions around a patched one stay, and a
-//! volatile block is cheap to decode again and never compiled.
+//! round. So the cache counts, by the byte, the stores that dropped a block, and a
+//! byte that has seen a few of them is *volatile*. An instruction with
+//! volatile bytes is looked at anew whenever it runs ([`crate::volatile`]); a block
+//! ends with the first, and does not hold its bytes.
 //!
 //! Code that is made anew now and then, all of it, is not like that: a frame that no
 //! store has hit for [`CALM_SLICES`] starts from nothing.
 //!
-//! A volatile block must run undisturbed for a number of times that doubles with
-//! each store to it. Then its bytes are tried as usual code; the next store takes
-//! that back and doubles the price. So whatever the rhythm in which code is
+//! A volatile instruction must run unchanged for a number of times that doubles with
+//! each store that drops it. Then its bytes are tried as usual code; the next store
+//! takes that back and doubles the price. So whatever the rhythm in which code is
 //! patched, compiling it takes little time beside the interpreting in between.
+//!
+//! The last bytes of a page are never volatile, because an instruction there may
+//! cross into the next. A block there that has a price is interpreted until it has
+//! paid.
 
 use super::Map;
 use std::ops::Range;
+use translator::decode::MAX_INSN_BYTES;
 
-/// Bytes counted together.
-const GRANULE_BYTES: usize = 4;
-/// Granules of a page frame.
-const GRANULES: usize = 0x1000 / GRANULE_BYTES;
-/// Stores that drop a block before a granule is volatile.
+/// Bytes of a page frame.
+const FRAME_BYTES: usize = 0x1000;
+/// Stores that drop a block before a byte is volatile.
 const TOLERATED: u8 = 4;
-/// Undisturbed runs that a block just become volatile must show.
-const FIRST_PRICE: u32 = 64;
+/// Unchanged runs that an instruction just become volatile must show.
+pub const FIRST_PRICE: u32 = 64;
 /// Most doublings of it.
 const MAX_DOUBLINGS: u8 = 14;
 /// Slices of the budget without a store after which a frame's counts are void: long
@@ -35,39 +38,49 @@ const CALM_SLICES: u64 = 16;
 const MAX_FRAMES: usize = 1024;
 /// The price has been paid: usual code until the next store.
 const PAID: u8 = 0x80;
+/// Bytes that can be volatile: an instruction that reaches into one ends in its page.
+const CAN_BE_VOLATILE: usize = FRAME_BYTES - MAX_INSN_BYTES;
 
-/// The counts of the granules of each frame.
+/// The counts of the bytes of each frame.
 #[derive(Default)]
 pub struct Overwrites(Map<u64, Box<Counts>>);
 
 /// Those of one frame.
 struct Counts {
-    granules: [u8; GRANULES],
+    bytes: [u8; FRAME_BYTES],
+    /// Bits of those that are volatile.
+    volatile: [u64; FRAME_BYTES / 64],
     /// Slice in which a store last hit a block.
     last: u64,
 }
 
 impl Counts {
     fn get(&self, bytes: &Range<usize>) -> &[u8] {
-        self.granules.get(granules(bytes)).unwrap_or_default()
+        self.bytes.get(bytes.clone()).unwrap_or_default()
     }
 
-    fn get_mut(&mut self, bytes: &Range<usize>) -> &mut [u8] {
-        self.granules.get_mut(granules(bytes)).unwrap_or_default()
+    /// Changes the counts of `bytes`.
+    fn change(&mut self, bytes: &Range<usize>, how: impl Fn(u8) -> u8) {
+        let counts = self.bytes.iter_mut().enumerate();
+        for (n, count) in counts.take(bytes.end).skip(bytes.start) {
+            *count = how(*count);
+            let bit = 1 << (n % 64);
+            let word = &mut self.volatile[n / 64];
+            match price_of(*count) != 0 && n < CAN_BE_VOLATILE {
+                true => *word |= bit,
+                false => *word &= !bit,
+            }
+        }
     }
 }
 
-/// The runs that a granule asks for.
-fn price_of(granule: u8) -> u32 {
-    if granule & PAID == 0 && granule >= TOLERATED {
-        FIRST_PRICE << (granule - TOLERATED)
+/// The runs that a byte's count asks for.
+fn price_of(count: u8) -> u32 {
+    if count & PAID == 0 && count >= TOLERATED {
+        FIRST_PRICE << (count - TOLERATED)
     } else {
         0
     }
-}
-
-fn granules(bytes: &Range<usize>) -> Range<usize> {
-    bytes.start / GRANULE_BYTES..bytes.end.div_ceil(GRANULE_BYTES).min(GRANULES)
 }
 
 impl Overwrites {
@@ -77,50 +90,51 @@ impl Overwrites {
             self.0.clear();
         }
         let fresh = || {
-            let granules = [0; GRANULES];
             Box::new(Counts {
-                granules,
+                bytes: [0; FRAME_BYTES],
+                volatile: [0; FRAME_BYTES / 64],
                 last: slice,
             })
         };
         let counts = self.0.entry(frame).or_insert_with(fresh);
         if slice.saturating_sub(counts.last) > CALM_SLICES {
-            counts.granules.fill(0);
+            counts.bytes.fill(0);
+            counts.volatile.fill(0);
         }
         counts.last = slice;
-        for granule in counts.get_mut(bytes) {
-            *granule = (*granule & !PAID)
-                .saturating_add(1)
-                .min(TOLERATED + MAX_DOUBLINGS);
-        }
+        let most = TOLERATED + MAX_DOUBLINGS;
+        counts.change(bytes, |n| (n & !PAID).saturating_add(1).min(most));
     }
 
     /// The runs that a new block of `bytes` must show; 0 where code is as usual.
     pub fn price(&self, frame: u64, bytes: &Range<usize>) -> u32 {
         let counts = self.0.get(&frame).map(|counts| counts.get(bytes));
         let prices = counts.unwrap_or_default().iter();
-        prices.map(|&granule| price_of(granule)).max().unwrap_or(0)
+        prices.map(|&count| price_of(count)).max().unwrap_or(0)
     }
 
-    /// How many bytes from `phys` on, up to the end of its frame, are all volatile
-    /// or all not.
-    pub fn alike(&self, phys: u64) -> usize {
+    /// How many bytes from `phys` on are before the next that is volatile, or before
+    /// the end of the frame.
+    pub fn stable(&self, phys: u64) -> usize {
         let offset = (phys & 0xfff) as usize;
         let Some(counts) = self.0.get(&(phys >> 12)) else {
-            return 0x1000 - offset;
+            return FRAME_BYTES - offset;
         };
-        let mut rest = counts.granules.iter().skip(offset / GRANULE_BYTES);
-        let first = rest.next().map_or(0, |&granule| price_of(granule));
-        let more = rest.take_while(|&&granule| (price_of(granule) == 0) == (first == 0));
-        (offset / GRANULE_BYTES + 1 + more.count()) * GRANULE_BYTES - offset
+        let mut mask = u64::MAX << (offset % 64);
+        for (n, word) in counts.volatile.iter().enumerate().skip(offset / 64) {
+            if word & mask != 0 {
+                let first = n * 64 + (word & mask).trailing_zeros() as usize;
+                return first - offset;
+            }
+            mask = u64::MAX;
+        }
+        FRAME_BYTES - offset
     }
 
     /// A block of `bytes` has paid its price.
     pub fn forgive(&mut self, frame: u64, bytes: &Range<usize>) {
         if let Some(counts) = self.0.get_mut(&frame) {
-            for granule in counts.get_mut(bytes) {
-                *granule |= PAID;
-            }
+            counts.change(bytes, |n| n | PAID);
         }
     }
 
@@ -144,6 +158,7 @@ mod tests {
         }
         assert_eq!(prices, [0, 0, 0, 0, 64, 128, 256]);
         assert_eq!(overwrites.price(1, &(0x18..0x20)), 0);
+        assert_eq!(overwrites.price(1, &(0x17..0x17)), 0);
         overwrites.forgive(1, &(0x10..0x20));
         assert_eq!(overwrites.price(1, &(0x10..0x20)), 0);
         overwrites.count(1, &(0x14..0x18), 9);
@@ -165,13 +180,23 @@ mod tests {
     }
 
     #[test]
-    fn volatile_runs_have_ends() {
+    fn code_is_stable_up_to_what_is_volatile() {
         let mut overwrites = Overwrites::default();
-        assert_eq!(overwrites.alike(0x1ffe), 2);
+        assert_eq!(overwrites.stable(0x1ffe), 2);
         (0..TOLERATED).for_each(|_| overwrites.count(1, &(0x102..0x109), 9));
-        assert_eq!(overwrites.alike(0x10f0), 0x10);
-        assert_eq!(overwrites.alike(0x1101), 11);
-        assert_eq!(overwrites.alike(0x110c), 0x1000 - 0x10c);
-        assert_eq!(overwrites.alike(0x2000), 0x1000);
+        assert_eq!(overwrites.stable(0x10f0), 0x12);
+        assert_eq!(overwrites.stable(0x1003), 0xff);
+        assert_eq!(overwrites.stable(0x1102), 0);
+        assert_eq!(overwrites.stable(0x1108), 0);
+        assert_eq!(overwrites.stable(0x1109), 0x1000 - 0x109);
+        assert_eq!(overwrites.stable(0x2000), 0x1000);
+    }
+
+    #[test]
+    fn the_end_of_a_page_is_never_volatile() {
+        let mut overwrites = Overwrites::default();
+        (0..TOLERATED).for_each(|_| overwrites.count(1, &(0xfe0..0x1000), 9));
+        assert_eq!(overwrites.stable(0x1ff0), 0);
+        assert_eq!(overwrites.stable(0x1ff1), 15);
     }
 }

@@ -10,8 +10,10 @@ pub mod landing;
 use crate::config::Tier;
 use crate::interp::Op;
 use crate::vcpu::{Cpu, Shadow};
+use crate::volatile;
 use anyhow::ensure;
 use translator::compile::Compiler;
+use translator::direct::STORE;
 use translator::insn::Flow;
 use translator::state::CpuState;
 
@@ -131,17 +133,45 @@ extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
     // SAFETY: as in `callout`.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
-        return 1;
+        return store(cpu, (index & !STORE) as usize);
     };
     if !run(cpu, op) {
         return 1;
     }
     if cpu.attention {
-        if !cpu.adopt_context() {
-            return 1;
-        }
-    } else if op.insn().flow == Flow::Next {
+        return go_on(cpu);
+    }
+    if op.insn().flow == Flow::Next {
         return 0;
+    }
+    if volatile::run_on(cpu, op.insn()) {
+        go_on(cpu)
+    } else {
+        1
+    }
+}
+
+/// Runs a store for direct code, which relies on what it knows of the tables.
+#[inline(never)]
+fn store(cpu: &mut Cpu, index: usize) -> u64 {
+    let Some(op) = cpu.callouts.get(index).copied() else {
+        return 1;
+    };
+    let dropped = cpu.mmu.counters().entries_dropped;
+    if !run(cpu, op) {
+        return 1;
+    }
+    if !cpu.attention && dropped == cpu.mmu.counters().entries_dropped {
+        return 0;
+    }
+    go_on(cpu)
+}
+
+/// What direct code is told that is to go on at EIP: 2 if it can.
+#[inline]
+fn go_on(cpu: &mut Cpu) -> u64 {
+    if cpu.attention && !cpu.adopt_context() {
+        return 1;
     }
     // Nothing comes between an instruction that casts a shadow and the next.
     cpu.shadow = Shadow::None;

@@ -12,8 +12,10 @@ use crate::cache::disk::DiskCache;
 use crate::cache::disk::folder::FolderError;
 use crate::cache::disk::record::{Content, Flavour};
 use crate::cache::{BlockId, Cache, CachedBlock, Compiled};
+use crate::interp::Op;
 use crate::mirrored::MirrorPolicy;
 use crate::vcpu::Cpu;
+use crate::volatile;
 use shadow_mmu::PhysAddr;
 use translator::compile::{CompileRequest, HostCode, Numbered, Relocation};
 use translator::direct::DirectCompiler;
@@ -45,7 +47,10 @@ fn adopt(block: &mut CachedBlock, flavour: Flavour, policy: MirrorPolicy) {
 
 /// What a block is, if it may be kept; `buffer` gets its bytes.
 fn content<'a>(block: &CachedBlock, cpu: &Cpu, buffer: &'a mut [u8]) -> Option<Content<'a>> {
-    if block.crosses_to.is_some() || block.price != 0 || block.special {
+    // A stand-in is no byte of its block, so the bytes do not tell that it is there.
+    let last = block.ops.last().map(Op::insn);
+    let volatile = last.is_none_or(|insn| volatile::address(insn).is_some());
+    if block.crosses_to.is_some() || block.price != 0 || block.single || volatile {
         return None;
     }
     let bytes = buffer.get_mut(..block.len_bytes as usize)?;

@@ -378,14 +378,53 @@ impl Cpu {
         }
     }
 
+    /// Where a store goes that is known to be permitted, to a frame of which no more is
+    /// known than that it has translated code; its linear address, too.
+    #[inline]
+    pub(crate) fn beside_code(
+        &self,
+        seg: SegReg,
+        offset: u32,
+        w: Width,
+    ) -> Option<(LinearAddr, PhysAddr)> {
+        if !self.mode().unlimited(seg) || seg == SegReg::Cs || self.examines() {
+            return None;
+        }
+        let base = self.state.seg[seg as usize].base;
+        let addr = LinearAddr(base.wrapping_add(offset));
+        let in_page = addr.0 & 0xfff <= 0x1000 - w.bytes();
+        let phys = self.mmu.beside_code(addr, self.sys.cpl == 3)?;
+        in_page.then_some((addr, phys))
+    }
+
+    /// Stores there if that hits no code.
+    #[inline]
+    pub(crate) fn store_beside_code(&mut self, phys: PhysAddr, w: Width, v: u32) -> bool {
+        let hits = self.code.stored(phys, w.bytes()) || self.is_running(phys, w.bytes());
+        let ram = self.mmu.ram();
+        let store = || match w {
+            Width::B => ram.write_u8(phys, v as u8),
+            Width::W => ram.write_u16(phys, v as u16),
+            Width::D => ram.write_u32(phys, v),
+        };
+        !hits && store().is_some()
+    }
+
+    /// Whether a store hits the volatile instruction that runs, which must notice.
+    #[inline]
+    fn is_running(&self, phys: PhysAddr, len: u32) -> bool {
+        phys.0 < self.running.end && self.running.start < phys.0 + u64::from(len)
+    }
+
     /// Tells the MMU, and the run loop if code was hit, that memory changed.
     fn after_write(&mut self, phys: PhysAddr, len: u32) {
         let epoch = self.mmu.fetch_epoch();
         let effect = self.mmu.note_write(phys, len);
-        if effect.code {
+        let concerns = effect.code && (self.code.stored(phys, len) || self.is_running(phys, len));
+        if concerns {
             self.code_writes.push((phys, len));
         }
-        if effect.code || epoch != self.mmu.fetch_epoch() {
+        if concerns || epoch != self.mmu.fetch_epoch() {
             self.request_attention();
         }
     }

@@ -14,13 +14,16 @@ mod watch;
 
 pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
+use crate::cache::frame::Frames;
 use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::interp::Op;
 use crate::system::debug;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
+use crate::volatile::{Calm, Volatile};
 use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
+use std::ops::Range;
 use std::sync::Arc;
 use translator::exception::Exception;
 use translator::flags;
@@ -92,11 +95,20 @@ pub struct Cpu {
     pub halted: bool,
     /// Shutdown after a triple fault.
     pub shutdown: bool,
+    /// The frames with translated code, and where in them it is.
+    pub code: Frames,
+    /// What is known of volatile instructions, while none of them runs.
+    pub volatile: Option<Box<Volatile>>,
+    /// Guest-physical addresses of the volatile instruction that runs, if it can
+    /// store to itself and go on.
+    pub running: Range<u64>,
+    /// Volatile instructions that have run unchanged for long.
+    pub calm: Vec<Calm>,
     /// Guest-physical ranges `(address, length)` of translated code that was written.
     pub code_writes: Vec<(PhysAddr, u32)>,
     /// Base and highest offset of CS when the mode was last recomputed: an EIP
     /// names another block under others.
-    code: (u32, u32),
+    code_segment: (u32, u32),
     /// Shadow tables of the current address space: supervisor's, user's. Blank
     /// ones while accesses are examined.
     views: [View; 2],
@@ -163,7 +175,7 @@ impl Cpu {
             tagged: Context::NOWHERE,
             jump_cache: 0,
             eip_stored: false,
-            code: (0, 0),
+            code_segment: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
             watch: watch::Watch::default(),
             smap_lifted: false,
@@ -178,6 +190,10 @@ impl Cpu {
             diverted: false,
             halted: false,
             shutdown: false,
+            code: Frames::default(),
+            volatile: Some(Box::default()),
+            running: 0..0,
+            calm: Vec::new(),
             code_writes: Vec::new(),
             mmu,
             pc,
@@ -350,9 +366,9 @@ impl Cpu {
         }
         let cs = self.state.segment(SegReg::Cs);
         let code = (cs.base, cs.hi);
-        if bits != self.state.mode || code != self.code {
+        if bits != self.state.mode || code != self.code_segment {
             self.state.mode = bits;
-            self.code = code;
+            self.code_segment = code;
             self.context_changed();
         }
         self.update_watch();

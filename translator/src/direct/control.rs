@@ -161,6 +161,9 @@ impl Emitter<'_> {
         {
             return self.asm.land_at(branch, place);
         }
+        if let Cold::Store { index, resume } = cold {
+            return self.store_refused(branch, index, resume);
+        }
         self.asm.land(branch);
         match cold {
             Cold::Exit(index) | Cold::SharedExit(index) => self.side_exit(index, cold),
@@ -175,38 +178,36 @@ impl Emitter<'_> {
                 index,
                 access,
                 bytes,
-                shared,
+                refused,
                 back,
             } => {
                 self.mark_insn(index);
-                let exit = if shared { Cold::SharedExit } else { Cold::Exit };
-                self.crossing(access, bytes, back, exit(index));
+                self.crossing(access, bytes, back, refused.cold(index));
             }
             Cold::LostExit {
                 index,
                 recipe,
-                shared,
+                refused,
             } => {
                 self.mark_insn(index);
                 self.asm.raw(recipe.code());
                 self.asm.mov(Size::Q, reg::R11, reg::RCX);
                 let jump = self.asm.jump();
-                let exit = if shared { Cold::SharedExit } else { Cold::Exit };
-                self.s.cold.push((jump, exit(index)));
+                self.s.cold.push((jump, refused.cold(index)));
             }
             Cold::LostCrossing {
                 index,
                 recipe,
                 access,
                 bytes,
-                shared,
+                refused,
                 back,
             } => {
                 self.mark_insn(index);
                 let exit = Cold::LostExit {
                     index,
                     recipe,
-                    shared,
+                    refused,
                 };
                 self.crossing_losing_flags(access, bytes, back, exit);
             }
@@ -232,7 +233,7 @@ impl Emitter<'_> {
             Cold::LostUnpaired(recipe) => self.unpaired(Some(recipe)),
             Cold::Unpaired => self.unpaired(None),
             Cold::CallOut(index) => self.late_callout(index),
-            Cold::Landing => {}
+            Cold::Landing | Cold::Store { .. } => {}
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);
@@ -241,7 +242,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn mark_insn(&mut self, index: usize) {
+    pub(super) fn mark_insn(&mut self, index: usize) {
         if let Some(insn) = self.block.insns.get(index) {
             self.mark(loc::insn(index).bits(), insn.eip);
         }

@@ -38,6 +38,7 @@ use super::effects::Effects;
 use super::exit::{NOT_ZERO, ZERO, field};
 use super::flags::{Flags, Recipe};
 use super::rename::host;
+use super::stores::Refused;
 use super::{Cold, Emitter};
 use crate::insn::{Gpr, MemRef, SegReg};
 use crate::state::{CpuState, Masks, POINTERS, Segment, WRITE_TABLE_DISTANCE};
@@ -169,7 +170,8 @@ impl Emitter<'_> {
             return (bytes <= MAX_SPAN).then(|| self.in_mirror(m));
         }
         if m.addr16 || bytes > MAX_SPAN {
-            return (bytes <= MAX_SPAN).then(|| self.check_bytes(m, access, bytes, false));
+            let refused = self.refused(access);
+            return (bytes <= MAX_SPAN).then(|| self.check_bytes(m, access, bytes, refused));
         }
         let root = self.root(m);
         let low = self.distance(m);
@@ -187,8 +189,12 @@ impl Emitter<'_> {
             disp: m.disp.wrapping_add(wider.low.wrapping_sub(low) as u32),
             ..*m
         };
-        let shared = wider != range;
-        let checked = self.check_bytes(&m, wider.access, wider.len(), shared);
+        let refused = match (expected, wider.access) {
+            (0, access) => self.refused(access),
+            (_, Access::Read) if wider == range => Refused::Exit,
+            _ => Refused::Shared,
+        };
+        let checked = self.check_bytes(&m, wider.access, wider.len(), refused);
         let from_last = low.wrapping_sub(last);
         if expected == 0 {
             return Some(checked.plus(low.wrapping_sub(wider.low)));
@@ -299,7 +305,7 @@ impl Emitter<'_> {
 
     /// Checks `bytes` bytes; leaves the address of the last in R8 and the entry in
     /// R9, or leaves the block. Returns where the first is.
-    fn check_bytes(&mut self, m: &MemRef, access: Access, bytes: u32, shared: bool) -> Mem {
+    fn check_bytes(&mut self, m: &MemRef, access: Access, bytes: u32, refused: Refused) -> Mem {
         let to_last = bytes as i32 - 1;
         let zero_base = self.block.mode.zero_base(m.seg);
         if m.addr16 {
@@ -316,7 +322,7 @@ impl Emitter<'_> {
         let constant = m.base == Gpr::ZERO && m.index == Gpr::ZERO && zero_base;
         let within = (m.disp & 0xfff) + bytes <= 0x1000;
         let may_cross = bytes > 1 && !(constant && within);
-        self.check_linear(access, bytes, may_cross, shared);
+        self.check_linear(access, bytes, may_cross, refused);
         Mem::indexed(reg::R8, reg::R9, 0).plus(-to_last)
     }
 
@@ -339,7 +345,8 @@ impl Emitter<'_> {
         if !mode.zero_base(seg) {
             self.add_segment_base(seg);
         }
-        self.check_linear(access, bytes, bytes > 1, false);
+        let refused = self.refused(access);
+        self.check_linear(access, bytes, bytes > 1, refused);
         Some(Mem::indexed(reg::R8, reg::R9, 0).plus(-to_last))
     }
 
@@ -353,11 +360,11 @@ impl Emitter<'_> {
         self.asm.lea(Size::D, reg::R8, sum);
     }
 
-    fn check_linear(&mut self, access: Access, bytes: u32, may_cross: bool, shared: bool) {
+    fn check_linear(&mut self, access: Access, bytes: u32, may_cross: bool, refused: Refused) {
         self.save_flags();
         self.reserve(80);
         if let Some(recipe) = self.recipe() {
-            return self.check_losing_flags(access, bytes, may_cross, shared, recipe);
+            return self.check_losing_flags(access, bytes, may_cross, refused, recipe);
         }
         let index = self.index;
         let asm = &mut self.asm;
@@ -377,13 +384,12 @@ impl Emitter<'_> {
                 index,
                 access,
                 bytes,
-                shared,
+                refused,
                 back,
             };
             self.s.near.push((branch, crossing));
         }
-        let exit = if shared { Cold::SharedExit } else { Cold::Exit };
-        self.s.near.push((bad, exit(index)));
+        self.s.near.push((bad, refused.cold(index)));
     }
 
     /// The same where a recipe has the flags.
@@ -392,7 +398,7 @@ impl Emitter<'_> {
         access: Access,
         bytes: u32,
         may_cross: bool,
-        shared: bool,
+        refused: Refused,
         recipe: Recipe,
     ) {
         let index = self.index;
@@ -415,7 +421,7 @@ impl Emitter<'_> {
                 recipe,
                 access,
                 bytes,
-                shared,
+                refused,
                 back,
             };
             self.s.cold.push((branch, crossing));
@@ -423,7 +429,7 @@ impl Emitter<'_> {
         let exit = Cold::LostExit {
             index,
             recipe,
-            shared,
+            refused,
         };
         self.s.cold.push((bad, exit));
         self.flags = Flags::Lost(recipe);

@@ -41,6 +41,7 @@ mod rename;
 mod repeat;
 mod returns;
 mod special;
+mod stores;
 mod string;
 mod system;
 mod vector;
@@ -48,6 +49,7 @@ pub mod verify;
 
 pub use exit::{Routines, routines};
 pub use last_x87::is_remembered;
+pub use stores::STORE;
 
 use crate::block::Block;
 use crate::compile::{Callout, CompileRequest, ExitKind, HostCode, Numbered};
@@ -64,6 +66,7 @@ use iced_x86::{ConditionCode, Encoder, Mnemonic};
 use memory::{Access, Known};
 use mirror::Faulting;
 use std::mem::offset_of;
+use stores::{Refused, Resume};
 
 /// Most instructions in a block.
 const MAX_INSNS: usize = crate::emit::MAX_INSNS;
@@ -93,6 +96,8 @@ struct Scratch {
     traits: Vec<Traits>,
     /// Code that may fault.
     faulting: Vec<Faulting>,
+    /// How stores go on that the table does not permit.
+    resumes: Vec<Resume>,
 }
 
 impl Default for DirectCompiler {
@@ -143,6 +148,7 @@ impl DirectCompiler {
             s: &mut self.scratch,
             index: 0,
             reaches_mirror: false,
+            stores: false,
             rebased: repeat::Rebased::default(),
             vector_loaded: false,
             x87: last_x87::Due::default(),
@@ -174,6 +180,7 @@ impl Scratch {
         self.traits.clear();
         self.traits.extend(block.insns.iter().map(Traits::of));
         self.faulting.clear();
+        self.resumes.clear();
     }
 }
 
@@ -193,19 +200,21 @@ enum Cold {
     Exit(usize),
     /// The same, because of a range that several accesses share.
     SharedExit(usize),
+    /// To the runtime, for the store with this number, and back behind it.
+    Store { index: usize, resume: usize },
     /// An access that may cross a page boundary.
     Crossing {
         index: usize,
         access: Access,
         bytes: u32,
-        shared: bool,
+        refused: Refused,
         back: usize,
     },
     /// An exit where only a recipe has the flags, and RCX is where it belongs.
     LostExit {
         index: usize,
         recipe: Recipe,
-        shared: bool,
+        refused: Refused,
     },
     /// The same for an access that may cross.
     LostCrossing {
@@ -213,7 +222,7 @@ enum Cold {
         recipe: Recipe,
         access: Access,
         bytes: u32,
-        shared: bool,
+        refused: Refused,
         back: usize,
     },
     /// The budget is spent at the end of a loop's turn, likewise.
@@ -272,6 +281,8 @@ struct Emitter<'a> {
     index: usize,
     /// The current instruction accesses the mirror.
     reaches_mirror: bool,
+    /// The current instruction stores and can go on if that is refused.
+    stores: bool,
     /// The pointers that it makes the host's for a while.
     rebased: repeat::Rebased,
     /// The vector state is in the host's registers.
@@ -354,6 +365,7 @@ impl Emitter<'_> {
         };
         if done.is_some() {
             self.note_faulting(i, start, flags);
+            self.note_store(i);
         }
         done.unwrap_or_else(|| {
             self.asm.bytes.truncate(start);
@@ -362,7 +374,7 @@ impl Emitter<'_> {
             self.code.relocations.truncate(numbers);
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
-            self.reaches_mirror = false;
+            (self.reaches_mirror, self.stores) = (false, false);
             self.rebased = repeat::Rebased::default();
             self.call_out(i)
         })

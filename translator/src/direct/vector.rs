@@ -17,6 +17,7 @@ use super::asm::{Mem, Size, reg};
 use super::effects::access;
 use super::exit::{NOT_ZERO, field};
 use super::flags::Flags;
+use super::stores::Refused;
 use super::{Cold, Emitter};
 use crate::encoding;
 use crate::insn::{Insn, Operand};
@@ -203,11 +204,11 @@ impl Emitter<'_> {
             self.asm.raw(&[0x41, 0xf6, 0xc0, 15]);
             let unaligned = self.asm.jump_if(NOT_ZERO);
             let index = self.index;
-            let shared = false;
+            let refused = Refused::Exit;
             let exit = Cold::LostExit {
                 index,
                 recipe,
-                shared,
+                refused,
             };
             self.s.cold.push((unaligned, exit));
             self.flags = Flags::Lost(recipe);

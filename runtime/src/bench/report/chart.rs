@@ -11,7 +11,7 @@ use std::fmt::Write;
 /// Width of the picture; a page of 1000 pixels has room for it.
 const WIDTH: f64 = 940.0;
 /// Room for labels on the left and for figures on the right.
-const LEFT: f64 = 150.0;
+const LEFT: f64 = 175.0;
 const RIGHT: f64 = 60.0;
 const BAR: f64 = 11.0;
 const BAR_STEP: f64 = 13.0;
