@@ -149,7 +149,9 @@ impl Vm {
         }
         self.counters.decoded_insns += block.insns.len() as u64;
         let code = &mut self.cpu.code;
-        Ok(self.cache.insert(code, key, crosses_to, &block))
+        let id = self.cache.insert(code, key, crosses_to, &block);
+        self.tiers.load(&mut self.cache, &mut self.cpu, id);
+        Ok(id)
     }
 
     /// Decodes a block that stays in its page.
