@@ -3,13 +3,13 @@
 //! `ring1` alone runs the embedded default guest. `ring1 boot` runs a guest from files, `ring1 dump` shows
 //! how a guest's blocks were translated. Both take the same description of the guest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::options::BenchArgs;
-use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
+use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
@@ -165,6 +165,10 @@ pub struct GuestArgs {
     /// Add the device that CPU test suites use, QEMU's pc-testdev
     #[arg(long)]
     pub test_device: bool,
+    /// Keep translated code in this folder for the next run, or "off" to keep none
+    /// [default: ring1 in the user's folder for caches]
+    #[arg(long, value_name = "DIR|off")]
+    pub code_cache: Option<PathBuf>,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
@@ -236,6 +240,7 @@ impl GuestArgs {
             rom: self.rom.clone(),
             local_apic: self.local_apic,
             test_device: self.test_device,
+            code_cache: code_cache(self.code_cache.as_deref()),
             ..VmConfig::default()
         };
         config.validate()?;
@@ -261,6 +266,15 @@ impl DumpArgs {
     /// How many of the hottest blocks to show: one if nothing was said.
     pub fn hottest_count(&self) -> usize {
         self.hottest.unwrap_or(usize::from(self.at.is_none()))
+    }
+}
+
+/// The value of `--code-cache`.
+fn code_cache(given: Option<&Path>) -> CodeCache {
+    match given {
+        None => CodeCache::User,
+        Some(folder) if folder.as_os_str() == "off" => CodeCache::Off,
+        Some(folder) => CodeCache::Folder(folder.to_owned()),
     }
 }
 
@@ -309,14 +323,20 @@ mod tests {
     #[test]
     fn no_arguments_mean_the_default_guest() {
         assert!(Cli::try_parse_from(["ring1"]).unwrap().command.is_none());
-        assert_eq!(boot(""), Ok(VmConfig::default()));
+        let expected = VmConfig {
+            code_cache: CodeCache::User,
+            ..VmConfig::default()
+        };
+        assert_eq!(boot(""), Ok(expected));
+        assert_eq!(boot("--code-cache off"), Ok(VmConfig::default()));
     }
 
     #[test]
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --local-apic --test-device --gdb /run/g -S --log int,io --log-file l --log-filter 0x10..0x20 --flat 0x8000 --flat-bits 32",
+             --limit 1000 --stats --local-apic --test-device --code-cache c --gdb /run/g -S --log int,io --log-file l \
+             --log-filter 0x10..0x20 --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -335,6 +355,7 @@ mod tests {
             rom: None,
             local_apic: true,
             test_device: true,
+            code_cache: CodeCache::Folder("c".into()),
             gdb: Some(GdbOptions {
                 address: Address::Unix("/run/g".into()),
                 wait: true,

@@ -39,6 +39,18 @@ impl Tier {
     }
 }
 
+/// Where translated code is kept from run to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CodeCache {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// In the user's folder for caches, if there is one.
+    User,
+    /// In this folder.
+    Folder(PathBuf),
+}
+
 /// The settings of one virtual machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VmConfig {
@@ -68,6 +80,8 @@ pub struct VmConfig {
     pub local_apic: bool,
     /// Whether the board has the device that CPU test suites use.
     pub test_device: bool,
+    /// Where translated code is kept. The `ring1` program does so unless told otherwise.
+    pub code_cache: CodeCache,
     /// A port for debuggers.
     pub gdb: Option<GdbOptions>,
     /// What to log of the guest.
@@ -90,6 +104,7 @@ impl Default for VmConfig {
             rom: None,
             local_apic: false,
             test_device: false,
+            code_cache: CodeCache::Off,
             gdb: None,
             log: LogArgs::default(),
         }

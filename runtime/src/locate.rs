@@ -148,9 +148,8 @@ impl Vm {
             self.cpu.mmu.protect_code(second);
         }
         self.counters.decoded_insns += block.insns.len() as u64;
-        let id = self
-            .cache
-            .insert(&mut self.cpu.code, key, crosses_to, &block);
+        let code = &mut self.cpu.code;
+        let id = self.cache.insert(code, key, crosses_to, &block);
         let (at, exact) = self.for_breakpoints(key.eip);
         if self.cpu.log.is_some() {
             self.cpu.log_block(&block, phys.0);
@@ -158,6 +157,7 @@ impl Vm {
         if self.cpu.points.asks(at, exact) || self.cpu.logs_entry(key.eip) {
             self.cache.make_asking(id);
         }
+        self.tiers.load(&mut self.cache, &mut self.cpu, id);
         Ok(id)
     }
 

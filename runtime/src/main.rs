@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use runtime::cli::{BootArgs, Cli, Command, DumpArgs, debug_exit_status, status};
-use runtime::config::{Tier, VmConfig};
+use runtime::config::{CodeCache, Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         .init();
     let cli = Cli::parse();
     let status = match &cli.command {
-        None => run_embedded(&VmConfig::default()),
+        None => run_embedded(&VmConfig {
+            code_cache: CodeCache::User,
+            ..VmConfig::default()
+        }),
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump(args),
         Some(Command::Bench(args)) => bench::command::run(args),
@@ -74,6 +77,14 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     }
     let exit = vm.run();
     terminal::restore();
+    match vm.tiers.save() {
+        // Nobody has asked for it.
+        Err(error) if config.code_cache == CodeCache::User => {
+            tracing::debug!(%error, "the code of this run is not kept");
+        }
+        Err(error) => tracing::warn!("the code of this run is not kept: {error}"),
+        Ok(()) => {}
+    }
     Ok((exit, vm))
 }
 
