@@ -3,13 +3,18 @@
 //! `ring1` alone runs the embedded default guest. `ring1 boot` runs a guest from files, `ring1 dump` shows
 //! how a guest's blocks were translated. Both take the same description of the guest.
 
+mod nearest;
+pub mod qemu;
+mod words;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::options::BenchArgs;
-use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
+use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::selftest::options::{HelperArgs, SelftestArgs};
@@ -95,6 +100,17 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+/// Parses a command line, the program's name first, in ring1's or QEMU's spelling.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(words::translate(
+        &Cli::command(),
+        words.into_iter().collect(),
+    )?)
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -132,6 +148,9 @@ pub struct GuestArgs {
         allow_hyphen_values = true
     )]
     pub append: Option<String>,
+    /// Where the guest's serial port leads
+    #[arg(long, value_enum, default_value_t = SerialPort::Stdio)]
+    pub serial: SerialPort,
     /// Guest memory in MiB, 1 to 3072
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
     pub memory: u32,
@@ -216,6 +235,7 @@ impl GuestArgs {
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             append: self.append.clone().unwrap_or_default(),
+            serial: self.serial,
             flat: self.flat.map(|address| FlatOptions { address, mode }),
             rom: self.rom.clone(),
             local_apic: self.local_apic,
@@ -254,7 +274,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn boot(arguments: &str) -> Result<VmConfig, String> {
         let words = ["ring1", "boot"]
@@ -281,7 +300,7 @@ mod tests {
     #[test]
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
-            "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
+            "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
              --limit 1000 --stats --local-apic --test-device --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
@@ -294,6 +313,7 @@ mod tests {
             kernel: Some("k".into()),
             initrd: Some("i".into()),
             append: "console=ttyS0".into(),
+            serial: SerialPort::None,
             flat: Some(FlatOptions {
                 address: 0x8000,
                 mode: FlatMode::Protected32,

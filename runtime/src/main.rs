@@ -1,9 +1,8 @@
 //! The `ring1` program.
 
 use anyhow::Context;
-use clap::Parser;
-use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status};
-use runtime::config::{Tier, VmConfig};
+use runtime::cli::{self, Command, DumpArgs, GuestArgs, debug_exit_status, status};
+use runtime::config::{SerialPort, Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
 use runtime::exit::Exit;
 use runtime::{bench, embedded, launch, selftest, summary};
@@ -14,7 +13,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .without_time()
         .init();
-    let cli = Cli::parse();
+    let cli = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let status = match &cli.command {
         None => run_embedded(&VmConfig::default()),
         Some(Command::Boot(args)) => boot(args),
@@ -59,6 +58,9 @@ fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
 fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let files = launch::Files::read(config)?;
     let mut vm = launch::machine(config, |waker| {
+        if config.serial == SerialPort::None {
+            return Ok(launch::silent_console());
+        }
         let console = StdioConsole::new(waker).context("cannot use standard input")?;
         let quit = console.quit_flag();
         Ok((Box::new(console), quit))

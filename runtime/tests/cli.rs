@@ -1,0 +1,56 @@
+//! The command line as a user meets it: `ring1` is started, and what it says, where
+//! and with which exit status, is looked at.
+
+use std::process::{Command, Output};
+
+fn ring1(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ring1"));
+    command.args(words).output().unwrap()
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What it says on standard error, with the exit status for wrong usage.
+fn refusal(words: &[&str]) -> String {
+    let output = ring1(words);
+    assert_eq!(output.status.code(), Some(2), "{words:?}");
+    assert_eq!(said(&output.stdout), "", "{words:?}");
+    said(&output.stderr)
+}
+
+#[test]
+fn a_command_line_of_qemu_runs_a_guest() {
+    // The embedded guest, whose report needs no kernel.
+    let words = "-m 64M -accel tcg -cpu qemu32 -display none -serial mon:stdio -no-reboot";
+    let output = ring1(&words.split(' ').collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output.stderr));
+    assert!(said(&output.stdout).contains("hello from a guest"));
+}
+
+#[test]
+fn the_serial_port_can_lead_nowhere() {
+    let output = ring1(&["-serial", "none"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(!said(&output.stdout).contains("hello from a guest"));
+}
+
+#[test]
+fn refusals_name_the_nearest() {
+    assert_eq!(
+        refusal(&["-kernal", "vmlinuz"]),
+        "error: '-kernal' is no option of ring1, nor one of QEMU's that it knows; \
+         the nearest is '--kernel'\n\n\
+         Usage: ring1 boot [OPTIONS]\n\n\
+         For more information, try '--help'.\n"
+    );
+    let error = refusal(&["boot", "-cpu", "athlon"]);
+    assert!(
+        error.contains("'-cpu athlon': ring1 has no such processor; the nearest is --cpu pentium3")
+    );
+    let error = refusal(&["-drive", "file=disk.img"]);
+    assert!(error.contains("ring1 has no disks; an --initrd can hold a file system"));
+    let error = refusal(&["-kernel", "vmlinuz", "-m", "lots"]);
+    assert!(error.contains("not whole MiB such as 256, 256M or 1G"));
+}
