@@ -3,6 +3,7 @@
 //! `ring1` alone runs the embedded default guest. `ring1 boot` runs a guest from files, `ring1 dump` shows
 //! how a guest's blocks were translated. Both take the same description of the guest.
 
+mod help;
 mod nearest;
 pub mod qemu;
 mod words;
@@ -29,7 +30,7 @@ pub mod status {
     pub const USAGE: u8 = 2;
     /// The timeout or the instruction limit was reached.
     pub const LIMIT_REACHED: u8 = 3;
-    /// The guest ended by a triple fault or a reset.
+    /// The guest ended by a triple fault, a reset, or HLT with interrupts off.
     pub const RESET: u8 = 4;
 }
 
@@ -44,7 +45,7 @@ Exit status:
   1  a file, a setting or the host is at fault
   2  wrong usage
   3  the timeout or the instruction limit was reached
-  4  the guest ended by a triple fault or a reset
+  4  the guest ended by a triple fault, a reset, or HLT with interrupts off
   An exit by the debug-exit port gives (value << 1) | 1.";
 
 const EXAMPLES: &str = "\
@@ -70,30 +71,11 @@ Examples:
   ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
   ring1 dump --kernel vmlinuz --at 0xc1000000";
 
-const BENCH_EXAMPLES: &str = "\
-Examples:
-  ring1 bench
-  ring1 bench workloads --only int_,call_ --runs 3
-  ring1 bench --output report.html
-
-Exit status:
-  0  measured
-  1  a file or the host is at fault, or checksums differ";
-
-const SELFTEST_EXAMPLES: &str = "\
-Examples:
-  ring1 selftest
-  ring1 selftest --count 1000000 --family shift,x87 --tier interp,direct
-
-Exit status:
-  0  nothing differed
-  1  something did";
-
 /// Runs unmodified 32-bit x86 guests by binary translation, in an ordinary process.
 ///
 /// Without a command, runs the small guest that is built in.
 #[derive(Debug, Parser)]
-#[command(name = "ring1", version, after_help = EXIT_STATUSES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUSES}"))]
+#[command(name = "ring1", version, after_help = EXIT_STATUSES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUSES}\n\n{}", help::ENVIRONMENT))]
 pub struct Cli {
     /// What to do; run the default guest if absent.
     #[command(subcommand)]
@@ -115,16 +97,16 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a guest, its serial port on this terminal
-    #[command(after_help = format!("{BOOT_EXAMPLES}\n\n{EXIT_STATUSES}"))]
+    #[command(after_help = format!("{BOOT_EXAMPLES}\n{}\n\n{EXIT_STATUSES}", help::OTHER_SPELLINGS))]
     Boot(GuestArgs),
     /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
-    #[command(after_help = DUMP_EXAMPLES)]
+    #[command(after_help = format!("{DUMP_EXAMPLES}\n\n{}", help::DUMP_STATUSES))]
     Dump(DumpArgs),
     /// Compare this build with the host CPU on random instruction sequences
-    #[command(after_help = SELFTEST_EXAMPLES)]
+    #[command(after_help = help::SELFTEST)]
     Selftest(SelftestArgs),
     /// Time boots and programs in guests: on the host CPU, in ring1, in QEMU
-    #[command(after_help = BENCH_EXAMPLES)]
+    #[command(after_help = help::BENCH)]
     Bench(BenchArgs),
     /// What `selftest` starts for the work.
     #[command(name = crate::selftest::command::HELPER, hide = true)]
@@ -135,55 +117,61 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
     /// bzImage, ELF32, Multiboot 1 or flat image [default: the embedded guest]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Guest", value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk, or Multiboot module
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, help_heading = "Guest", value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// Kernel command line
     #[arg(
         long,
+        help_heading = "Guest",
         value_name = "TEXT",
         requires = "kernel",
         allow_hyphen_values = true
     )]
     pub append: Option<String>,
     /// Where the guest's serial port leads
-    #[arg(long, value_enum, default_value_t = SerialPort::Stdio)]
+    #[arg(long, help_heading = "Machine", value_enum, default_value_t = SerialPort::Stdio)]
     pub serial: SerialPort,
     /// Guest memory in MiB, 1 to 3072
-    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
+    #[arg(long, help_heading = "Machine", value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
     pub memory: u32,
     /// The processor that the guest finds
-    #[arg(long, value_enum, default_value_t = Processor::Max)]
+    #[arg(long, help_heading = "Machine", value_enum, default_value_t = Processor::Max)]
     pub cpu: Processor,
     /// How guest code is run
-    #[arg(long, value_enum, default_value_t = Tier::Auto)]
+    #[arg(long, help_heading = "Execution", value_enum, default_value_t = Tier::Auto)]
     pub tier: Tier,
     /// Stop after this many seconds (a fraction is fine), exit status 3
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, help_heading = "Execution", value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// Stop after this many guest instructions, exit status 3
-    #[arg(long, value_name = "INSTRUCTIONS")]
+    #[arg(long, help_heading = "Execution", value_name = "INSTRUCTIONS")]
     pub limit: Option<u64>,
     /// Print at the end what the VMM did
-    #[arg(long)]
+    #[arg(long, help_heading = "Execution")]
     pub stats: bool,
     /// Load the kernel as a flat binary at this physical address and start it at its first byte
-    #[arg(long, value_name = "ADDRESS", requires = "kernel", value_parser = number)]
+    #[arg(long, help_heading = "Guest", value_name = "ADDRESS", requires = "kernel", value_parser = number)]
     pub flat: Option<u32>,
     /// Start the processor from reset in this firmware ROM instead of a kernel
-    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    #[arg(
+        long,
+        help_heading = "Guest",
+        value_name = "FILE",
+        conflicts_with = "kernel"
+    )]
     pub rom: Option<PathBuf>,
     /// Let the processor have its local APIC. No table tells a system how it is wired, and
     /// there is no I/O APIC
-    #[arg(long)]
+    #[arg(long, help_heading = "Machine")]
     pub local_apic: bool,
     /// Add the device that CPU test suites use, QEMU's pc-testdev
-    #[arg(long)]
+    #[arg(long, help_heading = "Machine")]
     pub test_device: bool,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
-    #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
+    #[arg(long, help_heading = "Guest", value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
 }
 

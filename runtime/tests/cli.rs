@@ -54,3 +54,55 @@ fn refusals_name_the_nearest() {
     let error = refusal(&["-kernel", "vmlinuz", "-m", "lots"]);
     assert!(error.contains("not whole MiB such as 256, 256M or 1G"));
 }
+
+/// `--help` of a command, which is an empty word for the program.
+fn help(command: &str, environment: &[(&str, &str)]) -> String {
+    let words = command.split_whitespace().chain(["--help"]);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_ring1"));
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        program.env_remove(name);
+    }
+    let output = program
+        .args(words)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{command}");
+    said(&output.stdout)
+}
+
+#[test]
+fn help_has_examples_and_exit_statuses() {
+    for command in ["", "boot", "dump", "selftest", "bench"] {
+        let text = help(command, &[]);
+        assert!(text.contains("\nExamples:\n  ring1"), "{command}: {text}");
+        assert!(text.contains("\nExit status:\n  0  "), "{command}: {text}");
+    }
+    for line in [
+        "  0  the guest powered off",
+        "  1  a file, a setting or the host is at fault",
+        "  2  wrong usage",
+        "  3  the timeout or the instruction limit was reached",
+        "  4  the guest ended by a triple fault, a reset, or HLT with interrupts off",
+        "  NO_COLOR        if not empty, no colours",
+    ] {
+        assert!(help("", &[]).contains(line), "{line}");
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    const ESCAPE: char = '\x1b';
+    let force = ("CLICOLOR_FORCE", "1");
+    assert!(!help("boot", &[]).contains(ESCAPE));
+    assert!(help("boot", &[force]).contains(ESCAPE));
+    assert!(!help("boot", &[force, ("NO_COLOR", "1")]).contains(ESCAPE));
+}
+
+#[test]
+fn what_ring1_itself_prints_has_no_colours() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_ring1"));
+    let output = program.env("CLICOLOR_FORCE", "1").output().unwrap();
+    let text = said(&output.stdout) + &said(&output.stderr);
+    assert!(text.contains("guest instructions") && !text.contains('\x1b'));
+}

@@ -1,0 +1,47 @@
+//! What `--help` says beyond the options: examples, exit statuses, the environment.
+//!
+//! clap colours help and errors on its own, if they go to a terminal and the environment
+//! does not object; nothing else that ring1 prints has colours.
+
+/// The environment variables that ring1 heeds.
+pub const ENVIRONMENT: &str = "\
+Environment:
+  NO_COLOR        if not empty, no colours
+  CLICOLOR        if 0, no colours
+  CLICOLOR_FORCE  if not 0, colours even where there is no terminal
+  TERM            if dumb, no colours";
+
+/// Other ways to say what `ring1 boot` says.
+pub const OTHER_SPELLINGS: &str = "  \
+  ring1 -kernel vmlinuz -append \"console=ttyS0\" -m 256 -nographic
+      QEMU's spelling; docs/qemu-options.md lists what is understood.";
+
+/// For `ring1 dump`.
+pub const DUMP_STATUSES: &str = "\
+Exit status:
+  0  blocks were shown
+  1  a file, a setting or the host is at fault
+  2  wrong usage";
+
+/// For `ring1 bench`.
+pub const BENCH: &str = "\
+Examples:
+  ring1 bench
+  ring1 bench workloads --only int_,call_ --runs 3
+  ring1 bench --output report.html
+
+Exit status:
+  0  measured
+  1  a file or the host is at fault, or checksums differ
+  2  wrong usage";
+
+/// For `ring1 selftest`.
+pub const SELFTEST: &str = "\
+Examples:
+  ring1 selftest
+  ring1 selftest --count 1000000 --family shift,x87 --tier interp,direct
+
+Exit status:
+  0  nothing differed
+  1  something did
+  2  wrong usage";
