@@ -4,6 +4,7 @@
 //! how a guest's blocks were translated. Both take the same description of the guest.
 
 mod help;
+pub mod manual;
 mod nearest;
 pub mod qemu;
 mod words;
@@ -108,6 +109,12 @@ pub enum Command {
     /// Time boots and programs in guests: on the host CPU, in ring1, in QEMU
     #[command(after_help = help::BENCH)]
     Bench(BenchArgs),
+    /// Print completions for a shell
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write all of them
+    #[command(after_help = help::MAN)]
+    Man(manual::ManArgs),
     /// What `selftest` starts for the work.
     #[command(name = crate::selftest::command::HELPER, hide = true)]
     SelftestHelper(HelperArgs),

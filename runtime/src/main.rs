@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         Some(Command::Dump(args)) => dump(args),
         Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
+        Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
+        Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::SelftestHelper(args)) => {
             selftest::worker::serve(args).map(|()| status::POWERED_OFF)
         }
@@ -31,6 +33,12 @@ fn main() -> ExitCode {
             ExitCode::from(status::ERROR)
         }
     }
+}
+
+/// The exit status of a command that only writes something.
+fn written(result: std::io::Result<()>) -> anyhow::Result<u8> {
+    result.context("cannot write")?;
+    Ok(status::POWERED_OFF)
 }
 
 fn boot(args: &GuestArgs) -> anyhow::Result<u8> {

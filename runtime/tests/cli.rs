@@ -1,6 +1,8 @@
 //! The command line as a user meets it: `ring1` is started, and what it says, where
 //! and with which exit status, is looked at.
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn ring1(words: &[&str]) -> Output {
@@ -105,4 +107,55 @@ fn what_ring1_itself_prints_has_no_colours() {
     let output = program.env("CLICOLOR_FORCE", "1").output().unwrap();
     let text = said(&output.stdout) + &said(&output.stderr);
     assert!(text.contains("guest instructions") && !text.contains('\x1b'));
+}
+
+#[test]
+fn completions_know_every_command_and_option() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = ring1(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = said(&output.stdout);
+        for word in [
+            "selftest",
+            "local-apic",
+            "hottest",
+            "pentium3",
+            "completions",
+        ] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        assert!(!script.contains("selftest-helper"), "{shell}");
+    }
+}
+
+#[test]
+fn bash_takes_its_completions() {
+    let script = said(&ring1(&["completions", "bash"]).stdout);
+    let ask = "COMP_WORDS=(ring1 boot --loc); COMP_CWORD=2; _ring1 ring1 --loc boot; echo \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash")
+        .args(["--norc", "-c", &format!("{script}\n{ask}")])
+        .output()
+        .unwrap();
+    assert_eq!(
+        said(&output.stdout),
+        "--local-apic\n",
+        "{}",
+        said(&output.stderr)
+    );
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let page = said(&ring1(&["man"]).stdout);
+    assert!(page.contains(".TH ring1 1"), "{page}");
+    assert!(page.contains("HLT with interrupts off"), "{page}");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("man");
+    let _ = fs::remove_dir_all(&folder);
+    let output = ring1(&["man", folder.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output.stderr));
+    let page = fs::read_to_string(folder.join("ring1-boot.1")).unwrap();
+    assert!(page.contains("local\\-apic"), "{page}");
+    assert!(folder.join("ring1.1").exists());
+    assert!(!folder.join("ring1-selftest-helper.1").exists());
+    fs::remove_dir_all(&folder).unwrap();
 }

@@ -45,3 +45,16 @@ Exit status:
   0  nothing differed
   1  something did
   2  wrong usage";
+
+/// For `ring1 completions`.
+pub const COMPLETIONS: &str = "\
+Examples:
+  ring1 completions bash > ~/.local/share/bash-completion/completions/ring1
+  ring1 completions zsh > ~/.zfunc/_ring1
+  ring1 completions fish > ~/.config/fish/completions/ring1.fish";
+
+/// For `ring1 man`.
+pub const MAN: &str = "\
+Examples:
+  ring1 man | man -l -
+  ring1 man ~/.local/share/man/man1";
