@@ -4,10 +4,11 @@
 //! how a guest's blocks were translated. Both take the same description of the guest.
 
 mod help;
+pub mod machine;
 pub mod manual;
 mod nearest;
 pub mod qemu;
-mod words;
+pub mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig}
 use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::selftest::options::{HelperArgs, SelftestArgs};
+use words::CommandLineError;
 
 /// The exit statuses of `ring1`; see also [`debug_exit_status`].
 pub mod status {
@@ -83,15 +85,17 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-/// Parses a command line, the program's name first, in ring1's or QEMU's spelling.
+/// Parses a command line, the program's name first, in ring1's or QEMU's spelling, with
+/// what its machine file adds.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(words::translate(
-        &Cli::command(),
-        words.into_iter().collect(),
-    )?)
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, CommandLineError> {
+    let translated = words::translate(&Cli::command(), words.into_iter().collect())?;
+    Cli::try_parse_from(translated.words).map_err(|error| {
+        let line = translated.machine.and_then(|file| file.blame(&error));
+        line.map_or_else(|| error.into(), CommandLineError::from)
+    })
 }
 
 /// What to do.
@@ -123,6 +127,12 @@ pub enum Command {
 /// The guest and how to run it.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
+    /// Machine file, which settles what the options leave open
+    #[arg(value_name = "FILE.toml", value_parser = machine_file, conflicts_with = "machine")]
+    pub machine_file: Option<PathBuf>,
+    /// The same, whatever the file's name
+    #[arg(long, value_name = "FILE")]
+    pub machine: Option<PathBuf>,
     /// bzImage, ELF32, Multiboot 1 or flat image [default: the embedded guest]
     #[arg(long, help_heading = "Guest", value_name = "FILE")]
     pub kernel: Option<PathBuf>,
@@ -255,6 +265,14 @@ fn number(text: &str) -> Result<u32, String> {
         None => text.parse(),
     };
     parsed.map_err(|_| String::from("not a 32-bit number such as 31744 or 0x7c00"))
+}
+
+/// A file that says by its name that it describes a machine.
+fn machine_file(text: &str) -> Result<PathBuf, String> {
+    match words::is_machine_file(text.as_ref()) {
+        true => Ok(text.into()),
+        false => Err("the name of a machine file ends in .toml; ring1 has no disks".into()),
+    }
 }
 
 /// A duration in seconds, with or without a fraction.

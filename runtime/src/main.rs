@@ -1,6 +1,7 @@
 //! The `ring1` program.
 
 use anyhow::Context;
+use runtime::cli::words::CommandLineError;
 use runtime::cli::{self, Command, DumpArgs, GuestArgs, debug_exit_status, status};
 use runtime::config::{SerialPort, Tier, VmConfig};
 use runtime::console::{StdioConsole, terminal};
@@ -13,7 +14,14 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .without_time()
         .init();
-    let cli = cli::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(CommandLineError::Usage(error)) => error.exit(),
+        Err(CommandLineError::Machine(error)) => {
+            eprintln!("ring1: {error}");
+            return ExitCode::from(status::ERROR);
+        }
+    };
     let status = match &cli.command {
         None => run_embedded(&VmConfig::default()),
         Some(Command::Boot(args)) => boot(args),

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: `ring1` is started, and what it says, where
 //! and with which exit status, is looked at.
 
+use runtime::cli;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -44,7 +45,7 @@ fn refusals_name_the_nearest() {
         refusal(&["-kernal", "vmlinuz"]),
         "error: '-kernal' is no option of ring1, nor one of QEMU's that it knows; \
          the nearest is '--kernel'\n\n\
-         Usage: ring1 boot [OPTIONS]\n\n\
+         Usage: ring1 boot [OPTIONS] [FILE.toml]\n\n\
          For more information, try '--help'.\n"
     );
     let error = refusal(&["boot", "-cpu", "athlon"]);
@@ -158,4 +159,87 @@ fn the_manual_has_a_page_for_each_command() {
     assert!(folder.join("ring1.1").exists());
     assert!(!folder.join("ring1-selftest-helper.1").exists());
     fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A machine file with this text, and what `ring1 boot` with it and more words says.
+fn boot_machine(name: &str, text: &str, more: &[&str]) -> Output {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&file, text).unwrap();
+    let output = ring1(&[&["boot", file.to_str().unwrap()], more].concat());
+    fs::remove_file(&file).unwrap();
+    output
+}
+
+#[test]
+fn a_machine_file_describes_the_guest() {
+    let text = "[machine]\nmemory = 64\nserial = 'none'\n[execution]\ntier = 'interp'\n";
+    let quiet = boot_machine("quiet.toml", text, &[]);
+    assert_eq!(quiet.status.code(), Some(0), "{}", said(&quiet.stderr));
+    assert!(!said(&quiet.stdout).contains("hello from a guest"));
+    let loud = boot_machine("loud.toml", text, &["-serial", "stdio", "--tier=auto"]);
+    assert!(said(&loud.stdout).contains("hello from a guest"));
+}
+
+#[test]
+fn a_machine_files_mistakes_are_named_with_file_and_line() {
+    for (name, text, reason) in [
+        (
+            "key.toml",
+            "[machine]\n\nmemroy = 64\n",
+            ":3: unknown key `memroy`; the nearest is `memory`\n",
+        ),
+        (
+            "value.toml",
+            "[execution]\ntier = 'jit'\n",
+            ":2: invalid value 'jit' for '--tier <TIER>' [possible values: ",
+        ),
+        (
+            "range.toml",
+            "[machine]\nmemory = -1\n",
+            ":2: invalid value '-1' for '--memory <MIB>': ",
+        ),
+        ("syntax.toml", "[machine\n", ":1: "),
+    ] {
+        let output = boot_machine(name, text, &[]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let error = said(&output.stderr);
+        assert!(
+            error.starts_with("ring1: ") && error.contains(&format!("{name}{reason}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_fault_of_an_option_is_not_blamed_on_the_file() {
+    let output = boot_machine(
+        "fine.toml",
+        "[machine]\nmemory = 64\n",
+        &["--memory", "lots"],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output.stderr).contains("invalid value 'lots'"));
+    let error = refusal(&["boot", "disk.img"]);
+    assert!(
+        error.contains("the name of a machine file ends in .toml"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_sample_machine_is_a_machine() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/machines/debian.toml");
+    let words = ["ring1", "boot", file.to_str().unwrap(), "-m", "64"];
+    let cli = cli::parse(words.map(Into::into)).unwrap();
+    let Some(cli::Command::Boot(guest)) = cli.command else {
+        panic!("not parsed as boot");
+    };
+    let config = guest.to_config().unwrap();
+    assert_eq!(config.memory_mib, 64);
+    assert!(config.stats);
+    let folder = file.parent().unwrap();
+    assert_eq!(
+        config.kernel,
+        Some(folder.join("../../target/debian/vmlinuz-686-pae"))
+    );
 }

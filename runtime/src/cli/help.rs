@@ -13,6 +13,8 @@ Environment:
 
 /// Other ways to say what `ring1 boot` says.
 pub const OTHER_SPELLINGS: &str = "  \
+  ring1 boot debian.toml --memory 256
+      The machine that the file describes, but for its memory.
   ring1 -kernel vmlinuz -append \"console=ttyS0\" -m 256 -nographic
       QEMU's spelling; docs/qemu-options.md lists what is understood.";
 

@@ -6,18 +6,24 @@
 //! neither vocabulary has are refused here if they begin with one dash, as clap would
 //! take them for a heap of one-letter options, and left to clap otherwise.
 //!
+//! A machine file ([`super::machine`]) is put in front of the options, as words, too.
+//!
 //! Only commands that take a guest are touched, and a command line that begins with an
 //! option means `boot`.
 
+use super::machine::{Machine, MachineError};
 use super::nearest::nearest;
 use super::qemu::{self, Meaning};
 use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 /// The commands that take a guest.
 const GUEST_COMMANDS: [&str; 2] = ["boot", "dump"];
+/// The option that names a machine file; it can be given without the option, too.
+const MACHINE: &str = "machine";
 /// Options of the program itself: ring1's spellings, and QEMU's with their translations.
 const PROGRAM_OPTIONS: [(&str, &str); 6] = [
     ("-h", "-h"),
@@ -28,11 +34,32 @@ const PROGRAM_OPTIONS: [(&str, &str); 6] = [
     ("-version", "--version"),
 ];
 
+/// What is wrong with a command line.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandLineError {
+    /// Its words.
+    #[error(transparent)]
+    Usage(#[from] Error),
+    /// Its machine file.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+}
+
+/// A command line that clap understands.
+#[derive(Debug)]
+pub struct Translated {
+    /// Its words, the program's name first.
+    pub words: Vec<OsString>,
+    /// The machine file that some of them come from.
+    pub machine: Option<Machine>,
+}
+
 /// The words of a command line, the program's name first, in ring1's spelling.
 ///
 /// # Errors
-/// An option of QEMU that means nothing here, or one that neither program has.
-pub fn translate(program: &Command, words: Vec<OsString>) -> Result<Vec<OsString>, Error> {
+/// An option of QEMU that means nothing here, or one that neither program has; a machine
+/// file that makes no sense.
+pub fn translate(program: &Command, words: Vec<OsString>) -> Result<Translated, CommandLineError> {
     let mut typed = VecDeque::from(words);
     let mut done: Vec<OsString> = typed.pop_front().into_iter().collect();
     let first = typed.front().and_then(|word| word.to_str()).unwrap_or("");
@@ -49,7 +76,10 @@ pub fn translate(program: &Command, words: Vec<OsString>) -> Result<Vec<OsString
         return Walk::new(program, "boot", typed, done)?.run();
     }
     done.extend(typed);
-    Ok(done)
+    Ok(Translated {
+        words: done,
+        machine: None,
+    })
 }
 
 /// A walk through the words behind a command.
@@ -57,6 +87,11 @@ struct Walk {
     command: Command,
     typed: VecDeque<OsString>,
     done: Vec<OsString>,
+    /// Where the words behind the command begin.
+    start: usize,
+    /// The options among them.
+    given: BTreeSet<String>,
+    file: Option<PathBuf>,
 }
 
 impl Walk {
@@ -73,56 +108,92 @@ impl Walk {
         Ok(Self {
             command: command.ok_or_else(|| Error::new(ErrorKind::InvalidSubcommand))?,
             typed,
+            start: done.len(),
             done,
+            given: BTreeSet::new(),
+            file: None,
         })
     }
 
-    fn run(mut self) -> Result<Vec<OsString>, Error> {
+    fn run(mut self) -> Result<Translated, CommandLineError> {
         while let Some(word) = self.typed.pop_front() {
-            match word.to_str() {
-                Some("--") => {
+            let text = word.to_string_lossy().into_owned();
+            match text.as_str() {
+                "--" => {
                     self.done.push(word);
-                    self.done.append(&mut self.typed.into());
-                    break;
+                    for word in std::mem::take(&mut self.typed) {
+                        self.positional(word);
+                    }
                 }
-                Some(text) if text.starts_with("--") => self.double_dash(text)?,
-                Some(text) if text.len() > 1 && text.starts_with('-') => self.single_dash(text)?,
-                _ => self.done.push(word),
+                text if text.starts_with("--") => self.double_dash(text, word)?,
+                text if text.len() > 1 && text.starts_with('-') => self.single_dash(text)?,
+                _ => self.positional(word),
             }
         }
-        Ok(self.done)
+        self.with_machine()
+    }
+
+    /// Puts the words of the machine file, if there is one, in front of the others.
+    fn with_machine(mut self) -> Result<Translated, CommandLineError> {
+        let machine = match &self.file {
+            Some(file) => Some(Machine::read(file, &self.command, &self.given)?),
+            None => None,
+        };
+        if let Some(machine) = &machine {
+            let words = machine.words.iter().cloned();
+            self.done.splice(self.start..self.start, words);
+        }
+        Ok(Translated {
+            words: self.done,
+            machine,
+        })
+    }
+
+    fn positional(&mut self, word: OsString) {
+        if is_machine_file(&word) {
+            self.file.get_or_insert_with(|| PathBuf::from(&word));
+        }
+        self.done.push(word);
     }
 
     /// ring1's own spelling, or QEMU's with the second dash that it lets pass.
-    fn double_dash(&mut self, word: &str) -> Result<(), Error> {
-        let (name, value) = match word[2..].split_once('=') {
-            Some((name, _)) => (name, true),
-            None => (&word[2..], false),
-        };
+    fn double_dash(&mut self, text: &str, word: OsString) -> Result<(), Error> {
+        let (name, value) = option(text);
         let arg = find(&self.command, |arg| arg.get_long() == Some(name));
-        match (arg.map(takes_value), qemu::meaning(name)) {
-            (None, Some(meaning)) if !value => return self.qemu(word, meaning),
-            (Some(true), _) if !value => {
-                self.done.push(word.into());
-                self.done.extend(self.typed.pop_front());
-            }
-            _ => self.done.push(word.into()),
+        let meaning = qemu::meaning(name);
+        let follows = match (arg.map(takes_value), meaning) {
+            (None, Some(meaning)) if value.is_none() => return self.qemu(text, meaning),
+            (Some(true), _) if value.is_none() => self.typed.pop_front(),
+            _ => None,
+        };
+        if name == MACHINE {
+            let value = value.map(OsString::from).or(follows.clone());
+            self.file = value.map(PathBuf::from);
         }
+        self.done.push(word);
+        self.done.extend(follows);
+        self.given.insert(name.into());
         Ok(())
     }
 
     fn single_dash(&mut self, word: &str) -> Result<(), Error> {
         let name = &word[1..];
         let letter = |arg: &Arg| arg.get_short().is_some_and(|c| name == c.to_string());
+        let meaning = qemu::meaning(name);
         if find(&self.command, letter).is_some() {
+            let option = meaning.and_then(Meaning::option);
+            self.given.extend(option.map(String::from));
             self.done.push(word.into());
             return Ok(());
         }
-        if let Some(meaning) = qemu::meaning(name) {
+        if let Some(meaning) = meaning {
             return self.qemu(word, meaning);
         }
         match find(&self.command, |arg| arg.get_long() == Some(name)) {
-            Some(_) => self.double_dash(&format!("-{word}")),
+            Some(_) => {
+                let word = format!("-{word}");
+                self.double_dash(&word, OsString::from(&word))
+            }
             None => Err(self.unknown(word)),
         }
     }
@@ -136,7 +207,11 @@ impl Walk {
             })?,
         };
         match meaning.words(&value) {
-            Ok(words) => self.done.extend(words),
+            Ok(words) => {
+                let texts = words.iter().map(|word| word.to_string_lossy());
+                self.given.extend(texts.map(|text| option(&text).0.into()));
+                self.done.extend(words);
+            }
             Err(reason) => return Err(self.refused(word, &value, &reason)),
         }
         Ok(())
@@ -173,6 +248,19 @@ impl Walk {
     }
 }
 
+/// Name and value of a word that begins with two dashes.
+fn option(word: &str) -> (&str, Option<&str>) {
+    match word[2..].split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (&word[2..], None),
+    }
+}
+
+/// Whether a file's name says that it describes a machine.
+pub fn is_machine_file(name: &OsStr) -> bool {
+    name.as_encoded_bytes().ends_with(b".toml")
+}
+
 fn find(command: &Command, found: impl Fn(&Arg) -> bool) -> Option<&Arg> {
     command.get_arguments().find(|arg| found(arg))
 }
@@ -189,9 +277,9 @@ mod tests {
 
     fn translated(words: &[&str]) -> Result<Vec<String>, String> {
         let words = ["ring1"].iter().chain(words).map(OsString::from).collect();
-        let words = translate(&Cli::command(), words).map_err(|error| error.to_string())?;
+        let done = translate(&Cli::command(), words).map_err(|error| error.to_string())?;
         let text = |word: OsString| word.into_string().unwrap();
-        Ok(words.into_iter().skip(1).map(text).collect())
+        Ok(done.words.into_iter().skip(1).map(text).collect())
     }
 
     fn expect(typed: &[&str], words: &[&str]) {
@@ -233,6 +321,26 @@ mod tests {
             expect(words, words);
         }
         expect(&["--kernel", "k"], &["boot", "--kernel", "k"]);
+    }
+
+    #[test]
+    fn a_machine_file_is_looked_for_where_clap_sees_one() {
+        for words in [
+            &["boot", "no.toml"][..],
+            &["boot", "--", "no.toml"],
+            &["dump", "--machine", "no.toml"],
+            &["--machine=no.toml"],
+        ] {
+            let error = translated(words).unwrap_err();
+            assert!(
+                error.starts_with("cannot read the machine file no.toml"),
+                "{error}"
+            );
+        }
+        expect(
+            &["boot", "--kernel", "no.toml"],
+            &["boot", "--kernel", "no.toml"],
+        );
     }
 
     #[test]
