@@ -4,7 +4,7 @@ use anyhow::Context;
 use runtime::cli::words::CommandLineError;
 use runtime::cli::{self, Command, DumpArgs, GuestArgs, debug_exit_status, status};
 use runtime::config::{SerialPort, Tier, VmConfig};
-use runtime::console::{StdioConsole, terminal};
+use runtime::console::{StdioConsole, progress, terminal};
 use runtime::exit::Exit;
 use runtime::{bench, embedded, launch, selftest, summary};
 use std::process::ExitCode;
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     match status {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
+            progress::finish();
             eprintln!("ring1: {error:#}");
             ExitCode::from(status::ERROR)
         }
@@ -73,6 +74,9 @@ fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
 
 fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let files = launch::Files::read(config)?;
+    if config.serial == SerialPort::Stdio {
+        progress::start(files.describe(config));
+    }
     let mut vm = launch::machine(config, |waker| {
         if config.serial == SerialPort::None {
             return Ok(launch::silent_console());
@@ -83,6 +87,7 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     })?;
     files.load(config, &mut vm)?;
     let exit = vm.run();
+    progress::finish();
     terminal::restore();
     Ok((exit, vm))
 }
