@@ -11,13 +11,13 @@ pub mod qemu;
 pub mod words;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::options::BenchArgs;
-use crate::config::{ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
+use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::selftest::options::{HelperArgs, SelftestArgs};
@@ -51,34 +51,11 @@ Exit status:
   4  the guest ended by a triple fault, a reset, or HLT with interrupts off
   An exit by the debug-exit port gives (value << 1) | 1.";
 
-const EXAMPLES: &str = "\
-Examples:
-  ring1
-      Run the embedded default guest.
-  ring1 boot --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"
-      Boot Linux with its console on this terminal; Ctrl-A x leaves.
-  ring1 dump --hottest 5
-      Show the default guest's five hottest blocks.";
-
-const BOOT_EXAMPLES: &str = "\
-Examples:
-  ring1 boot --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"
-  ring1 boot --kernel vmlinuz --append \"console=ttyS0\" --memory 256 --tier interp --stats
-  ring1 boot --kernel sector.bin --flat 0x7c00 --limit 1000000
-  ring1 boot --tier cranelift
-      The default guest, every block compiled.";
-
-const DUMP_EXAMPLES: &str = "\
-Examples:
-  ring1 dump --hottest 5
-  ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
-  ring1 dump --kernel vmlinuz --at 0xc1000000";
-
 /// Runs unmodified 32-bit x86 guests by binary translation, in an ordinary process.
 ///
 /// Without a command, runs the small guest that is built in.
 #[derive(Debug, Parser)]
-#[command(name = "ring1", version, after_help = EXIT_STATUSES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUSES}\n\n{}", help::ENVIRONMENT))]
+#[command(name = "ring1", version, after_help = EXIT_STATUSES, after_long_help = format!("{}\n\n{EXIT_STATUSES}\n\n{}", help::PROGRAM, help::ENVIRONMENT))]
 pub struct Cli {
     /// What to do; run the default guest if absent.
     #[command(subcommand)]
@@ -102,10 +79,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, CommandLi
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a guest, its serial port on this terminal
-    #[command(after_help = format!("{BOOT_EXAMPLES}\n{}\n\n{EXIT_STATUSES}", help::OTHER_SPELLINGS))]
+    #[command(after_help = format!("{}\n\n{EXIT_STATUSES}", help::BOOT))]
     Boot(GuestArgs),
     /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
-    #[command(after_help = format!("{DUMP_EXAMPLES}\n\n{}", help::DUMP_STATUSES))]
+    #[command(after_help = help::DUMP)]
     Dump(DumpArgs),
     /// Compare this build with the host CPU on random instruction sequences
     #[command(after_help = help::SELFTEST)]
@@ -187,6 +164,10 @@ pub struct GuestArgs {
     /// Add the device that CPU test suites use, QEMU's pc-testdev
     #[arg(long, help_heading = "Machine")]
     pub test_device: bool,
+    /// Keep translated code in this folder for the next run, or "off" to keep none
+    /// [default: ring1 in the user's folder for caches]
+    #[arg(long, help_heading = "Execution", value_name = "DIR|off")]
+    pub code_cache: Option<PathBuf>,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, help_heading = "Guest", value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
@@ -245,6 +226,7 @@ impl GuestArgs {
             rom: self.rom.clone(),
             local_apic: self.local_apic,
             test_device: self.test_device,
+            code_cache: code_cache(self.code_cache.as_deref()),
         };
         config.validate()?;
         Ok(config)
@@ -255,6 +237,15 @@ impl DumpArgs {
     /// How many of the hottest blocks to show: one if nothing was said.
     pub fn hottest_count(&self) -> usize {
         self.hottest.unwrap_or(usize::from(self.at.is_none()))
+    }
+}
+
+/// The value of `--code-cache`.
+fn code_cache(given: Option<&Path>) -> CodeCache {
+    match given {
+        None => CodeCache::User,
+        Some(folder) if folder.as_os_str() == "off" => CodeCache::Off,
+        Some(folder) => CodeCache::Folder(folder.to_owned()),
     }
 }
 
@@ -307,14 +298,19 @@ mod tests {
     #[test]
     fn no_arguments_mean_the_default_guest() {
         assert!(Cli::try_parse_from(["ring1"]).unwrap().command.is_none());
-        assert_eq!(boot(""), Ok(VmConfig::default()));
+        let expected = VmConfig {
+            code_cache: CodeCache::User,
+            ..VmConfig::default()
+        };
+        assert_eq!(boot(""), Ok(expected));
+        assert_eq!(boot("--code-cache off"), Ok(VmConfig::default()));
     }
 
     #[test]
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --local-apic --test-device --flat 0x8000 --flat-bits 32",
+             --limit 1000 --stats --local-apic --test-device --code-cache c --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -334,6 +330,7 @@ mod tests {
             rom: None,
             local_apic: true,
             test_device: true,
+            code_cache: CodeCache::Folder("c".into()),
         };
         assert_eq!(given, Ok(expected));
     }

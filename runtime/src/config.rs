@@ -47,6 +47,18 @@ pub enum SerialPort {
     None,
 }
 
+/// Where translated code is kept from run to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CodeCache {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// In the user's folder for caches, if there is one.
+    User,
+    /// In this folder.
+    Folder(PathBuf),
+}
+
 /// The settings of one virtual machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VmConfig {
@@ -78,6 +90,8 @@ pub struct VmConfig {
     pub local_apic: bool,
     /// Whether the board has the device that CPU test suites use.
     pub test_device: bool,
+    /// Where translated code is kept. The `ring1` program does so unless told otherwise.
+    pub code_cache: CodeCache,
 }
 
 impl Default for VmConfig {
@@ -97,6 +111,7 @@ impl Default for VmConfig {
             rom: None,
             local_apic: false,
             test_device: false,
+            code_cache: CodeCache::Off,
         }
     }
 }

@@ -90,7 +90,7 @@ impl Vm {
             }
         };
         self.refresh_tag();
-        // What was translated before the fetch epoch advanced is not watched any more.
+        // What was translated before the fetch number changed is not watched any more.
         if self.cpu.state.jump_tag == tag {
             self.cache.pages.remember(linear, tag, phys);
             self.cache.remember(eip, tag, id);
@@ -149,7 +149,9 @@ impl Vm {
         }
         self.counters.decoded_insns += block.insns.len() as u64;
         let code = &mut self.cpu.code;
-        Ok(self.cache.insert(code, key, crosses_to, &block))
+        let id = self.cache.insert(code, key, crosses_to, &block);
+        self.tiers.load(&mut self.cache, &mut self.cpu, id);
+        Ok(id)
     }
 
     /// Decodes a block that stays in its page.

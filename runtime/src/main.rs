@@ -3,7 +3,7 @@
 use anyhow::Context;
 use runtime::cli::words::CommandLineError;
 use runtime::cli::{self, Command, DumpArgs, GuestArgs, debug_exit_status, status};
-use runtime::config::{SerialPort, Tier, VmConfig};
+use runtime::config::{CodeCache, SerialPort, Tier, VmConfig};
 use runtime::console::{StdioConsole, progress, terminal};
 use runtime::exit::Exit;
 use runtime::{bench, embedded, launch, selftest, summary};
@@ -23,7 +23,10 @@ fn main() -> ExitCode {
         }
     };
     let status = match &cli.command {
-        None => run_embedded(&VmConfig::default()),
+        None => run_embedded(&VmConfig {
+            code_cache: CodeCache::User,
+            ..VmConfig::default()
+        }),
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump(args),
         Some(Command::Bench(args)) => bench::command::run(args),
@@ -89,6 +92,14 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let exit = vm.run();
     progress::finish();
     terminal::restore();
+    match vm.tiers.save() {
+        // Nobody has asked for it.
+        Err(error) if config.code_cache == CodeCache::User => {
+            tracing::debug!(%error, "the code of this run is not kept");
+        }
+        Err(error) => tracing::warn!("the code of this run is not kept: {error}"),
+        Ok(()) => {}
+    }
     Ok((exit, vm))
 }
 

@@ -137,7 +137,7 @@ impl MirrorDebt {
 impl Vm {
     /// A slice has ended before the block at EIP.
     pub(crate) fn sample(&mut self) {
-        if self.tiers.mirror != MirrorPolicy::Hot {
+        if self.tiers.mirror != MirrorPolicy::Hot || !self.cpu.mode().settled() {
             return;
         }
         let Some(id) = self.known_at(self.cpu.state.eip) else {
@@ -182,8 +182,8 @@ impl Vm {
     pub(crate) fn landed(&mut self, owner: Option<BlockId>) -> bool {
         self.counters.host_faults += 1;
         let fault = self.cache.landings.fault();
-        let (space, user) = (self.cpu.mmu.space_id(), self.cpu.sys.cpl == 3);
-        let mirror = self.cpu.state.read_table.wrapping_add(MIRROR_DISTANCE);
+        let (table, user) = (self.cpu.state.read_table, self.cpu.sys.cpl == 3);
+        let mirror = table.wrapping_add(MIRROR_DISTANCE);
         let eip = self.cpu.state.eip;
         let leave = self
             .block_at(eip)
@@ -193,8 +193,8 @@ impl Vm {
             false => Access::Read,
         };
         let linear = u32::try_from(fault.address.wrapping_sub(mirror)).map(LinearAddr);
-        // Where the block's rest has changed the space, nothing can be mapped now.
-        let mapped = self.cpu.mmu.space_id() == space
+        // Where the block's rest has changed the view, nothing can be mapped now.
+        let mapped = self.cpu.state.read_table == table
             && linear.is_ok_and(|linear| self.cpu.mmu.mirror(linear, access, user));
         if let Some(owner) = owner {
             self.charge(owner, mapped);

@@ -16,6 +16,7 @@ use crate::cache::{BlockId, Compiled};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::interp;
+use crate::mirrored::MirrorPolicy;
 use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
 use crate::vcpu::Shadow;
@@ -144,6 +145,8 @@ impl Vm {
         if block.single {
             return self.interpret_single(id);
         }
+        // Nobody sees it before the first instruction is over.
+        self.cpu.state.eflags &= !flags::RF;
         let retired = match part {
             Part::All => interp::run_block(&mut self.cpu, &block.ops, block.terminal),
             Part::First => interp::run_first(&mut self.cpu, &block.ops, block.terminal),
@@ -191,8 +194,7 @@ impl Vm {
         self.cache.remember_code(eip, self.cpu.state.jump_tag, code);
         let before = self.cpu.state.budget;
         self.cpu.state.interrupt_waiting = self.cpu.pc.interrupt_pending().into();
-        // A repetition that the runtime has begun may end here, and nobody sees RF
-        // before it is over.
+        // Set where the runtime has begun a repetition, which may end here.
         self.cpu.state.eflags &= !flags::RF;
         // SAFETY: `code` is the live code of the block found for the current EIP,
         // mode and address space; the addresses in the state were set by
@@ -374,6 +376,9 @@ impl Vm {
     /// The slice is over: devices, compiled code, limits, and a new budget.
     fn end_slice(&mut self) -> Option<Exit> {
         self.cpu.pc.poll();
+        if self.tiers.mirror == MirrorPolicy::Hot {
+            self.cpu.pass_slice();
+        }
         self.tiers.collect(&mut self.cache);
         self.cpu.state.budget = SLICE;
         self.counters.slices += 1;

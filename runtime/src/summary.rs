@@ -71,6 +71,7 @@ fn translation(t: &mut Table, vm: &Vm) {
     t.heading("Translation");
     t.row("blocks decoded", c.blocks);
     t.row("blocks compiled", c.compiled);
+    t.row("blocks loaded from disk", c.loaded);
     t.row("again, for mirrors", vm.counters.mirrored_blocks);
     t.row("blocks dropped, code was written", c.invalidated);
     t.row("cache flushes", c.flushes);

@@ -1,4 +1,4 @@
-//! Small numbers for (mode, address space, fetch epoch, code segment).
+//! Small numbers for (mode, fetch translations, code segment).
 //!
 //! The direct-mapped caches are keyed by EIP and a 32-bit tag. Giving each
 //! combination that occurs its own tag makes a switch of mode or address space
@@ -11,10 +11,8 @@ use crate::cache::{Cache, Map};
 pub struct Context {
     /// Mode bits.
     pub mode: u32,
-    /// Number of the address space.
-    pub space: u32,
-    /// Fetch epoch.
-    pub epoch: u64,
+    /// Number of the fetch translations: see `ShadowMmu::fetch_number`.
+    pub fetches: u64,
     /// Base and highest offset of CS.
     pub code: (u32, u32),
 }
@@ -23,8 +21,7 @@ impl Context {
     /// No block is ever found in this one.
     pub const NOWHERE: Context = Context {
         mode: u32::MAX,
-        space: u32::MAX,
-        epoch: u64::MAX,
+        fetches: u64::MAX,
         code: (0, 0),
     };
 }
@@ -39,7 +36,7 @@ const RECENT_BITS: u32 = 7;
 /// alternate all the time.
 #[inline]
 fn slot(context: &Context) -> usize {
-    let mixed = context.mode ^ context.space.wrapping_mul(0x85eb_ca6b);
+    let mixed = context.mode ^ (context.fetches as u32).wrapping_mul(0x85eb_ca6b);
     (mixed.wrapping_mul(0x9e37_79b9) >> (32 - RECENT_BITS)) as usize
 }
 
@@ -49,7 +46,6 @@ pub struct Tags {
     /// space alternate all the time.
     recent: Box<[(Context, u32)]>,
     known: Map<Context, u32>,
-    epoch: u64,
     next: u32,
 }
 
@@ -58,7 +54,6 @@ impl Default for Tags {
         Self {
             recent: vec![(Context::NOWHERE, 0); 1 << RECENT_BITS].into_boxed_slice(),
             known: Map::default(),
-            epoch: 0,
             next: 0,
         }
     }
@@ -85,12 +80,11 @@ impl Tags {
     }
 
     fn look_up(&mut self, context: Context, cache: &mut Cache) -> u32 {
-        if context.epoch != self.epoch || self.known.len() >= MAX_CONTEXTS {
-            self.epoch = context.epoch;
-            self.known.clear();
-        }
         if let Some(&tag) = self.known.get(&context) {
             return tag;
+        }
+        if self.known.len() >= MAX_CONTEXTS {
+            self.known.clear();
         }
         self.next = self.next.wrapping_add(1);
         if self.next == u32::MAX {

@@ -7,7 +7,12 @@
 //! installed by the run loop between blocks. That costs 60 to 400 µs a block, the
 //! interpreter some 10 ns an instruction, so a block must promise thousands of
 //! executions; the threshold assumes that what ran so often will run on.
+//! What an earlier run has re-encoded is there at once ([`kept`]).
 
+mod kept;
+
+use crate::cache::disk::DiskCache;
+use crate::cache::disk::record::Flavour;
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
 use crate::mirrored::MirrorPolicy;
@@ -54,16 +59,14 @@ fn weight(exit: u64) -> u32 {
 }
 
 /// Callout numbers given before the cache is cleared and they start over.
-const MAX_CALLOUTS: usize = 1 << 20;
+const MAX_CALLOUTS: usize = 1 << 22;
 
 /// Most blocks waiting for the worker; beyond, they stay interpreted for now.
 const MAX_QUEUED: u64 = 4096;
 
 /// What the worker gets.
 struct Request {
-    grouped: bool,
-    native_vectors: bool,
-    mirrored: bool,
+    flavour: Flavour,
     id: BlockId,
     serial: u64,
     block: Block,
@@ -76,9 +79,9 @@ impl Request {
         CompileRequest {
             block: &self.block,
             link_base: self.link_base,
-            grouped: self.grouped,
-            native_vectors: self.native_vectors,
-            mirrored: self.mirrored,
+            grouped: self.flavour.grouped,
+            native_vectors: self.flavour.native_vectors,
+            mirrored: self.flavour.mirrored,
             callout_base: self.callout_base,
             listing: false,
         }
@@ -118,6 +121,8 @@ pub struct Tiers {
     worker: Option<JoinHandle<()>>,
     /// Counts.
     pub counters: Arc<CompileCounters>,
+    /// Code kept from run to run, if the machine keeps any.
+    pub disk: Option<DiskCache>,
 }
 
 impl Tiers {
@@ -154,6 +159,7 @@ impl Tiers {
             replies,
             worker,
             counters,
+            disk: None,
         })
     }
 
@@ -232,7 +238,7 @@ impl Tiers {
             match self.replies.try_recv() {
                 Ok(reply) => {
                     self.counters.queued.fetch_sub(1, Ordering::Relaxed);
-                    install(cache, reply);
+                    install(cache, &reply);
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
@@ -264,7 +270,7 @@ impl Tiers {
         let Some(mut request) = prepare(cache, cpu, id) else {
             return false;
         };
-        request.mirrored |= self.mirror == MirrorPolicy::Always;
+        request.flavour.mirrored |= self.mirror == MirrorPolicy::Always;
         // The slice pays, so that time limits hold while much is compiled.
         let code = if self.direct_code {
             cpu.state.budget -= DIRECT_CHARGE;
@@ -273,20 +279,25 @@ impl Tiers {
             self.re_encoding.stop(piece);
             let failed = u64::from(code.is_err());
             self.counters.failed.fetch_add(failed, Ordering::Relaxed);
+            if let Ok(code) = &code {
+                kept::without_callouts(code, cpu, request.callout_base);
+            }
             code
         } else {
             cpu.state.budget -= COMPILE_CHARGE;
             let compiler = &mut self.compiler;
             measured(&self.counters, || compiler.compile(&request.to_compile()))
         };
-        install(
-            cache,
-            Reply {
-                id,
-                serial: request.serial,
-                code,
-            },
-        )
+        let reply = Reply {
+            id,
+            serial: request.serial,
+            code,
+        };
+        let installed = install(cache, &reply);
+        if let (true, Ok(code)) = (installed, reply.code) {
+            self.keep(cache, cpu, &request, code);
+        }
+        installed
     }
 }
 
@@ -301,20 +312,23 @@ impl Drop for Tiers {
 }
 
 /// Reserves the slots and callout numbers that a block's code will name.
-fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
+fn numbers(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<(u32, u32)> {
     if cpu.callouts.len() >= MAX_CALLOUTS {
         cache.exhausted = true;
         return None;
     }
     let link_base = cache.reserve_links(id, 2)?;
+    let callout_base = cpu.callouts.len() as u32;
+    cpu.callouts.extend_from_slice(&cache.get(id)?.ops);
+    Some((link_base, callout_base))
+}
+
+fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
+    let (link_base, callout_base) = numbers(cache, cpu, id)?;
     let cached = cache.get(id)?;
     let block = cached.block();
-    let callout_base = cpu.callouts.len() as u32;
-    cpu.callouts.extend_from_slice(&cached.ops);
     Some(Request {
-        grouped: cached.side_exits < MANY_SIDE_EXITS,
-        native_vectors: cached.vector_exits < MANY_VECTOR_EXITS,
-        mirrored: cached.mirror.on,
+        flavour: kept::flavour(cached),
         id,
         serial: cached.serial,
         block,
@@ -323,12 +337,12 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     })
 }
 
-fn install(cache: &mut Cache, reply: Reply) -> bool {
+fn install(cache: &mut Cache, reply: &Reply) -> bool {
     if cache.get(reply.id).is_none_or(|b| b.serial != reply.serial) {
         return false;
     }
-    match reply.code {
-        Ok(code) => cache.install(reply.id, &code),
+    match &reply.code {
+        Ok(code) => cache.install(reply.id, code),
         Err(error) => {
             tracing::debug!(%error, "a block stays interpreted");
             if let Some(block) = cache.get_mut(reply.id) {

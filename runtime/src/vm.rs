@@ -4,6 +4,8 @@
 #![allow(unsafe_code)] // Names the trampoline's address.
 
 use crate::cache::Cache;
+use crate::cache::disk::DiskCache;
+use crate::cache::disk::identity::identity;
 use crate::clock::{Clock, Waker};
 use crate::config::VmConfig;
 use crate::console::stdio::QuitFlag;
@@ -112,7 +114,11 @@ impl Vm {
         let deadline_ns = config
             .timeout
             .map(|t| host.clock.now_ns() + t.as_nanos() as u64);
-        let tiers = Tiers::new(config.tier, cpu.mmu.has_mirrors())?;
+        let mut tiers = Tiers::new(config.tier, cpu.mmu.has_mirrors())?;
+        if native::uses_direct_code(config.tier) {
+            let identity = identity(&cpu.model, config.tier, tiers.mirror);
+            tiers.disk = DiskCache::for_config(&config.code_cache, identity);
+        }
         Ok(Self {
             cpu,
             cache,

@@ -28,7 +28,7 @@ fn boot(guest: &Path, more: &[&str], stderr: Stdio) -> Child {
     command.env("TERM", "xterm").arg("boot").arg("--kernel");
     command
         .arg(guest)
-        .args(["--flat", "0x7c00"])
+        .args(["--code-cache", "off", "--flat", "0x7c00"])
         .args(more)
         .stderr(stderr);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());

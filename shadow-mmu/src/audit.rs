@@ -4,7 +4,7 @@ use crate::addr::{LinearAddr, PAGE_BYTES};
 use crate::fault::Access;
 use crate::mmu::ShadowMmu;
 use crate::space::SLOT_PAGES;
-use crate::table::Array;
+use crate::table::{Array, Side};
 use crate::walk::walk;
 
 impl ShadowMmu {
@@ -27,24 +27,24 @@ impl ShadowMmu {
                 }
                 from = slot + 1;
             }
-            for user in [false, true] {
-                self.audit_writable(space, user)?;
+            for side in Side::ALL {
+                self.audit_writable(space, side)?;
             }
         }
         self.audit_mirrors()
     }
 
-    fn audit_writable(&self, space: usize, user: bool) -> Result<(), String> {
+    fn audit_writable(&self, space: usize, side: Side) -> Result<(), String> {
         let context = self.spaces[space].context;
         let permitted = |page: u32| {
             context.is_some_and(|context| {
                 let walk = walk(&self.ram, &context, LinearAddr(page << 12));
                 walk.is_ok_and(|walk| {
-                    walk.dirty() && context.permits(walk.rights, Access::Write, user)
+                    walk.dirty() && context.permits_side(walk.rights, Access::Write, side)
                 })
             })
         };
-        match self.spaces[space].writable(user).find(|&p| !permitted(p)) {
+        match self.spaces[space].writable(side).find(|&p| !permitted(p)) {
             Some(page) => Err(format!("space {space}, page {page:#x}: not writable")),
             None => Ok(()),
         }
@@ -73,7 +73,7 @@ impl ShadowMmu {
         };
         if entry != self.shadow_entry(frame, page) {
             wrong("the frame differs")
-        } else if !context.permits(walk.rights, access, array.is_user()) {
+        } else if !context.permits_side(walk.rights, access, array.side()) {
             wrong("the guest denies the access")
         } else if !walk.accessed() {
             wrong("accessed is clear")

@@ -1,6 +1,6 @@
 //! Keeping the shadow tables true: stores to traced frames, INVLPG, flushes.
 //!
-//! Every shadow entry and every fetch translation of this epoch depends on
+//! Every shadow entry and every fetch translation that still counts depends on
 //! frames that are traced; a store to one takes the slow path, which reports it
 //! here, and what depends on the bytes stored is dropped at once. Hence the
 //! tables are never stale, INVLPG and flushes have nothing to do, and a switch
@@ -20,6 +20,7 @@ use crate::mmu::ShadowMmu;
 use crate::space::{Dropped, SLOT_PAGES, slot_of};
 use crate::trace::Node;
 use crate::walk::read_entry;
+use std::ops::RangeInclusive;
 
 /// Stores to a page table, none of which concerned an entry, that make it look like data.
 const IDLE_STORES: u16 = 64;
@@ -33,6 +34,22 @@ const STRAY_SHARERS: usize = 8;
 pub struct WriteEffect {
     /// A frame stored to holds translated code: its blocks may be stale.
     pub code: bool,
+}
+
+/// The pages of a slot whose PTEs lie in bytes `first..=last` of its page table. With
+/// 32-bit paging one half of the table is the slot's.
+fn pages_of(slot: usize, pae: bool, first: u32, last: u32) -> RangeInclusive<u32> {
+    let (bytes, base) = match pae {
+        true => (8, 0),
+        false => (4, (slot % 2 * SLOT_PAGES) as u32),
+    };
+    let begin = base.max(first / bytes);
+    let end = (base + SLOT_PAGES as u32 - 1).min(last / bytes);
+    let page = |entry: u32| (slot * SLOT_PAGES) as u32 + entry.wrapping_sub(base);
+    if begin > end {
+        return RangeInclusive::new(1, 0);
+    }
+    page(begin)..=page(end)
 }
 
 impl ShadowMmu {
@@ -72,9 +89,11 @@ impl ShadowMmu {
         self.counters.invlpgs += 1;
         let page = linear.page();
         if self.spaces[self.current].slot(slot_of(page)).active {
-            let dropped = self.spaces[self.current].drop_page(page, self.epoch);
-            self.account(dropped);
+            let dropped = self.spaces[self.current].drop_page(page);
+            self.account(self.current, dropped);
         }
+        let group = self.group_of(self.current);
+        self.drop_fetched(group, [page]);
     }
 
     /// A flush of the TLB, of global pages too if `global`.
@@ -128,10 +147,10 @@ impl ShadowMmu {
                 continue;
             }
             match node {
-                Node::Table(space, slot) => {
-                    self.counters.page_table_stores += 1;
-                    self.table_written(space, slot, first, last);
-                }
+                Node::Table(space, slot) => match node.group() {
+                    Some(group) => self.group_table_written(group, slot, first, last),
+                    None => self.table_written(space, slot, first, last),
+                },
                 Node::Directory(space, index) => {
                     self.counters.directory_stores += 1;
                     self.directory_written(space, index, first, last);
@@ -142,33 +161,32 @@ impl ShadowMmu {
         self.users = users;
     }
 
+    /// Drops what fetches of a group learnt from the bytes stored.
+    fn group_table_written(&mut self, group: usize, slot: usize, first: u32, last: u32) {
+        let pae = self.groups[group].has_long_entries();
+        self.drop_fetched(group, pages_of(slot, pae, first, last));
+    }
+
     /// Drops the pages of a slot whose PTEs lie in the bytes stored.
     fn table_written(&mut self, space: usize, slot: usize, first: u32, last: u32) {
+        self.counters.page_table_stores += 1;
         let Some(context) = self.spaces[space].context else {
             return;
         };
-        // The table's entries that belong to this slot: with 32-bit paging one half of them.
-        let bytes = context.entry_bytes() as u32;
-        let base = if context.pae {
-            0
-        } else {
-            (slot % 2 * SLOT_PAGES) as u32
-        };
-        let entries = base.max(first / bytes)..=(base + SLOT_PAGES as u32 - 1).min(last / bytes);
-        if entries.is_empty() {
+        let pages = pages_of(slot, context.pae, first, last);
+        if pages.is_empty() {
             return;
         }
-        if self.spaces[space].is_idle(slot, self.epoch) {
+        if self.spaces[space].is_idle(slot) {
             self.counters.traces_let_go += 1;
             self.release_slots(space, slot, slot + 1);
             return;
         }
         let mut useful = false;
-        for entry in entries {
-            let page = (slot * SLOT_PAGES) as u32 + entry - base;
-            let dropped = self.spaces[space].drop_page(page, self.epoch);
+        for page in pages {
+            let dropped = self.spaces[space].drop_page(page);
             useful |= dropped != Dropped::default();
-            self.account(dropped);
+            self.account(space, dropped);
         }
         let record = self.spaces[space].slot_mut(slot);
         record.idle_stores = if useful { 0 } else { record.idle_stores + 1 };
@@ -194,14 +212,13 @@ impl ShadowMmu {
             } else {
                 2 * entry as usize..2 * entry as usize + 2
             };
+            let pde = read_entry(&self.ram, &context, PhysAddr(directory.0 + entry * bytes));
             for slot in slots {
                 let record = self.spaces[space].slot(slot);
-                if record.active
-                    && record.pde
-                        != read_entry(&self.ram, &context, PhysAddr(directory.0 + entry * bytes))
-                {
+                if record.active && record.pde != pde {
                     self.release_slots(space, slot, slot + 1);
                 }
+                self.regroup(space, slot, pde);
             }
         }
     }
@@ -234,17 +251,17 @@ impl ShadowMmu {
             .next_active(from)
             .filter(|&slot| slot < end)
         {
-            let dropped = self.spaces[space].clear_slot(slot, self.epoch);
-            self.account(dropped);
+            let dropped = self.spaces[space].clear_slot(slot);
+            self.account(space, dropped);
             self.traces.unlink(Node::Table(space, slot));
             from = slot + 1;
         }
     }
 
-    fn account(&mut self, dropped: Dropped) {
+    fn account(&mut self, space: usize, dropped: Dropped) {
         self.counters.entries_dropped += u64::from(dropped.entries);
         if dropped.fetched {
-            self.epoch += 1;
+            self.spaces[space].number = self.new_number();
             self.counters.epochs += 1;
         }
     }

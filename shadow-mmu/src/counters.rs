@@ -42,6 +42,6 @@ pub struct MmuCounters {
     pub flushes: u64,
     /// Frames that were given to `protect_code`.
     pub code_protected: u64,
-    /// Advances of the fetch epoch.
+    /// Times that fetch translations of a space or a group of spaces were forgotten.
     pub epochs: u64,
 }

@@ -15,7 +15,7 @@ use crate::fault::Access;
 use crate::mmu::ShadowMmu;
 use crate::paging::{Context, Rights};
 use crate::space::{SLOT_PAGES, slot_of};
-use crate::table::Array;
+use crate::table::{Array, Side};
 use crate::trace::{NOT_RAM, Node};
 use crate::walk::{Leaf, Walk, small_page};
 use crate::writers::Revocation;
@@ -29,7 +29,7 @@ const LINE_BYTES: u64 = 64;
 #[derive(Clone, Copy)]
 struct Target<'a> {
     space: usize,
-    user: bool,
+    side: Side,
     context: &'a Context,
 }
 
@@ -43,21 +43,21 @@ impl ShadowMmu {
         context: &Context,
         walk: &Walk,
     ) {
-        let space = self.current;
+        let (space, side) = (self.current, self.side(user));
         let page = linear.page();
         if access != Access::Fetch && self.traces.ram_frame(walk.page.frame()).is_none() {
             return;
         }
         self.depend(space, slot_of(page), walk.pde, context);
         if access == Access::Fetch {
-            self.spaces[space].mark_fetched(page, self.epoch);
+            self.note_fetch(page, user, walk.pde, context);
         }
-        if self.is_filled(space, page, access, user, walk) {
+        if self.is_filled(space, page, access, side, walk) {
             return;
         }
         let target = Target {
             space,
-            user,
+            side,
             context,
         };
         match walk.leaf {
@@ -68,14 +68,14 @@ impl ShadowMmu {
 
     /// Whether all entries are there that the access could want: fetches, and
     /// stores to traced frames, come here again and again.
-    fn is_filled(&self, space: usize, page: u32, access: Access, user: bool, walk: &Walk) -> bool {
+    fn is_filled(&self, space: usize, page: u32, access: Access, side: Side, walk: &Walk) -> bool {
         let traced = self
             .traces
             .ram_frame(walk.page.frame())
             .is_none_or(|frame| self.traces.is_traced(frame));
         let array = match access {
-            Access::Write if !traced => Array::write(user),
-            Access::Read | Access::Write | Access::Fetch => Array::read(user),
+            Access::Write if !traced => Array::write(side),
+            Access::Read | Access::Write | Access::Fetch => Array::read(side),
         };
         self.spaces[space].get(array, page) != 0
     }
@@ -180,10 +180,10 @@ impl ShadowMmu {
     fn fill_large(&mut self, target: Target<'_>, page: u32, walk: &Walk) {
         let Target {
             space,
-            user,
+            side,
             context,
         } = target;
-        let write = walk.dirty() && context.permits(walk.rights, Access::Write, user);
+        let write = walk.dirty() && context.permits_side(walk.rights, Access::Write, side);
         let frame = walk.page.frame();
         let distance = page.wrapping_sub(frame as u32);
         if write && !self.writers.note_window(distance, space) {
@@ -195,13 +195,13 @@ impl ShadowMmu {
         let states = self.traces.states(frame - u64::from(offset), SLOT_PAGES);
         let space = &mut self.spaces[space];
         let mut set = 0;
-        if context.permits(walk.rights, Access::Read, user) {
-            set += space.set_run(Array::read(user), page - offset, entry, states, |state| {
+        if context.permits_side(walk.rights, Access::Read, side) {
+            set += space.set_run(Array::read(side), page - offset, entry, states, |state| {
                 state & NOT_RAM == 0
             });
         }
         if write {
-            set += space.set_run(Array::write(user), page - offset, entry, states, |state| {
+            set += space.set_run(Array::write(side), page - offset, entry, states, |state| {
                 state == 0
             });
         }
@@ -240,17 +240,20 @@ impl ShadowMmu {
         let entry = self.shadow_entry(frame, page);
         let Target {
             space,
-            user,
+            side,
             context,
         } = target;
-        if context.permits(rights, Access::Read, user) {
-            let set = self.spaces[space].set(Array::read(user), page, entry);
+        if context.permits_side(rights, Access::Read, side) {
+            let set = self.spaces[space].set(Array::read(side), page, entry);
             self.counters.entries_set += u64::from(set);
         }
-        if !dirty || self.traces.is_traced(frame) || !context.permits(rights, Access::Write, user) {
+        if !dirty
+            || self.traces.is_traced(frame)
+            || !context.permits_side(rights, Access::Write, side)
+        {
             return;
         }
-        if self.spaces[space].set(Array::write(user), page, entry) {
+        if self.spaces[space].set(Array::write(side), page, entry) {
             self.counters.entries_set += 1;
             if let Some(revocation) = self.writers.note_page(frame, space, page) {
                 self.revoke(frame, revocation);

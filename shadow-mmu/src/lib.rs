@@ -31,7 +31,7 @@
 //!
 //! Map: [`memory`] guest RAM · `paging`, `entry`, `walk` the guest's tables by the
 //! book · `table`, `space` shadow tables · `trace` what depends on which frame, `writers` what may write it ·
-//! [`mirror`] the same for the host's MMU ·
+//! `fetches` how long fetch translations hold · [`mirror`] the same for the host's MMU, `settling` when it pays ·
 //! `mmu`, `fill`, `coherence` the three moments: look up, fill, drop · `audit` the
 //! invariants as code.
 
@@ -44,12 +44,14 @@ mod counters;
 mod entry;
 mod error;
 mod fault;
+mod fetches;
 mod fill;
 mod mapping;
 pub mod memory;
 pub mod mirror;
 mod mmu;
 mod paging;
+mod settling;
 mod space;
 mod table;
 mod trace;

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::fault::Access;
 use crate::mmu::ShadowMmu;
 use crate::space::SLOT_PAGES;
-use crate::table::{Array, ENTRIES, View};
+use crate::table::{Array, ENTRIES, Side, View};
 use rustix::fd::BorrowedFd;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use std::ffi::c_void;
@@ -64,6 +64,8 @@ pub(crate) struct Mirror {
     mapped: Vec<u64>,
     /// Bits set.
     count: u32,
+    /// Times that pages came or went since that was asked.
+    changes: u32,
 }
 
 // SAFETY: it owns its address space.
@@ -87,6 +89,7 @@ impl Mirror {
             bytes,
             mapped: Vec::new(),
             count: 0,
+            changes: 0,
         };
         let access = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY: the start of the mapping made above.
@@ -166,6 +169,7 @@ impl Mirror {
         if mapped.is_err() {
             return false;
         }
+        self.changes += 1;
         self.mapped.resize(ENTRIES / 64, 0);
         for page in page..page + count as u32 {
             let word = &mut self.mapped[page as usize / 64];
@@ -173,6 +177,11 @@ impl Mirror {
             *word |= 1 << (page % 64);
         }
         true
+    }
+
+    /// How often pages came or went since this was asked last.
+    pub(crate) fn take_changes(&mut self) -> u32 {
+        std::mem::take(&mut self.changes)
     }
 
     /// Takes pages out.
@@ -191,6 +200,7 @@ impl Mirror {
         };
         let last = all.clone().rev().find(|&page| self.holds(page));
         let count = (last.unwrap_or(first) - first + 1) as usize;
+        self.changes += 1;
         // SAFETY: pages of the mirror. What is not mapped between them has no
         // access anyway.
         let hidden = unsafe { mprotect(self.at(first), count * 4096, MprotectFlags::empty()) };
@@ -205,7 +215,7 @@ impl Mirror {
     }
 
     /// Takes all pages out and gives their mappings back to the host.
-    fn empty(&mut self) {
+    pub(crate) fn empty(&mut self) {
         if !self.has_room() || self.mapped.is_empty() {
             return;
         }
@@ -252,8 +262,8 @@ impl ShadowMmu {
         if self.mappings >= MAX_MAPPINGS {
             self.empty_mirrors();
         }
-        let page = linear.page();
-        let Some(mapping) = self.mapping(page, user) else {
+        let (page, side) = (linear.page(), self.side(user));
+        let Some(mapping) = self.mapping(page, side) else {
             return false;
         };
         if access == Access::Write && !mapping.writable {
@@ -261,7 +271,7 @@ impl ShadowMmu {
         }
         let file = self.ram.file();
         let mapped = self.spaces[self.current]
-            .mirror_mut(user)
+            .mirror_mut(side)
             .map(file, mapping);
         self.mappings += 1;
         self.counters.mirrored += u64::from(mapped);
@@ -272,26 +282,24 @@ impl ShadowMmu {
     fn empty_mirrors(&mut self) {
         self.mappings = 0;
         for space in &mut self.spaces {
-            for user in [false, true] {
-                space.mirror_mut(user).empty();
-            }
+            space.empty_mirrors();
         }
     }
 
     /// What to map for a page: a run with one difference of host and linear
     /// address, and one kind of rights.
-    fn mapping(&self, page: u32, user: bool) -> Option<Mapping> {
+    fn mapping(&self, page: u32, side: Side) -> Option<Mapping> {
         let space = &self.spaces[self.current];
         let rights = |page: u32| {
             let entry = |array| space.get(array, page);
-            (entry(Array::read(user)), entry(Array::write(user)))
+            (entry(Array::read(side)), entry(Array::write(side)))
         };
         let (read, write) = rights(page);
         if read == 0 || write != 0 && write != read {
             return None;
         }
         let first_of_slot = page - page % SLOT_PAGES as u32;
-        let mirror = space.mirror(user);
+        let mirror = space.mirror(side);
         let alike = |&page: &u32| rights(page) == (read, write) && !mirror.holds(page);
         let before = (first_of_slot..page).rev().take_while(alike).count();
         let behind = (page + 1..first_of_slot + SLOT_PAGES as u32)
@@ -313,15 +321,15 @@ impl ShadowMmu {
     /// Pages in the current space's mirror for user or supervisor accesses.
     #[must_use]
     pub fn mirrored_pages(&self, user: bool) -> u32 {
-        self.spaces[self.current].mirror(user).count
+        self.spaces[self.current].mirror(self.side(user)).count
     }
 
     /// Compares the mirrors with the shadow entries: see [`ShadowMmu::audit`].
     pub(crate) fn audit_mirrors(&self) -> Result<(), String> {
         for (number, space) in self.spaces.iter().enumerate() {
-            for user in [false, true] {
-                let mirror = space.mirror(user);
-                let stray = (mirror.pages()).find(|&page| space.get(Array::read(user), page) == 0);
+            for side in Side::ALL {
+                let mirror = space.mirror(side);
+                let stray = (mirror.pages()).find(|&page| space.get(Array::read(side), page) == 0);
                 if let Some(page) = stray {
                     return Err(format!(
                         "space {number}, page {page:#x}: mirrored, no entry"

@@ -4,12 +4,13 @@ use crate::addr::{LinearAddr, PAGE_BYTES, PhysAddr};
 use crate::counters::MmuCounters;
 use crate::error::Error;
 use crate::fault::{Access, Denial, PageFault};
+use crate::fetches::Group;
 use crate::memory::GuestRam;
 use crate::mirror::Mirror;
 use crate::paging::{Context, PagingRegs};
 use crate::space::{MAX_SPACES, SLOTS, Space};
-use crate::table::{Array, View};
-use crate::trace::{DIRECTORIES, Node, Traces};
+use crate::table::{Array, Side, View};
+use crate::trace::{DIRECTORIES, GROUPS, Node, Traces};
 use crate::walk::walk;
 use crate::writers::WriterMap;
 
@@ -38,8 +39,9 @@ pub struct ShadowMmu {
     smap_override: bool,
     /// Advances at each `set_paging` that changes the space.
     clock: u64,
-    /// Starts at 1: slots carry 0 for "never fetched".
-    pub(crate) epoch: u64,
+    pub(crate) groups: [Group; GROUPS],
+    /// Of spaces and groups. Starts at 1: slots carry 0 for "never fetched".
+    pub(crate) last_number: u64,
     pub(crate) counters: MmuCounters,
     /// All spaces have room for mirrors.
     pub(crate) room: bool,
@@ -60,14 +62,15 @@ impl ShadowMmu {
         let traces = Traces::new(&ram)?;
         let writers = WriterMap::new((ram.bytes() / PAGE_BYTES) as usize)?;
         let regs = PagingRegs::default();
-        let context = Context::new(&regs, false);
+        let context = Context::new(&regs);
         // One without room would make mirrored code reach beyond its tables, so either
         // all spaces have it or none.
         let roomy = Space::new(true);
         let room = roomy.is_ok();
         let mut space = roomy.or_else(|_| Space::new(false))?;
         space.context = Some(context);
-        Ok(ShadowMmu {
+        space.number = 1;
+        let mut mmu = ShadowMmu {
             ram,
             traces,
             writers,
@@ -77,7 +80,8 @@ impl ShadowMmu {
             regs,
             smap_override: false,
             clock: 0,
-            epoch: 1,
+            groups: Default::default(),
+            last_number: 1,
             mappings: 0,
             room,
             blank: Mirror::new(room)?,
@@ -86,7 +90,9 @@ impl ShadowMmu {
                 ..MmuCounters::default()
             },
             users: Vec::new(),
-        })
+        };
+        mmu.group_of(0);
+        Ok(mmu)
     }
 
     /// Guest memory.
@@ -101,7 +107,7 @@ impl ShadowMmu {
     /// EFER.NXE or the PDPTEs. Shadow tables of other spaces are kept.
     pub fn set_paging(&mut self, regs: &PagingRegs) {
         self.regs = *regs;
-        let context = Context::new(regs, self.smap_override);
+        let context = Context::new(regs);
         let key = context.key();
         if self.keys[self.current] != key {
             self.counters.switches += 1;
@@ -112,6 +118,7 @@ impl ShadowMmu {
             };
         }
         self.update_directories(self.current, context);
+        self.join();
         let clock = self.clock;
         let space = &mut self.spaces[self.current];
         space.last_used = clock;
@@ -120,42 +127,35 @@ impl ShadowMmu {
 
     /// Tells whether EFLAGS.AC lifts SMAP for supervisor data accesses from now on.
     ///
-    /// With CR4.SMAP set this selects another space, otherwise nothing. Accesses
+    /// This selects another supervisor's [`view`](Self::view). Accesses
     /// that the processor makes by itself (descriptor tables, task state) are not
     /// lifted: see [`permits_implicit`](Self::permits_implicit).
     pub fn set_smap_override(&mut self, lifted: bool) {
-        if self.smap_override != lifted {
-            self.smap_override = lifted;
-            let regs = self.regs;
-            self.set_paging(&regs);
+        self.smap_override = lifted;
+    }
+
+    /// The view for accesses of that privilege now.
+    pub(crate) fn side(&self, user: bool) -> Side {
+        match (user, self.smap_override) {
+            (true, _) => Side::User,
+            (false, false) => Side::Supervisor,
+            (false, true) => Side::Lifted,
         }
     }
 
     /// The tables of the current space for user or supervisor accesses.
-    /// Stable until the next [`set_paging`](Self::set_paging).
+    /// Stable until the next [`set_paging`](Self::set_paging) or
+    /// [`set_smap_override`](Self::set_smap_override).
     #[must_use]
     pub fn view(&self, user: bool) -> View {
-        self.spaces[self.current].tables().view(user)
+        self.spaces[self.current].tables().view(self.side(user))
     }
 
-    /// A small number naming the current space, paging mode and WP included.
-    ///
-    /// It is reused for another space only after the fetch epoch has advanced,
-    /// if any fetch was translated in the old one in the epoch.
+    /// A small number naming the current space, paging mode and WP included. It is
+    /// reused for others.
     #[must_use]
     pub fn space_id(&self) -> u32 {
         self.current as u32
-    }
-
-    /// Advances whenever a translation may have changed that was returned for
-    /// [`Access::Fetch`], in any space, since the last advance.
-    ///
-    /// So what was derived from a fetch translation, and is tagged with the
-    /// [`space_id`](Self::space_id) and the epoch of that moment, is valid as
-    /// long as both are current. A switch of spaces does not advance it.
-    #[must_use]
-    pub fn fetch_epoch(&self) -> u64 {
-        self.epoch
     }
 
     /// What happened so far.
@@ -187,7 +187,7 @@ impl ShadowMmu {
         };
         let walked = walk(&self.ram, &context, linear).and_then(|walk| {
             context
-                .permits(walk.rights, access, user)
+                .permits_side(walk.rights, access, self.side(user))
                 .then_some(walk)
                 .ok_or(Denial::Protection)
         });
@@ -201,7 +201,8 @@ impl ShadowMmu {
                 self.fill(linear, access, user, &context, &walk);
                 let translation = self.describe(PhysAddr(walk.page.0 | u64::from(linear.offset())));
                 if access == Access::Write && translation.traced {
-                    self.spaces[self.current].mark_writable(linear.page(), user);
+                    let side = self.side(user);
+                    self.spaces[self.current].mark_writable(linear.page(), side);
                 }
                 Ok(translation)
             }
@@ -219,7 +220,7 @@ impl ShadowMmu {
     /// # Errors
     /// The #PF that the guest is due.
     pub fn permits_implicit(&self, linear: LinearAddr, access: Access) -> Result<(), PageFault> {
-        let context = Context::new(&self.regs, false);
+        let context = Context::new(&self.regs);
         match walk(&self.ram, &context, linear) {
             Ok(walk) if context.smap && walk.rights.user => {
                 let fetch_bit = context.reports_fetch();
@@ -241,8 +242,8 @@ impl ShadowMmu {
     #[inline]
     fn lookup(&self, linear: LinearAddr, access: Access, user: bool) -> Option<Translation> {
         let array = match access {
-            Access::Read => Array::read(user),
-            Access::Write => Array::write(user),
+            Access::Read => Array::read(self.side(user)),
+            Access::Write => Array::write(self.side(user)),
             Access::Fetch => return None,
         };
         let (space, page) = (&self.spaces[self.current], linear.page());
@@ -254,12 +255,12 @@ impl ShadowMmu {
         if entry != 0 {
             return Some(at(entry));
         }
-        if access == Access::Read || !space.is_writable(page, user) {
+        if access == Access::Read || !space.is_writable(page, self.side(user)) {
             return None;
         }
         // The read entry says where a traced page is. One not traced any more is due
         // its write entry.
-        let entry = space.get(Array::read(user), page);
+        let entry = space.get(Array::read(self.side(user)), page);
         (entry != 0).then(|| at(entry)).filter(|t| t.traced)
     }
 
@@ -269,10 +270,10 @@ impl ShadowMmu {
     #[must_use]
     pub fn beside_code(&self, linear: LinearAddr, user: bool) -> Option<PhysAddr> {
         let (space, page) = (&self.spaces[self.current], linear.page());
-        if !space.is_writable(page, user) {
+        if !space.is_writable(page, self.side(user)) {
             return None;
         }
-        let entry = space.get(Array::read(user), page);
+        let entry = space.get(Array::read(self.side(user)), page);
         let host = entry.wrapping_add(u64::from(linear.0));
         let phys = PhysAddr(host.wrapping_sub(self.ram.host_base() as u64));
         let frame = self.traces.ram_frame(phys.frame())?;
@@ -302,6 +303,7 @@ impl ShadowMmu {
             None => self.add_space().unwrap_or_else(|| self.evict_oldest()),
         };
         self.keys[space] = context.key();
+        self.spaces[space].number = self.new_number();
         // The PDPTEs come with `update_directories`, as a change from none.
         let bare = Context {
             pdptes: [0; 4],
@@ -357,7 +359,9 @@ impl ShadowMmu {
             self.traces.unlink(Node::Directory(space, index));
         }
         self.spaces[space].context = None;
+        self.leave(space);
         self.spaces[space].stray_stores = 0;
+        self.spaces[space].settle_anew();
         self.keys[space] = 0;
     }
 
@@ -370,6 +374,7 @@ impl ShadowMmu {
             return;
         }
         self.spaces[space].context = Some(context);
+        self.leave(space);
         for (index, (old, new)) in old.into_iter().zip(context.pdptes).enumerate() {
             if old != new {
                 let per_directory = SLOTS / DIRECTORIES;

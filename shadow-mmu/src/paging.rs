@@ -9,6 +9,7 @@ use crate::addr::{LinearAddr, PhysAddr};
 use crate::entry;
 use crate::fault::Access;
 use crate::memory::GuestRam;
+use crate::table::Side;
 
 /// CR0.WP: supervisor writes obey R/W too.
 pub const CR0_WP: u32 = 1 << 16;
@@ -86,8 +87,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Digests the registers. `smap_override` is EFLAGS.AC where SMAP looks at it.
-    pub(crate) fn new(regs: &PagingRegs, smap_override: bool) -> Context {
+    /// Digests the registers.
+    pub(crate) fn new(regs: &PagingRegs) -> Context {
         let paging = regs.cr0 & CR0_PG != 0;
         let pae = paging && regs.cr4 & CR4_PAE != 0;
         Context {
@@ -97,7 +98,7 @@ impl Context {
             nx: pae && regs.nx,
             wp: paging && regs.cr0 & CR0_WP != 0,
             smep: paging && regs.cr4 & CR4_SMEP != 0,
-            smap: paging && regs.cr4 & CR4_SMAP != 0 && !smap_override,
+            smap: paging && regs.cr4 & CR4_SMAP != 0,
             root: match (paging, pae) {
                 (false, _) => 0,
                 (true, false) => regs.cr3 & !0xFFF,
@@ -179,6 +180,12 @@ impl Context {
             (page & 0x3FF) * 4
         };
         PhysAddr(entry::address(pde) + index)
+    }
+
+    /// Whether a side's access is allowed.
+    pub(crate) fn permits_side(&self, rights: Rights, access: Access, side: Side) -> bool {
+        let smap = self.smap && side != Side::Lifted;
+        Context { smap, ..*self }.permits(rights, access, side.is_user())
     }
 
     /// Whether an access at that privilege is allowed (SDM volume 3, "Determination of Access Rights").

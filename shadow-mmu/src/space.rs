@@ -7,13 +7,14 @@
 //! disturbs nothing. Counts of the entries in each array keep every operation
 //! away from table pages that were never touched.
 //!
-//! Fetched pages: a bit per page, valid only in the epoch that the slot carries.
-//! An advance of the epoch therefore forgets all bits of all spaces at once.
+//! Pages that user code was fetched from: a bit per page, valid only while the space
+//! has the number that the slot carries. Another number forgets all bits at once.
 
 use crate::error::Error;
 use crate::mirror::Mirror;
 use crate::paging::Context;
-use crate::table::{ARRAYS, Array, Tables};
+use crate::settling::Settling;
+use crate::table::{ARRAYS, Array, Side, Tables};
 
 /// Spaces kept at a time.
 pub(crate) const MAX_SPACES: usize = 48;
@@ -22,7 +23,7 @@ pub(crate) const SLOT_PAGES: usize = 512;
 /// Slots of a space.
 pub(crate) const SLOTS: usize = 2048;
 const FETCH_WORDS: usize = SLOT_PAGES / 64;
-/// Traced pages remembered as writable, by privilege; a power of two.
+/// Traced pages remembered as writable, by view; a power of two.
 const WRITABLE: usize = 8;
 /// No page has this number.
 const NO_PAGE: u32 = u32::MAX;
@@ -32,8 +33,8 @@ const NO_PAGE: u32 = u32::MAX;
 pub(crate) struct Slot {
     /// The PDE under which the slot was filled.
     pub(crate) pde: u64,
-    /// The epoch in which `fetched` bits of the slot are valid.
-    fetch_epoch: u64,
+    /// The number of the space with which `fetched` bits of the slot are valid.
+    fetch_number: u64,
     /// Nonzero entries in each array.
     filled: [u16; ARRAYS],
     /// Stores to the page table since an entry was last filled or dropped.
@@ -47,7 +48,7 @@ pub(crate) struct Slot {
 pub(crate) struct Dropped {
     /// Shadow entries removed.
     pub(crate) entries: u32,
-    /// A translation returned for a fetch in this epoch was among them.
+    /// A translation returned for a user's fetch under this number was among them.
     pub(crate) fetched: bool,
 }
 
@@ -59,11 +60,17 @@ pub(crate) struct Space {
     pub(crate) last_used: u64,
     /// Stores to its page directories while it was not current.
     pub(crate) stray_stores: u32,
+    /// Of the user's fetch translations: see [`fetches`](crate::fetches).
+    pub(crate) number: u64,
+    /// Of its supervisor's.
+    pub(crate) group: Option<usize>,
+    /// Whether mirrors pay.
+    pub(crate) settling: Settling,
     tables: Tables,
     slots: Vec<Slot>,
     active: [u64; SLOTS / 64],
     fetched: Vec<u64>,
-    writable: [[u32; WRITABLE]; 2],
+    writable: [[u32; WRITABLE]; Side::ALL.len()],
 }
 
 /// The slot that holds a linear page.
@@ -83,20 +90,35 @@ impl Space {
             context: None,
             last_used: 0,
             stray_stores: 0,
+            number: 0,
+            group: None,
+            settling: Settling::default(),
             tables: Tables::new(room)?,
             slots: vec![Slot::default(); SLOTS],
             active: [0; SLOTS / 64],
             fetched: vec![0; SLOTS * FETCH_WORDS],
-            writable: [[NO_PAGE; WRITABLE]; 2],
+            writable: [[NO_PAGE; WRITABLE]; Side::ALL.len()],
         })
     }
 
-    pub(crate) fn mirror(&self, user: bool) -> &Mirror {
-        self.tables.mirror(user)
+    pub(crate) fn mirror(&self, side: Side) -> &Mirror {
+        self.tables.mirror(side)
     }
 
-    pub(crate) fn mirror_mut(&mut self, user: bool) -> &mut Mirror {
-        self.tables.mirror_mut(user)
+    pub(crate) fn mirror_mut(&mut self, side: Side) -> &mut Mirror {
+        self.tables.mirror_mut(side)
+    }
+
+    /// Forgets whether mirrors paid.
+    pub(crate) fn settle_anew(&mut self) {
+        self.settling = Settling::default();
+        self.empty_mirrors();
+    }
+
+    pub(crate) fn empty_mirrors(&mut self) {
+        for side in Side::ALL {
+            self.mirror_mut(side).empty();
+        }
     }
 
     pub(crate) fn tables(&self) -> &Tables {
@@ -149,7 +171,7 @@ impl Space {
         slot.filled[array.index()] += u16::from(old == 0);
         slot.idle_stores = 0;
         if old != 0 && old != entry {
-            self.mirror_mut(array.is_user()).hide(page, 1);
+            self.mirror_mut(array.side()).hide(page, 1);
         }
         old != entry
     }
@@ -182,7 +204,7 @@ impl Space {
             *old = new;
         }
         if replaced {
-            self.mirror_mut(array.is_user()).hide(page, states.len());
+            self.mirror_mut(array.side()).hide(page, states.len());
         }
         changed
     }
@@ -191,11 +213,11 @@ impl Space {
     pub(crate) fn revoke(&mut self, page: u32, entry: u64) -> u32 {
         let slot = &mut self.slots[slot_of(page)];
         let mut count = 0;
-        for array in [Array::write(true), Array::write(false)] {
+        for array in Side::ALL.map(Array::write) {
             if slot.filled[array.index()] != 0 && self.tables.get(array, page) == entry {
                 *self.tables.entry(array, page) = 0;
                 slot.filled[array.index()] -= 1;
-                self.tables.mirror_mut(array.is_user()).hide(page, 1);
+                self.tables.mirror_mut(array.side()).hide(page, 1);
                 count += 1;
             }
         }
@@ -203,19 +225,19 @@ impl Space {
     }
 
     /// Records that the page, of a traced frame, would have a write entry otherwise.
-    pub(crate) fn mark_writable(&mut self, page: u32, user: bool) {
-        self.writable[usize::from(user)][page as usize % WRITABLE] = page;
+    pub(crate) fn mark_writable(&mut self, page: u32, side: Side) {
+        self.writable[side as usize][page as usize % WRITABLE] = page;
     }
 
     /// Whether that is so. It ends with the page's entries.
     #[inline]
-    pub(crate) fn is_writable(&self, page: u32, user: bool) -> bool {
-        self.writable[usize::from(user)][page as usize % WRITABLE] == page
+    pub(crate) fn is_writable(&self, page: u32, side: Side) -> bool {
+        self.writable[side as usize][page as usize % WRITABLE] == page
     }
 
     /// All pages of which that is so.
-    pub(crate) fn writable(&self, user: bool) -> impl Iterator<Item = u32> {
-        let pages = self.writable[usize::from(user)].into_iter();
+    pub(crate) fn writable(&self, side: Side) -> impl Iterator<Item = u32> {
+        let pages = self.writable[side as usize].into_iter();
         pages.filter(|&page| page != NO_PAGE)
     }
 
@@ -226,26 +248,26 @@ impl Space {
             .for_each(|page| *page = NO_PAGE);
     }
 
-    /// Records that the page's translation was returned for a fetch.
+    /// Records that the page's translation was returned for a user's fetch.
     #[inline]
-    pub(crate) fn mark_fetched(&mut self, page: u32, epoch: u64) {
+    pub(crate) fn mark_fetched(&mut self, page: u32) {
         let index = slot_of(page);
         let slot = &mut self.slots[index];
-        if slot.fetch_epoch != epoch {
-            slot.fetch_epoch = epoch;
+        if slot.fetch_number != self.number {
+            slot.fetch_number = self.number;
             self.fetched[index * FETCH_WORDS..][..FETCH_WORDS].fill(0);
         }
         self.fetched[fetch_word(page)] |= 1 << (page % 64);
     }
 
     /// Whether nothing in the slot, entry or fetched translation, depends on its page table.
-    pub(crate) fn is_idle(&self, slot: usize, epoch: u64) -> bool {
+    pub(crate) fn is_idle(&self, slot: usize) -> bool {
         let slot = &self.slots[slot];
-        slot.filled == [0; ARRAYS] && slot.fetch_epoch != epoch
+        slot.filled == [0; ARRAYS] && slot.fetch_number != self.number
     }
 
     /// Removes all entries of a page.
-    pub(crate) fn drop_page(&mut self, page: u32, epoch: u64) -> Dropped {
+    pub(crate) fn drop_page(&mut self, page: u32) -> Dropped {
         self.forget_writable(|known| known == page);
         let slot = &mut self.slots[slot_of(page)];
         let mut dropped = Dropped::default();
@@ -254,12 +276,12 @@ impl Space {
                 let old = std::mem::take(self.tables.entry(array, page));
                 slot.filled[array.index()] -= u16::from(old != 0);
                 if old != 0 {
-                    self.tables.mirror_mut(array.is_user()).hide(page, 1);
+                    self.tables.mirror_mut(array.side()).hide(page, 1);
                 }
                 dropped.entries += u32::from(old != 0);
             }
         }
-        if slot.fetch_epoch == epoch {
+        if slot.fetch_number == self.number {
             let word = self.fetched[fetch_word(page)];
             dropped.fetched = word & 1 << (page % 64) != 0;
         }
@@ -267,12 +289,12 @@ impl Space {
     }
 
     /// Removes all entries of a slot and makes it inactive.
-    pub(crate) fn clear_slot(&mut self, slot: usize, epoch: u64) -> Dropped {
+    pub(crate) fn clear_slot(&mut self, slot: usize) -> Dropped {
         self.forget_writable(|known| slot_of(known) == slot);
         let record = &mut self.slots[slot];
         let mut dropped = Dropped {
             entries: 0,
-            fetched: record.fetch_epoch == epoch,
+            fetched: record.fetch_number == self.number,
         };
         for array in Array::ALL {
             let filled = std::mem::take(&mut record.filled[array.index()]);
@@ -281,12 +303,12 @@ impl Space {
                     .range(array, (slot * SLOT_PAGES) as u32, SLOT_PAGES)
                     .fill(0);
                 let first = (slot * SLOT_PAGES) as u32;
-                let mirror = self.tables.mirror_mut(array.is_user());
+                let mirror = self.tables.mirror_mut(array.side());
                 mirror.hide(first, SLOT_PAGES);
                 dropped.entries += u32::from(filled);
             }
         }
-        record.fetch_epoch = 0;
+        record.fetch_number = 0;
         record.active = false;
         self.active[slot / 64] &= !(1 << (slot % 64));
         dropped

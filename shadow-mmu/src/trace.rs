@@ -3,7 +3,7 @@
 //! *Users*: the places where the frame serves some space as page directory or
 //! page table. A frame with users is write-traced. Each space has a fixed set of
 //! [`Node`]s (one per directory and per slot), so the lists need no allocation,
-//! cannot grow beyond `MAX_SPACES * NODES`, and any node leaves in O(1).
+//! cannot grow beyond `(MAX_SPACES + GROUPS) * NODES`, and any node leaves in O(1).
 //!
 //! *Code*: the frame holds translated code; it is write-traced too.
 //!
@@ -17,6 +17,8 @@ use crate::space::{MAX_SPACES, SLOTS};
 
 /// Page directories of a space: one per GiB with PAE, else only the first.
 pub(crate) const DIRECTORIES: usize = 4;
+/// Groups of spaces that share supervisor code: see [`fetches`](crate::fetches).
+pub(crate) const GROUPS: usize = 8;
 /// Nodes of a space: its slots, then its directories.
 const NODES: usize = SLOTS + DIRECTORIES;
 
@@ -40,11 +42,25 @@ pub(crate) struct Link {
 pub(crate) enum Node {
     /// As the page directory of the GiB with this number.
     Directory(usize, usize),
-    /// As the page table of this slot.
+    /// As the page table of this slot; see [`Node::group_table`].
     Table(usize, usize),
 }
 
 impl Node {
+    /// As the page table of a slot in all spaces of a group, which numbers behind the
+    /// spaces.
+    pub(crate) fn group_table(group: usize, slot: usize) -> Node {
+        Node::Table(MAX_SPACES + group, slot)
+    }
+
+    /// The group, of such a node.
+    pub(crate) fn group(self) -> Option<usize> {
+        match self {
+            Node::Table(owner, _) => owner.checked_sub(MAX_SPACES),
+            Node::Directory(..) => None,
+        }
+    }
+
     fn number(self) -> usize {
         match self {
             Node::Table(space, slot) => space * NODES + slot,
@@ -85,7 +101,7 @@ impl Traces {
         Ok(Traces {
             states,
             users,
-            links: Zeroed::new(MAX_SPACES * NODES, "trace lists")?,
+            links: Zeroed::new((MAX_SPACES + GROUPS) * NODES, "trace lists")?,
         })
     }
 

@@ -237,8 +237,7 @@ fn reference(
 
 /// What the runtime tags its caches with, and the fetch translation it cached.
 struct Fetched {
-    space: u32,
-    epoch: u64,
+    number: u64,
     linear: u32,
     user: bool,
     phys: u64,
@@ -383,10 +382,9 @@ impl World {
                     prop_assert_eq!(entry & flags, flags);
                 }
                 if access == Access::Fetch {
-                    let (space, epoch) = (self.mmu.space_id(), self.mmu.fetch_epoch());
+                    let number = self.mmu.fetch_number(user);
                     self.fetched.push(Fetched {
-                        space,
-                        epoch,
+                        number,
                         linear,
                         user,
                         phys,
@@ -427,11 +425,13 @@ impl World {
         Ok(())
     }
 
-    /// A fetch translation tagged with the current space and epoch must still hold.
+    /// A fetch translation under the number that is current again must still hold, and
+    /// making it must change no accessed flag.
     fn check_fetched(&mut self) -> Result<(), TestCaseError> {
-        let (space, epoch) = (self.mmu.space_id(), self.mmu.fetch_epoch());
-        self.fetched.retain(|fetched| fetched.epoch == epoch);
-        for fetched in self.fetched.iter().filter(|fetched| fetched.space == space) {
+        for fetched in &self.fetched {
+            if fetched.number != self.mmu.fetch_number(fetched.user) {
+                continue;
+            }
             let now = reference(
                 self.mmu.ram(),
                 &self.regs,
@@ -439,7 +439,11 @@ impl World {
                 Access::Fetch,
                 fetched.user,
             );
-            prop_assert_eq!(now.map(|(phys, _)| phys), Ok(fetched.phys));
+            prop_assert_eq!(now.as_ref().map(|(phys, _)| *phys), Ok(fetched.phys));
+            for at in now.into_iter().flat_map(|(_, used)| used) {
+                let entry = self.mmu.ram().read_u32(PhysAddr(at)).unwrap();
+                prop_assert_eq!(entry & 0x20, 0x20);
+            }
         }
         Ok(())
     }

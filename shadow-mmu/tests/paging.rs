@@ -315,31 +315,35 @@ fn protecting_code_takes_write_entries_from_all_spaces() {
 }
 
 #[test]
-fn the_fetch_epoch_follows_fetched_pages_only() {
+fn the_number_of_fetches_follows_fetched_pages_only() {
     let mut guest = Guest::new();
     guest.map(0x5000, 0x9000 | P | RW | US | A | D);
     guest.map(0x6000, 0xA000 | P | RW | US | A | D);
     guest.access(0x5000, Access::Fetch, USER).unwrap();
     guest.access(0x6000, Access::Read, USER).unwrap();
-    let epoch = guest.mmu.fetch_epoch();
+    let number = guest.mmu.fetch_number(true);
     guest.map(0x6000, 0);
     guest.mmu.invlpg(LinearAddr(0x6000));
     guest.mmu.set_paging(&PagingRegs::default());
-    assert_eq!(guest.mmu.fetch_epoch(), epoch);
+    assert_ne!(guest.mmu.fetch_number(true), number);
+    guest.mmu.set_paging(&guest.regs.clone());
+    assert_eq!(guest.mmu.fetch_number(true), number);
+    guest.mmu.set_paging(&PagingRegs::default());
     guest.map(0x5000, 0xB000 | P | US);
-    assert_eq!(guest.mmu.fetch_epoch(), epoch + 1);
+    guest.mmu.set_paging(&guest.regs.clone());
+    let second = guest.mmu.fetch_number(true);
+    assert_ne!(second, number);
     guest.map(0x5000, 0xC000 | P | US);
     assert_eq!(
-        guest.mmu.fetch_epoch(),
-        epoch + 1,
+        guest.mmu.fetch_number(true),
+        second,
         "nothing was fetched since"
     );
-    guest.mmu.set_paging(&guest.regs.clone());
     guest.access(0x5000, Access::Fetch, USER).unwrap();
     guest.poke(PD, 0);
-    assert_eq!(
-        guest.mmu.fetch_epoch(),
-        epoch + 2,
+    assert_ne!(
+        guest.mmu.fetch_number(true),
+        second,
         "the directory entry matters as well"
     );
 }
@@ -444,13 +448,11 @@ fn pae_large_pages_and_changed_pdptes() {
     );
     guest.poke(0x5008, 0x20_0000 | PS | P | RW | US);
     guest.access(0x3F_F123, Access::Fetch, USER).unwrap();
-    let (space, epoch) = (guest.mmu.space_id(), guest.mmu.fetch_epoch());
+    let (space, number) = (guest.mmu.space_id(), guest.mmu.fetch_number(true));
     guest.regs.pae_pdptes = [0, 0x5000 | 1, 0, 0];
     guest.mmu.set_paging(&guest.regs);
-    assert_eq!(
-        (guest.mmu.space_id(), guest.mmu.fetch_epoch()),
-        (space, epoch + 1)
-    );
+    assert_eq!(guest.mmu.space_id(), space);
+    assert_ne!(guest.mmu.fetch_number(true), number);
     assert_eq!(guest.access(0x3F_F123, Access::Read, USER), Err(PF_USER));
     assert_eq!(guest.access(0x403F_F123, Access::Read, USER), Ok(0x3F_F123));
 }
@@ -490,7 +492,13 @@ fn smep_and_smap_keep_the_supervisor_off_user_pages() {
     assert_eq!(guest.access(0x5000, Access::Fetch, USER), Ok(0x9000));
     guest.mmu.set_smap_override(true);
     assert_eq!(guest.access(0x5000, Access::Write, SUPERVISOR), Ok(0x9000));
+    assert_ne!(guest.entry(0x5000, true, SUPERVISOR), 0);
+    guest.mmu.protect_code(PhysAddr(0x9000));
+    guest.mmu.audit().unwrap();
+    assert_eq!(guest.entry(0x5000, true, SUPERVISOR), 0);
+    assert_ne!(guest.entry(0x5000, false, SUPERVISOR), 0);
     guest.mmu.set_smap_override(false);
+    assert_eq!(guest.entry(0x5000, false, SUPERVISOR), 0);
     assert_eq!(
         guest.access(0x5000, Access::Write, SUPERVISOR),
         Err(PF_PRESENT | PF_WRITE)
@@ -550,4 +558,39 @@ fn what_may_be_stored_to_a_traced_page_follows_the_guests_tables() {
     );
     guest.poke(PD, 0);
     assert!(store(&mut guest).is_err(), "not present");
+}
+
+#[test]
+fn spaces_that_map_supervisor_code_alike_have_one_number() {
+    let mut guest = Guest::new();
+    guest.map(0x5000, 0x9000 | P | RW);
+    guest.access(0x5000, Access::Fetch, SUPERVISOR).unwrap();
+    let (kernel, user) = (guest.mmu.fetch_number(false), guest.mmu.fetch_number(true));
+    let pde = guest.peek(PD);
+    guest.poke(0x4000, pde & !A);
+    guest.regs.cr3 = 0x4000;
+    guest.mmu.set_paging(&guest.regs);
+    assert_ne!(
+        guest.mmu.fetch_number(false),
+        kernel,
+        "a walk would set accessed in this directory"
+    );
+    guest.poke(0x4000, pde | D);
+    guest.regs.cr3 = PD;
+    guest.mmu.set_paging(&guest.regs);
+    guest.regs.cr3 = 0x4000;
+    // A group of its own, until it comes to differ from it.
+    guest.mmu.set_paging(&guest.regs);
+    guest.access(0x5000, Access::Fetch, SUPERVISOR).unwrap();
+    guest.poke(0x4000, 0);
+    guest.poke(0x4000, pde | D);
+    guest.mmu.set_paging(&guest.regs);
+    assert_eq!(guest.mmu.fetch_number(false), kernel);
+    assert_ne!(guest.mmu.fetch_number(true), user);
+    guest.map(0x5000, 0xA000 | P | RW);
+    let other = guest.mmu.fetch_number(false);
+    assert_ne!(other, kernel, "the page table is one for both");
+    guest.regs.cr3 = PD;
+    guest.mmu.set_paging(&guest.regs);
+    assert_eq!(guest.mmu.fetch_number(false), other);
 }

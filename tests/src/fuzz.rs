@@ -158,8 +158,18 @@ impl Fuzzer {
             listing: false,
         };
         // What cannot be compiled is interpreted.
-        if let Ok(code) = self.direct.compile(&request) {
+        if let Ok(mut code) = self.direct.compile(&request) {
             verify(&code.bytes).map_err(|violation| violation.to_string())?;
+            let elsewhere = CompileRequest {
+                link_base: 0x1_2345,
+                callout_base: 0x6_7890,
+                ..request
+            };
+            let there = self.direct.compile(&elsewhere);
+            let renumbered = code.renumber(elsewhere.link_base, elsewhere.callout_base);
+            if !renumbered || there.is_ok_and(|there| there.bytes != code.bytes) {
+                return Err("renumbered code is not code with those numbers".into());
+            }
         }
         if cranelift {
             let _ = self.cranelift.compile(&request);

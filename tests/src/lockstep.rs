@@ -25,7 +25,7 @@ pub mod world;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use runtime::clock::FakeClock;
-use runtime::config::Tier;
+use runtime::config::{CodeCache, Tier};
 use runtime::exit::Exit;
 use runtime::selftest::rng::Rng;
 use runtime::vm::Vm;
@@ -47,6 +47,7 @@ const LAST_WORLDS: usize = 50;
 pub struct Lockstep {
     machines: [Vm; 2],
     tier: Tier,
+    code_cache: CodeCache,
     rng: Rng,
     /// The worlds of these machines.
     worlds: Vec<u64>,
@@ -58,6 +59,8 @@ pub struct Lockstep {
     pub compared: usize,
     /// Those that the second machine reached by compiled code.
     pub compiled: usize,
+    /// Blocks whose code an earlier machine had kept.
+    pub loaded: u64,
 }
 
 /// How machines are that have come to the same point.
@@ -78,19 +81,29 @@ impl Lockstep {
     /// # Panics
     /// When the host refuses them.
     pub fn new(tier: Tier) -> Lockstep {
+        Self::keeping(tier, CodeCache::Off)
+    }
+
+    /// The same, of which the second keeps its code.
+    ///
+    /// # Panics
+    /// When the host refuses them.
+    pub fn keeping(tier: Tier, code_cache: CodeCache) -> Lockstep {
         let machine = |tier| {
             let clock = Arc::new(FakeClock::new(0));
-            world::machine(tier, clock).expect("the host gives a machine")
+            world::machine(tier, clock, code_cache.clone())
         };
         Lockstep {
             machines: [machine(Tier::Interp), machine(tier)],
             tier,
+            code_cache: code_cache.clone(),
             rng: Rng::new(0),
             worlds: Vec::new(),
             worn: false,
             expired: false,
             compared: 0,
             compiled: 0,
+            loaded: 0,
         }
     }
 
@@ -100,10 +113,12 @@ impl Lockstep {
     /// A report of the first difference.
     pub fn run(&mut self, seed: u64) -> Result<(), String> {
         if self.expired || self.worn {
+            self.save();
             *self = Lockstep {
                 compared: self.compared,
                 compiled: self.compiled,
-                ..Lockstep::new(self.tier)
+                loaded: self.loaded,
+                ..Lockstep::keeping(self.tier, self.code_cache.clone())
             };
         }
         let mut rng = Rng::new(seed);
@@ -129,6 +144,17 @@ impl Lockstep {
             }
         }
         Ok(())
+    }
+
+    /// Keeps the code of the second machine, which is not used any more then.
+    ///
+    /// # Panics
+    /// When the host refuses that.
+    pub fn save(&mut self) {
+        let vm = &mut self.machines[1];
+        self.loaded += vm.cache.counters.loaded;
+        vm.tiers.save().expect("the folder takes the file");
+        self.worn = true;
     }
 
     /// What the machines were made to run, as [`Lockstep::run`] takes it.

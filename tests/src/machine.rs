@@ -5,7 +5,7 @@
 //! test asks about afterwards. The clock is the host's unless the test brings one.
 
 use runtime::clock::{Clock, HostClock, Waker};
-use runtime::config::{Tier, VmConfig};
+use runtime::config::{CodeCache, Tier, VmConfig};
 use runtime::console::stdio::QuitFlag;
 use runtime::console::{BufferConsole, Captured};
 use runtime::cpu_model::Processor;
@@ -63,6 +63,8 @@ pub struct Setup<'a> {
     pub script: &'a [Step<'a>],
     /// Another clock than the host's.
     pub clock: Option<Arc<dyn Clock>>,
+    /// Where translated code is kept.
+    pub code_cache: CodeCache,
 }
 
 /// What a machine left behind.
@@ -95,6 +97,7 @@ impl<'a> Setup<'a> {
             limit: None,
             script: &[],
             clock: None,
+            code_cache: CodeCache::Off,
         }
     }
 
@@ -172,6 +175,7 @@ impl<'a> Setup<'a> {
             rom: self.rom.then(|| "rom".into()),
             local_apic: self.local_apic,
             test_device: self.test_device,
+            code_cache: self.code_cache.clone(),
             ..VmConfig::default()
         };
         let clock = match &self.clock {

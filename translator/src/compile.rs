@@ -101,6 +101,26 @@ pub struct HostCode {
     pub callouts: Vec<Callout>,
     /// Where the host may fault, and what then, by host offset.
     pub landings: Vec<Landing>,
+    /// Where numbers of the request are in the code. Direct code only.
+    pub relocations: Vec<Relocation>,
+}
+
+/// Four bytes of host code that hold a number counted from one of the request's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relocation {
+    /// Offset of the first.
+    pub at: u32,
+    /// What they number.
+    pub counts: Numbered,
+}
+
+/// What has numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbered {
+    /// Link slots, from [`CompileRequest::link_base`] on.
+    Link,
+    /// Instructions, from [`CompileRequest::callout_base`] on.
+    Callout,
 }
 
 /// A piece of host code that may fault, by offsets into it.
@@ -253,6 +273,7 @@ impl Compiler {
             clif,
             callouts: emitted.callouts,
             landings: Vec::new(),
+            relocations: Vec::new(),
         })
     }
 

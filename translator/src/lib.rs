@@ -30,3 +30,7 @@ pub mod machine;
 pub mod mode;
 pub mod semantics;
 pub mod state;
+
+/// Names the translator that this is: the same for builds of the same sources by the
+/// same compiler, and for no others. Code kept from another is of no use.
+pub const BUILD: &str = env!("TRANSLATOR_BUILD");

@@ -26,6 +26,8 @@ impl Mode {
     pub const ALIGNED: u32 = 1 << 5;
     /// CPL is 0.
     pub const SUPERVISOR: u32 = 1 << 7;
+    /// The address space has been there for long enough that its mirror pays.
+    pub const SETTLED: u32 = 1 << 22;
     const UNLIMITED_SHIFT: u32 = 8;
     const ZERO_BASE_SHIFT: u32 = 16;
 
@@ -56,6 +58,11 @@ impl Mode {
     /// Default operand and address size is 32 bits.
     pub const fn code32(self) -> bool {
         self.0 & Self::CODE32 != 0
+    }
+
+    /// Hot code may use the mirror.
+    pub const fn settled(self) -> bool {
+        self.0 & Self::SETTLED != 0
     }
 
     /// Stack accesses use ESP.

@@ -104,11 +104,11 @@ pub struct JumpEntry {
 }
 
 /// Number of entries of the jump cache that one tag uses, a power of two.
-pub const JUMP_ENTRIES: usize = 1 << 14;
+pub const JUMP_ENTRIES: usize = 1 << 16;
 
 /// How far [`jump_index`] shifts: what is as far apart as the cache has entries
 /// must not meet.
-pub const JUMP_SHIFT: u32 = 14;
+pub const JUMP_SHIFT: u32 = 16;
 
 /// Index of `eip` in the jump cache; generated code computes the same. (A sum,
 /// because direct code can add without touching the guest's flags.)

@@ -1,6 +1,6 @@
 //! What the direct tier leaves to the runtime, by what is asked of a block.
 
-use translator::compile::CompileRequest;
+use translator::compile::{CompileRequest, HostCode};
 use translator::decode::decode_block;
 use translator::direct::DirectCompiler;
 use translator::mode::Mode;
@@ -34,4 +34,37 @@ fn checking_each_access_alone_makes_no_callouts() {
     assert_eq!(callouts(true, true), 0);
     assert_eq!(callouts(false, true), 0);
     assert_eq!(callouts(true, false), 3);
+}
+
+/// FLD [EDI]; CPUID; FSTP [ESI]; LOOP to the start: exits, callouts, links, and an x87
+/// instruction that the runtime must know of.
+const MIXED: &[u8] = &[0xd9, 0x07, 0x0f, 0xa2, 0xd9, 0x1e, 0xe2, 0xf8];
+
+fn mixed(link_base: u32, callout_base: u32) -> HostCode {
+    let block = decode_block(MIXED, 0x40_1000, Mode::flat32(), 64).expect("a block");
+    let request = CompileRequest {
+        block: &block,
+        link_base,
+        grouped: true,
+        native_vectors: true,
+        mirrored: false,
+        callout_base,
+        listing: false,
+    };
+    let code = DirectCompiler::new().compile(&request);
+    code.expect("the block compiles")
+}
+
+#[test]
+fn renumbered_code_is_code_with_other_numbers() {
+    let (mut code, other) = (mixed(0, 0), mixed(0x1_2345, 0x6_7890));
+    assert!(code.relocations.len() > 4, "{:?}", code.relocations);
+    assert!(code.renumber(0x1_2345, 0x6_7890));
+    assert_eq!(code.bytes, other.bytes);
+    assert_eq!(code.links, other.links);
+    assert_eq!(code.relocations, other.relocations);
+    assert!(code.renumber(0u32.wrapping_sub(0x1_2345), 0u32.wrapping_sub(0x6_7890)));
+    assert_eq!(code.bytes, mixed(0, 0).bytes);
+    code.bytes.truncate(20);
+    assert!(!code.renumber(1, 1));
 }

@@ -120,6 +120,7 @@ mod tests {
         let ring1 = Subject::Ring1 {
             program: "ring1".into(),
             tier: "auto".into(),
+            code_cache: None,
         };
         let boots = |subject, cpu: [f64; 3]| Boots {
             subject,

@@ -50,9 +50,16 @@ impl<'a> Bench<'a> {
             Some(program) => bail!("there is no {}", program.display()),
             None => std::env::current_exe()?,
         };
-        let tiers = args.tier.iter().map(|&tier| Subject::Ring1 {
+        let kept = args.code_cache.clone().map(Some);
+        let folders: Vec<_> = [None].into_iter().chain(kept).collect();
+        let subjects = args
+            .tier
+            .iter()
+            .flat_map(|&tier| folders.iter().map(move |folder| (tier, folder.clone())));
+        let tiers = subjects.map(|(tier, code_cache)| Subject::Ring1 {
             program: program.clone(),
             tier: tier_name(tier).to_owned(),
+            code_cache,
         });
         let mut bench = Self {
             args,

@@ -57,6 +57,10 @@ pub struct BenchArgs {
         default_value = "auto"
     )]
     pub tier: Vec<Tier>,
+    /// Another column, with translated code kept in this folder. Boots that are stopped early
+    /// do not fill it: let some run to their end before
+    #[arg(long, value_name = "DIR")]
+    pub code_cache: Option<PathBuf>,
     /// The ring1 to measure [default: this one]
     #[arg(long, value_name = "PROGRAM")]
     pub ring1: Option<PathBuf>,

@@ -260,6 +260,7 @@ pub(crate) mod tests {
         let ring1 = Subject::Ring1 {
             program: "ring1".into(),
             tier: "auto".into(),
+            code_cache: None,
         };
         let mut results = Results::default();
         let native = rows(&[("int_a", 1.0, "1"), ("int_b", 1.0, "1")]);

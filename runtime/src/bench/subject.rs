@@ -34,6 +34,8 @@ pub enum Subject {
         program: PathBuf,
         /// The value of `--tier`.
         tier: String,
+        /// Where it keeps translated code, if anywhere.
+        code_cache: Option<PathBuf>,
     },
     /// QEMU's binary translator, for whole systems.
     Qemu,
@@ -46,8 +48,15 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Native => f.write_str("native"),
-            Subject::Ring1 { tier, .. } if tier == "auto" => f.write_str("ring1"),
-            Subject::Ring1 { tier, .. } => write!(f, "ring1 {tier}"),
+            Subject::Ring1 {
+                tier, code_cache, ..
+            } => {
+                let tier = if tier == "auto" { "" } else { tier };
+                let kept = code_cache.as_ref().map_or("", |_| "with code kept");
+                let words = ["ring1", tier, kept];
+                let words = words.iter().filter(|word| !word.is_empty());
+                f.write_str(&words.copied().collect::<Vec<_>>().join(" "))
+            }
             Subject::Qemu => f.write_str("QEMU"),
             Subject::QemuUser => f.write_str("QEMU user"),
         }
@@ -78,9 +87,18 @@ impl Subject {
         let memory = guest.memory_mib.to_string();
         let mut command = match self {
             Subject::Native | Subject::QemuUser => return None,
-            Subject::Ring1 { program, tier } => {
+            Subject::Ring1 {
+                program,
+                tier,
+                code_cache,
+            } => {
                 let mut command = Command::new(program);
                 command.args(["boot", "--tier", tier, "--memory", &memory]);
+                // Without these there is no folder of the user's for code.
+                command.env_remove("HOME").env_remove("XDG_CACHE_HOME");
+                if let Some(folder) = code_cache {
+                    command.arg("--code-cache").arg(folder);
+                }
                 command.arg("--kernel").arg(&guest.kernel);
                 command.arg("--initrd").arg(&guest.initrd);
                 command.arg("--append");
@@ -166,6 +184,7 @@ mod tests {
         Subject::Ring1 {
             program: "ring1".into(),
             tier: tier.into(),
+            code_cache: None,
         }
     }
 
@@ -192,5 +211,11 @@ mod tests {
     fn a_tier_is_named_unless_it_is_the_usual_one() {
         assert_eq!(ring1("auto").to_string(), "ring1");
         assert_eq!(ring1("interp").to_string(), "ring1 interp");
+        let kept = Subject::Ring1 {
+            program: "ring1".into(),
+            tier: "auto".into(),
+            code_cache: Some("folder".into()),
+        };
+        assert_eq!(kept.to_string(), "ring1 with code kept");
     }
 }

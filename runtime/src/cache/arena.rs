@@ -7,12 +7,14 @@
 #![allow(unsafe_code)] // Maps executable memory.
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
 /// Alignment of each function.
 const ALIGN: usize = 16;
+/// Bytes that are backed together.
+const BACKED_TOGETHER: usize = 256 << 10;
 
 /// An executable arena; freed when dropped.
 pub struct Arena {
@@ -20,6 +22,8 @@ pub struct Arena {
     executable: *mut u8,
     bytes: usize,
     used: usize,
+    /// Bytes that have memory behind them.
+    backed: usize,
 }
 
 // SAFETY: the mappings are owned by this value alone.
@@ -44,6 +48,7 @@ impl Arena {
             executable,
             bytes,
             used: 0,
+            backed: 0,
         })
     }
 
@@ -53,6 +58,9 @@ impl Arena {
         let end = start
             .checked_add(code.len())
             .filter(|&end| end <= self.bytes)?;
+        if end > self.backed {
+            self.back(end);
+        }
         // SAFETY: `start..end` lies in the mapping and nothing else refers to
         // the writable view.
         unsafe {
@@ -62,6 +70,21 @@ impl Arena {
         };
         self.used = end;
         Some(self.executable as u64 + start as u64)
+    }
+
+    /// Asks the host for memory up to `end` and beyond: one request costs less than a
+    /// fault for each page. If it refuses, faults will do.
+    #[cold]
+    fn back(&mut self, end: usize) {
+        let end = end.next_multiple_of(BACKED_TOGETHER).min(self.bytes);
+        for (view, advice) in [
+            (self.writable, Advice::LinuxPopulateWrite),
+            (self.executable, Advice::LinuxPopulateRead),
+        ] {
+            // SAFETY: the range lies in the mapping.
+            let _ = unsafe { madvise(view.add(self.backed).cast(), end - self.backed, advice) };
+        }
+        self.backed = end;
     }
 
     /// Makes the jump whose 32-bit displacement is at the executable address `at`

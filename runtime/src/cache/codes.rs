@@ -8,7 +8,7 @@
 use super::{BlockId, Key};
 
 /// Blocks remembered, a power of two.
-const ENTRIES: usize = 1 << 14;
+const ENTRIES: usize = 1 << 16;
 
 /// A direct-mapped cache of blocks that stay in their page.
 pub struct Codes(Box<[(Key, BlockId, u64)]>);
@@ -25,7 +25,7 @@ impl Default for Codes {
 }
 
 fn index(key: &Key) -> usize {
-    let mixed = key.eip ^ key.eip >> 14 ^ key.mode.wrapping_mul(0x9e37_79b9) >> 18;
+    let mixed = key.eip ^ key.eip >> 16 ^ key.mode.wrapping_mul(0x9e37_79b9) >> 18;
     mixed as usize & (ENTRIES - 1)
 }
 

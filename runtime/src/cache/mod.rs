@@ -5,7 +5,7 @@
 //! EIP and mode ([`Key`]). In front of that hash map stand two direct-mapped
 //! caches by EIP: one of block numbers for the run loop, one of host addresses
 //! that compiled indirect jumps probe ([`CpuState::jump_cache`]). Their keys
-//! carry a tag that stands for mode, address space and fetch epoch, so a change
+//! carry a tag that stands for mode and fetch translations, so a change
 //! of any of them needs no flush.
 //!
 //! Invariants: a frame that holds bytes of a live block is write-protected as
@@ -13,17 +13,19 @@
 //! link slot; only the run loop, never running code, drops blocks.
 
 pub mod arena;
+mod block;
 mod codes;
+pub mod disk;
 pub mod frame;
 pub mod links;
 pub mod overwrites;
 mod pages;
 
-use crate::interp::Op;
 use crate::mirrored::MirrorUse;
 use crate::native::landing::Landings;
 use crate::volatile;
 use arena::Arena;
+pub use block::{CachedBlock, Compiled};
 use codes::Codes;
 use frame::{Frame, Frames};
 use links::Links;
@@ -32,10 +34,8 @@ use pages::CodePages;
 use shadow_mmu::PhysAddr;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Range;
-use translator::block::{Block, Terminal};
+use translator::block::Block;
 use translator::compile::HostCode;
-use translator::mode::Mode;
 use translator::state::{ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, jump_index, jump_window};
 
 /// Bytes of compiled code before the cache is cleared.
@@ -80,80 +80,6 @@ impl Hasher for KeyHasher {
 /// A map by few words.
 pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 
-/// How far the compiled form of a block is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compiled {
-    /// Not asked for.
-    No,
-    /// Waiting for the worker.
-    Queued,
-    /// The compiler cannot do it: stays interpreted.
-    Never,
-    /// Host address of the code.
-    At(u64),
-}
-
-/// A cached block.
-pub struct CachedBlock {
-    /// Where it is found.
-    pub key: Key,
-    /// Never used for another block: tells late compilations of a dropped one.
-    pub serial: u64,
-    /// Second page it reaches into, if it crosses a page boundary.
-    pub crosses_to: Option<PhysAddr>,
-    /// The decoded block.
-    pub ops: Box<[Op]>,
-    /// How it ends.
-    pub terminal: Terminal,
-    /// Length in guest bytes.
-    pub len_bytes: u32,
-    /// Times it was entered by the interpreter.
-    pub heat: u32,
-    /// Runs it must show before it is treated as usual code, if its bytes have
-    /// been overwritten too often; else 0.
-    pub price: u32,
-    /// Debug events surround its one instruction.
-    pub single: bool,
-    /// Times its compiled code left in the middle.
-    pub side_exits: u32,
-    /// Times of these that it could not have the vector state.
-    pub vector_exits: u32,
-    /// Whether its code uses the mirror.
-    pub mirror: MirrorUse,
-    /// Its compiled form.
-    pub compiled: Compiled,
-    /// Slots that lead here.
-    incoming: Vec<u32>,
-    /// Slots of its own: first and count.
-    outgoing: (u32, u32),
-}
-
-impl CachedBlock {
-    /// The block again, as the compiler takes it.
-    pub fn block(&self) -> Block {
-        Block {
-            eip: self.key.eip,
-            mode: Mode(self.key.mode),
-            insns: self.ops.iter().map(|op| *op.insn()).collect(),
-            len_bytes: self.len_bytes,
-            terminal: self.terminal,
-        }
-    }
-
-    /// The bytes of page frame number `frame` that belong to it.
-    fn bytes_in(&self, frame: u64) -> Range<usize> {
-        let start = (self.key.phys & 0xfff) as usize;
-        let end = start + self.len_bytes as usize;
-        let first = self.key.phys >> 12;
-        match self.crosses_to {
-            // Two linear pages may be one frame.
-            Some(second) if second.0 >> 12 == first => 0..0x1000,
-            _ if first == frame => start..end.min(0x1000),
-            _ => 0..end.saturating_sub(0x1000),
-        }
-    }
-}
-
 /// Counts of what the cache did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CacheCounters {
@@ -161,6 +87,8 @@ pub struct CacheCounters {
     pub blocks: u64,
     /// Blocks compiled and installed.
     pub compiled: u64,
+    /// Blocks whose code was found on disk.
+    pub loaded: u64,
     /// Guest instructions in the compiled blocks.
     pub compiled_insns: u64,
     /// Guest bytes in the compiled blocks.
@@ -351,6 +279,20 @@ impl Cache {
     /// Installs compiled code for a block. False if the arena is full, which
     /// also asks for a flush.
     pub fn install(&mut self, id: BlockId, code: &HostCode) -> bool {
+        let placed = self.place(id, code);
+        if let (true, Some(block)) = (placed, self.get(id)) {
+            let (insns, guest_bytes) = (block.ops.len() as u64, u64::from(block.len_bytes));
+            self.counters.compiled += 1;
+            self.counters.compiled_insns += insns;
+            self.counters.compiled_guest_bytes += guest_bytes;
+            self.counters.compiled_host_bytes += code.bytes.len() as u64;
+        }
+        placed
+    }
+
+    /// Makes compiled code that of a block, as [`Cache::install`] does, but counts
+    /// nothing.
+    pub fn place(&mut self, id: BlockId, code: &HostCode) -> bool {
         let Some(address) = self.arena.add(&code.bytes) else {
             self.exhausted = true;
             return false;
@@ -361,15 +303,9 @@ impl Cache {
             self.links.describe(link.slot, link.eip, jump);
         }
         self.landings.add(address, &code.landings);
-        let Some(block) = self.get_mut(id) else {
-            return true;
-        };
-        block.compiled = Compiled::At(address);
-        let (insns, guest_bytes) = (block.ops.len() as u64, u64::from(block.len_bytes));
-        self.counters.compiled += 1;
-        self.counters.compiled_insns += insns;
-        self.counters.compiled_guest_bytes += guest_bytes;
-        self.counters.compiled_host_bytes += code.bytes.len() as u64;
+        if let Some(block) = self.get_mut(id) {
+            block.compiled = Compiled::At(address);
+        }
         true
     }
 

@@ -3,13 +3,13 @@
 //! A block that no direct-mapped cache knows is found by its guest-physical address.
 //! After a switch to another process that is every block of the kernel, once, and
 //! walking the guest's page tables for each would cost more than all the rest. A tag
-//! stands for address space, privilege and fetch epoch, so what was translated under
+//! stands for privilege and fetch number, so what was translated under
 //! it holds as long as it is current.
 
 use shadow_mmu::{LinearAddr, PhysAddr};
 
 /// Pages remembered, a power of two.
-const ENTRIES: usize = 1 << 11;
+const ENTRIES: usize = 1 << 13;
 
 /// A direct-mapped cache by tag and page.
 pub struct CodePages(Box<[(u64, u64)]>);

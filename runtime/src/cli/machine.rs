@@ -198,7 +198,9 @@ impl Reader<'_> {
         };
         let mut word = OsString::from(format!("--{key}="));
         match arg.get_value_hint() {
-            ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => {
+            ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath
+                if !is_alternative(arg, &text) =>
+            {
                 let folder = self.path.parent().unwrap_or(Path::new(""));
                 word.push(folder.join(text));
             }
@@ -220,6 +222,15 @@ impl Reader<'_> {
         let before = self.text.as_bytes().iter().take(at);
         before.filter(|byte| **byte == b'\n').count() + 1
     }
+}
+
+/// Whether a value is one that stands for no path, as "off" where the value is "DIR|off".
+fn is_alternative(arg: &Arg, text: &str) -> bool {
+    let names = arg.get_value_names().into_iter().flatten();
+    names
+        .into_iter()
+        .flat_map(|name| name.split('|'))
+        .any(|name| name == text)
 }
 
 /// A value as the text that an option would have; integers in decimal.
@@ -276,6 +287,13 @@ mod tests {
                 "--timeout=1.5"
             ]
         );
+    }
+
+    #[test]
+    fn only_paths_are_taken_from_the_folder() {
+        let kept = |value: &str| machine(&format!("[execution]\ncode-cache = '{value}'\n"), &[]);
+        assert_eq!(kept("off"), Ok(vec!["--code-cache=off".into()]));
+        assert_eq!(kept("c"), Ok(vec!["--code-cache=machines/c".into()]));
     }
 
     #[test]

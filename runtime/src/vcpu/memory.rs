@@ -418,13 +418,14 @@ impl Cpu {
 
     /// Tells the MMU, and the run loop if code was hit, that memory changed.
     fn after_write(&mut self, phys: PhysAddr, len: u32) {
-        let epoch = self.mmu.fetch_epoch();
+        let user = self.sys.cpl == 3;
+        let fetches = self.mmu.fetch_number(user);
         let effect = self.mmu.note_write(phys, len);
         let concerns = effect.code && (self.code.stored(phys, len) || self.is_running(phys, len));
         if concerns {
             self.code_writes.push((phys, len));
         }
-        if concerns || epoch != self.mmu.fetch_epoch() {
+        if concerns || fetches != self.mmu.fetch_number(user) {
             self.request_attention();
         }
     }

@@ -236,8 +236,7 @@ impl Cpu {
         let cs = self.state.segment(SegReg::Cs);
         Context {
             mode: self.state.mode,
-            space: self.mmu.space_id(),
-            epoch: self.mmu.fetch_epoch(),
+            fetches: self.mmu.fetch_number(self.sys.cpl == 3),
             code: (cs.base, cs.hi),
         }
     }
@@ -364,6 +363,9 @@ impl Cpu {
         if self.checks_alignment() {
             bits |= Mode::ALIGNED;
         }
+        if self.mmu.is_settled() {
+            bits |= Mode::SETTLED;
+        }
         let cs = self.state.segment(SegReg::Cs);
         let code = (cs.base, cs.hi);
         if bits != self.state.mode || code != self.code_segment {
@@ -386,7 +388,21 @@ impl Cpu {
             pae_pdptes: self.sys.pdptes,
         });
         self.choose_views();
+        self.adopt_settled();
         self.context_changed();
+    }
+
+    /// A slice of time has passed, in a machine that uses mirrors where they pay.
+    pub fn pass_slice(&mut self) {
+        self.mmu.pass_slice();
+        self.adopt_settled();
+    }
+
+    fn adopt_settled(&mut self) {
+        if self.mode().settled() != self.mmu.is_settled() {
+            self.state.mode ^= Mode::SETTLED;
+            self.context_changed();
+        }
     }
 
     fn update_view(&mut self) {

@@ -15,7 +15,7 @@
 use super::code::CodeMaker;
 use crate::machine::Setup;
 use runtime::clock::FakeClock;
-use runtime::config::Tier;
+use runtime::config::{CodeCache, Tier};
 use runtime::selftest::guest::interrupt_gate;
 use runtime::selftest::rng::Rng;
 use runtime::vcpu::{Shadow, TableReg, cr0, cr4};
@@ -85,18 +85,19 @@ pub struct Entry {
     eflags: u32,
 }
 
-/// A machine for any world.
+/// A machine for any world, and where it keeps code.
 ///
-/// # Errors
-/// What the host refuses.
-pub fn machine(tier: Tier, clock: Arc<FakeClock>) -> std::io::Result<Vm> {
+/// # Panics
+/// When the host refuses it.
+pub fn machine(tier: Tier, clock: Arc<FakeClock>, code_cache: CodeCache) -> Vm {
     let setup = Setup {
         memory_mib: 4,
         clock: Some(clock),
         timeout: TIMEOUT,
+        code_cache,
         ..Setup::new(&[], tier)
     };
-    Ok(setup.machine().0)
+    setup.machine().0
 }
 
 /// The address of byte `at` of [`World::memory`].

@@ -19,7 +19,7 @@ use super::exit::{NOT_SIGN, field};
 use super::flags::Recipe;
 use super::probe::Hop;
 use super::{Cold, Emitter, hint};
-use crate::compile::{ExitKind, Jump, Link};
+use crate::compile::{ExitKind, Jump, Link, Numbered};
 use crate::emit::loc;
 use crate::state::CpuState;
 use std::mem::offset_of;
@@ -258,8 +258,8 @@ impl Emitter<'_> {
         if let Some(jump) = &mut link.jump {
             jump.stub = here;
         }
-        let word = u64::from(link.slot) << 32 | ExitKind::Unlinked as u64;
-        self.leave(word);
+        let slot = link.slot;
+        self.leave_naming(slot, ExitKind::Unlinked as u64);
     }
 
     /// Stores EIP, which is in R8 unless it is known.
@@ -295,7 +295,7 @@ impl Emitter<'_> {
             Cold::Landing => hint::MIRROR,
             _ => 0,
         };
-        self.leave(u64::from(self.link_base) << 32 | why | ExitKind::Interpret as u64);
+        self.leave_naming(self.link_base, why | ExitKind::Interpret as u64);
     }
 
     /// Leaves because the vector state cannot be loaded.
@@ -305,12 +305,20 @@ impl Emitter<'_> {
         }
     }
 
-    /// Returns to the run loop with an exit word.
+    /// Returns to the run loop with an exit word that has no payload.
     pub(super) fn leave(&mut self, word: u64) {
-        match u32::try_from(word) {
-            Ok(word) => self.asm.mov_imm(reg::R8, word),
-            Err(_) => self.asm.mov_imm64(reg::R8, word),
-        }
+        self.asm.mov_imm(reg::R8, word as u32);
+        self.jump_to_leave();
+    }
+
+    /// The same with a link slot as the payload.
+    fn leave_naming(&mut self, slot: u32, word: u64) {
+        self.asm.mov_imm64(reg::R8, u64::from(slot) << 32 | word);
+        self.relocate(Numbered::Link);
+        self.jump_to_leave();
+    }
+
+    fn jump_to_leave(&mut self) {
         let leave = field(offset_of!(CpuState, direct_leave));
         self.asm.jump_mem(leave);
     }

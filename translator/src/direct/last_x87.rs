@@ -20,6 +20,7 @@ use super::Emitter;
 use super::asm::{Size, reg};
 use super::effects::Traits;
 use super::exit::field;
+use crate::compile::Numbered;
 use crate::insn::{Flow, Gpr, Insn, Operand};
 use crate::state::CpuState;
 use iced_x86::{CpuidFeature, Mnemonic};
@@ -106,6 +107,7 @@ impl Emitter<'_> {
         if let Some(number) = due.last.map(|n| self.number(n)) {
             let place = field(offset_of!(CpuState, last_x87));
             self.asm.store_imm(place, number);
+            self.relocate(Numbered::Callout);
         }
     }
 
@@ -121,6 +123,7 @@ impl Emitter<'_> {
         self.asm.store(Size::D, place, reg::R9);
         let place = field(offset_of!(CpuState, last_x87_operand));
         self.asm.store_imm(place, number);
+        self.relocate(Numbered::Callout);
     }
 
     /// The number by which the runtime knows instruction `n`.

@@ -36,6 +36,7 @@ mod last_x87;
 mod memory;
 mod mirror;
 mod probe;
+mod relocation;
 mod rename;
 mod repeat;
 mod returns;
@@ -51,7 +52,7 @@ pub use last_x87::is_remembered;
 pub use stores::STORE;
 
 use crate::block::Block;
-use crate::compile::{Callout, CompileRequest, ExitKind, HostCode};
+use crate::compile::{Callout, CompileRequest, ExitKind, HostCode, Numbered};
 use crate::emit::loc;
 use crate::error::CompileError;
 use crate::insn::{Flow, Gpr, Insn, Operand, SegReg, Width};
@@ -356,7 +357,7 @@ impl Emitter<'_> {
         self.flags_before(i, traits);
         let flags = self.flags;
         let (start, cold) = (self.asm.here(), self.s.cold.len());
-        let links = self.code.links.len();
+        let (links, numbers) = (self.code.links.len(), self.code.relocations.len());
         self.s.near_before.clone_from(&self.s.near);
         let done = match traits.plain {
             true => self.plain(i, traits.touch).map(|()| Next::Insn),
@@ -370,6 +371,7 @@ impl Emitter<'_> {
             self.asm.bytes.truncate(start);
             self.s.cold.truncate(cold);
             self.code.links.truncate(links);
+            self.code.relocations.truncate(numbers);
             self.s.near.clone_from(&self.s.near_before);
             self.flags = flags;
             (self.reaches_mirror, self.stores) = (false, false);
@@ -419,6 +421,7 @@ impl Emitter<'_> {
         let rest = (self.block.insns.len() - self.index - 1) as u32;
         let number = self.callout_base.wrapping_add(self.index as u32);
         self.asm.mov_imm(reg::R8, number);
+        self.relocate(Numbered::Callout);
         self.asm.mov_imm(reg::R9, rest);
         self.asm
             .call_mem(field(offset_of!(CpuState, direct_callout)));

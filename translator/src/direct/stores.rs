@@ -16,6 +16,7 @@ use super::asm::{Branch, Size, reg};
 use super::exit::field;
 use super::memory::Access;
 use super::{Cold, Emitter};
+use crate::compile::Numbered;
 use crate::insn::{Flow, Insn};
 use crate::state::CpuState;
 use std::mem::offset_of;
@@ -97,6 +98,8 @@ impl Emitter<'_> {
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::RCX, reg::R11);
         asm.mov_imm(reg::R8, number);
+        self.relocate(Numbered::Callout);
+        let asm = &mut self.asm;
         asm.mov_imm(reg::R9, rest);
         let kept = field(offset_of!(CpuState, kept_pointer));
         asm.store(Size::Q, kept, reg::R10);

@@ -97,6 +97,7 @@ mod tests {
         let ring1 = Subject::Ring1 {
             program: "ring1".into(),
             tier: "auto".into(),
+            code_cache: None,
         };
         Report {
             host: Host {

@@ -1,0 +1,48 @@
+//! What in direct code depends on where and when it was made.
+//!
+//! Code refers to nothing by host address: the state is in R15, routines and tables are
+//! reached through it, jumps stay inside until they are linked. What is left are
+//! *numbers* that the runtime gives out: the block's first link slot, by which exits
+//! name their block, and the number of its first instruction among the callouts. Each
+//! is in the last four bytes of one instruction. A list of those makes code that can
+//! be kept and used again under other numbers, in another machine.
+//!
+//! Guest addresses are part of what a block is, so code has them as constants.
+
+use super::Emitter;
+use crate::compile::{HostCode, Numbered, Relocation};
+
+impl Emitter<'_> {
+    /// The four bytes just emitted are a number.
+    pub(super) fn relocate(&mut self, counts: Numbered) {
+        let at = self.asm.here().saturating_sub(4) as u32;
+        self.code.relocations.push(Relocation { at, counts });
+    }
+}
+
+impl HostCode {
+    /// Adds to all numbers of link slots and callouts, modulo 2^32. False if a number
+    /// is said to be where there is no code; nothing can be done with the code then.
+    #[must_use]
+    pub fn renumber(&mut self, links: u32, callouts: u32) -> bool {
+        for relocation in &self.relocations {
+            let start = relocation.at as usize;
+            let Some(place) = self
+                .bytes
+                .get_mut(start..)
+                .and_then(<[u8]>::first_chunk_mut)
+            else {
+                return false;
+            };
+            let by = match relocation.counts {
+                Numbered::Link => links,
+                Numbered::Callout => callouts,
+            };
+            *place = u32::from_le_bytes(*place).wrapping_add(by).to_le_bytes();
+        }
+        for link in &mut self.links {
+            link.slot = link.slot.wrapping_add(links);
+        }
+        true
+    }
+}
