@@ -236,7 +236,7 @@ impl Walk {
         });
         let hint = match nearest(&word[1..], own.chain(foreign)) {
             Some(name) => format!("; the nearest is {name}"),
-            None => String::new(),
+            None => String::from("; docs/qemu-options.md lists those"),
         };
         let message =
             format!("'{word}' is no option of ring1, nor one of QEMU's that it knows{hint}");
@@ -361,6 +361,7 @@ mod tests {
             (&["-nografic"], "the nearest is QEMU's '-nographic'"),
             (&["-gbd", "x"], "-gdb'"),
             (&["-hottest", "1"], "is no option of ring1"),
+            (&["-xyzzy"], "docs/qemu-options.md"),
             (&["-hda", "disk"], "ring1 has no disks"),
             (&["-smp", "4"], "'-smp 4': ring1 has one processor"),
             (&["-m"], "a value is required for '-m'"),
