@@ -125,11 +125,6 @@ impl CodeMaker<'_> {
                 | M::Lmsw
                 | M::Wrmsr
                 | M::Rdmsr
-                | M::Rdtsc
-                | M::Rdtscp
-                | M::Rdpmc
-                | M::Rdrand
-                | M::Rdseed
                 | M::Sysenter
                 | M::Sysexit
                 | M::Iret
@@ -141,7 +136,7 @@ impl CodeMaker<'_> {
                 | M::Fldenv
         );
         let control = |n| insn.op_kind(n) == OpKind::Register && is_control(insn.op_register(n));
-        if never || (0..insn.op_count()).any(control) {
+        if never || is_never_the_same(insn) || (0..insn.op_count()).any(control) {
             return false;
         }
         let rare = matches!(
@@ -171,6 +166,15 @@ impl CodeMaker<'_> {
             false => (self.rng.below(0x100) as u32).wrapping_sub(0x80),
         }
     }
+}
+
+/// What the instruction loads is another each time.
+pub fn is_never_the_same(insn: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(
+        insn.mnemonic(),
+        M::Rdtsc | M::Rdtscp | M::Rdpmc | M::Rdrand | M::Rdseed
+    )
 }
 
 /// Whether the manual leaves a flag open. For AF after logic all agree on 0.
