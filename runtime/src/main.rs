@@ -1,10 +1,10 @@
 //! The `ring1` program.
 
 use anyhow::Context;
-use clap::Parser;
-use runtime::cli::{Cli, Command, DumpArgs, GuestArgs, debug_exit_status, status};
-use runtime::config::{CodeCache, Tier, VmConfig};
-use runtime::console::{StdioConsole, terminal};
+use runtime::cli::words::CommandLineError;
+use runtime::cli::{self, Command, DumpArgs, GuestArgs, debug_exit_status, status};
+use runtime::config::{CodeCache, SerialPort, Tier, VmConfig};
+use runtime::console::{StdioConsole, progress, terminal};
 use runtime::exit::Exit;
 use runtime::{bench, embedded, launch, selftest, summary};
 use std::process::ExitCode;
@@ -14,7 +14,14 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .without_time()
         .init();
-    let cli = Cli::parse();
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(CommandLineError::Usage(error)) => error.exit(),
+        Err(CommandLineError::Machine(error)) => {
+            eprintln!("ring1: {error}");
+            return ExitCode::from(status::ERROR);
+        }
+    };
     let status = match &cli.command {
         None => run_embedded(&VmConfig {
             code_cache: CodeCache::User,
@@ -24,6 +31,8 @@ fn main() -> ExitCode {
         Some(Command::Dump(args)) => dump(args),
         Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
+        Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
+        Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::SelftestHelper(args)) => {
             selftest::worker::serve(args).map(|()| status::POWERED_OFF)
         }
@@ -31,10 +40,17 @@ fn main() -> ExitCode {
     match status {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
+            progress::finish();
             eprintln!("ring1: {error:#}");
             ExitCode::from(status::ERROR)
         }
     }
+}
+
+/// The exit status of a command that only writes something.
+fn written(result: std::io::Result<()>) -> anyhow::Result<u8> {
+    result.context("cannot write")?;
+    Ok(status::POWERED_OFF)
 }
 
 fn boot(args: &GuestArgs) -> anyhow::Result<u8> {
@@ -61,13 +77,20 @@ fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
 
 fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let files = launch::Files::read(config)?;
+    if config.serial == SerialPort::Stdio {
+        progress::start(files.describe(config));
+    }
     let mut vm = launch::machine(config, |waker| {
+        if config.serial == SerialPort::None {
+            return Ok(launch::silent_console());
+        }
         let console = StdioConsole::new(waker).context("cannot use standard input")?;
         let quit = console.quit_flag();
         Ok((Box::new(console), quit))
     })?;
     files.load(config, &mut vm)?;
     let exit = vm.run();
+    progress::finish();
     terminal::restore();
     match vm.tiers.save() {
         // Nobody has asked for it.
