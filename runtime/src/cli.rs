@@ -3,18 +3,27 @@
 //! `ring1` alone runs the embedded default guest. `ring1 boot` runs a guest from files, `ring1 dump` shows
 //! how a guest's blocks were translated. Both take the same description of the guest.
 
+mod help;
+pub mod machine;
+pub mod manual;
+mod nearest;
+pub mod qemu;
+pub mod words;
+
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::options::BenchArgs;
-use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, Tier, VmConfig};
+use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::log::LogArgs;
 use crate::selftest::options::{HelperArgs, SelftestArgs};
+use words::CommandLineError;
 
 /// The exit statuses of `ring1`; see also [`debug_exit_status`].
 pub mod status {
@@ -26,7 +35,7 @@ pub mod status {
     pub const USAGE: u8 = 2;
     /// The timeout or the instruction limit was reached.
     pub const LIMIT_REACHED: u8 = 3;
-    /// The guest ended by a triple fault or a reset.
+    /// The guest ended by a triple fault, a reset, or HLT with interrupts off.
     pub const RESET: u8 = 4;
 }
 
@@ -41,77 +50,54 @@ Exit status:
   1  a file, a setting or the host is at fault
   2  wrong usage
   3  the timeout or the instruction limit was reached
-  4  the guest ended by a triple fault or a reset
+  4  the guest ended by a triple fault, a reset, or HLT with interrupts off
   An exit by the debug-exit port gives (value << 1) | 1.";
-
-const EXAMPLES: &str = "\
-Examples:
-  ring1
-      Run the embedded default guest.
-  ring1 boot --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"
-      Boot Linux with its console on this terminal; Ctrl-A x leaves.
-  ring1 dump --hottest 5
-      Show the default guest's five hottest blocks.";
-
-const BOOT_EXAMPLES: &str = "\
-Examples:
-  ring1 boot --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0\"
-  ring1 boot --kernel vmlinuz --append \"console=ttyS0\" --memory 256 --tier interp --stats
-  ring1 boot --kernel sector.bin --flat 0x7c00 --limit 1000000
-  ring1 boot --tier cranelift
-      The default guest, every block compiled.";
-
-const DUMP_EXAMPLES: &str = "\
-Examples:
-  ring1 dump --hottest 5
-  ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
-  ring1 dump --kernel vmlinuz --at 0xc1000000";
-
-const BENCH_EXAMPLES: &str = "\
-Examples:
-  ring1 bench
-  ring1 bench workloads --only int_,call_ --runs 3
-  ring1 bench --output report.html
-
-Exit status:
-  0  measured
-  1  a file or the host is at fault, or checksums differ";
-
-const SELFTEST_EXAMPLES: &str = "\
-Examples:
-  ring1 selftest
-  ring1 selftest --count 1000000 --family shift,x87 --tier interp,direct
-
-Exit status:
-  0  nothing differed
-  1  something did";
 
 /// Runs unmodified 32-bit x86 guests by binary translation, in an ordinary process.
 ///
 /// Without a command, runs the small guest that is built in.
 #[derive(Debug, Parser)]
-#[command(name = "ring1", version, after_help = EXIT_STATUSES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUSES}"))]
+#[command(name = "ring1", version, after_help = EXIT_STATUSES, after_long_help = format!("{}\n\n{EXIT_STATUSES}\n\n{}", help::PROGRAM, help::ENVIRONMENT))]
 pub struct Cli {
     /// What to do; run the default guest if absent.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
+/// Parses a command line, the program's name first, in ring1's or QEMU's spelling, with
+/// what its machine file adds.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, CommandLineError> {
+    let translated = words::translate(&Cli::command(), words.into_iter().collect())?;
+    Cli::try_parse_from(translated.words).map_err(|error| {
+        let line = translated.machine.and_then(|file| file.blame(&error));
+        line.map_or_else(|| error.into(), CommandLineError::from)
+    })
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a guest, its serial port on this terminal
-    #[command(after_help = format!("{BOOT_EXAMPLES}\n\n{EXIT_STATUSES}"))]
+    #[command(after_help = format!("{}\n\n{EXIT_STATUSES}", help::BOOT))]
     Boot(BootArgs),
     /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
-    #[command(after_help = DUMP_EXAMPLES)]
+    #[command(after_help = help::DUMP)]
     Dump(DumpArgs),
     /// Compare this build with the host CPU on random instruction sequences
-    #[command(after_help = SELFTEST_EXAMPLES)]
+    #[command(after_help = help::SELFTEST)]
     Selftest(SelftestArgs),
     /// Time boots and programs in guests: on the host CPU, in ring1, in QEMU
-    #[command(after_help = BENCH_EXAMPLES)]
+    #[command(after_help = help::BENCH)]
     Bench(BenchArgs),
+    /// Print completions for a shell
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write all of them
+    #[command(after_help = help::MAN)]
+    Man(manual::ManArgs),
     /// What `selftest` starts for the work.
     #[command(name = crate::selftest::command::HELPER, hide = true)]
     SelftestHelper(HelperArgs),
@@ -120,57 +106,72 @@ pub enum Command {
 /// The guest and how to run it.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArgs {
-    /// bzImage, ELF32, Multiboot 1 or flat image [default: the embedded guest]
+    /// Machine file, which settles what the options leave open
+    #[arg(value_name = "FILE.toml", value_parser = machine_file, conflicts_with = "machine")]
+    pub machine_file: Option<PathBuf>,
+    /// The same, whatever the file's name
     #[arg(long, value_name = "FILE")]
+    pub machine: Option<PathBuf>,
+    /// bzImage, ELF32, Multiboot 1 or flat image [default: the embedded guest]
+    #[arg(long, help_heading = "Guest", value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk, or Multiboot module
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, help_heading = "Guest", value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// Kernel command line
     #[arg(
         long,
+        help_heading = "Guest",
         value_name = "TEXT",
         requires = "kernel",
         allow_hyphen_values = true
     )]
     pub append: Option<String>,
+    /// Where the guest's serial port leads
+    #[arg(long, help_heading = "Machine", value_enum, default_value_t = SerialPort::Stdio)]
+    pub serial: SerialPort,
     /// Guest memory in MiB, 1 to 3072
-    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
+    #[arg(long, help_heading = "Machine", value_name = "MIB", default_value_t = DEFAULT_MEMORY_MIB)]
     pub memory: u32,
     /// The processor that the guest finds
-    #[arg(long, value_enum, default_value_t = Processor::Max)]
+    #[arg(long, help_heading = "Machine", value_enum, default_value_t = Processor::Max)]
     pub cpu: Processor,
     /// How guest code is run
-    #[arg(long, value_enum, default_value_t = Tier::Auto)]
+    #[arg(long, help_heading = "Execution", value_enum, default_value_t = Tier::Auto)]
     pub tier: Tier,
     /// Stop after this many seconds (a fraction is fine), exit status 3
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, help_heading = "Execution", value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// Stop after this many guest instructions, exit status 3
-    #[arg(long, value_name = "INSTRUCTIONS")]
+    #[arg(long, help_heading = "Execution", value_name = "INSTRUCTIONS")]
     pub limit: Option<u64>,
     /// Print at the end what the VMM did
-    #[arg(long)]
+    #[arg(long, help_heading = "Execution")]
     pub stats: bool,
     /// Load the kernel as a flat binary at this physical address and start it at its first byte
-    #[arg(long, value_name = "ADDRESS", requires = "kernel", value_parser = number)]
+    #[arg(long, help_heading = "Guest", value_name = "ADDRESS", requires = "kernel", value_parser = number)]
     pub flat: Option<u32>,
     /// Start the processor from reset in this firmware ROM instead of a kernel
-    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    #[arg(
+        long,
+        help_heading = "Guest",
+        value_name = "FILE",
+        conflicts_with = "kernel"
+    )]
     pub rom: Option<PathBuf>,
     /// Let the processor have its local APIC. No table tells a system how it is wired, and
     /// there is no I/O APIC
-    #[arg(long)]
+    #[arg(long, help_heading = "Machine")]
     pub local_apic: bool,
     /// Add the device that CPU test suites use, QEMU's pc-testdev
-    #[arg(long)]
+    #[arg(long, help_heading = "Machine")]
     pub test_device: bool,
     /// Keep translated code in this folder for the next run, or "off" to keep none
     /// [default: ring1 in the user's folder for caches]
-    #[arg(long, value_name = "DIR|off")]
+    #[arg(long, help_heading = "Execution", value_name = "DIR|off")]
     pub code_cache: Option<PathBuf>,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
-    #[arg(long, value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
+    #[arg(long, help_heading = "Guest", value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
 }
 
@@ -236,6 +237,7 @@ impl GuestArgs {
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             append: self.append.clone().unwrap_or_default(),
+            serial: self.serial,
             flat: self.flat.map(|address| FlatOptions { address, mode }),
             rom: self.rom.clone(),
             local_apic: self.local_apic,
@@ -287,6 +289,14 @@ pub(crate) fn number(text: &str) -> Result<u32, String> {
     parsed.map_err(|_| String::from("not a 32-bit number such as 31744 or 0x7c00"))
 }
 
+/// A file that says by its name that it describes a machine.
+fn machine_file(text: &str) -> Result<PathBuf, String> {
+    match words::is_machine_file(text.as_ref()) {
+        true => Ok(text.into()),
+        false => Err("the name of a machine file ends in .toml; ring1 has no disks".into()),
+    }
+}
+
 /// A duration in seconds, with or without a fraction.
 fn seconds(text: &str) -> Result<Duration, String> {
     let parsed: f64 = text
@@ -302,7 +312,6 @@ mod tests {
     use crate::gdb::connection::Address;
     use crate::gdb::options::GdbOptions;
     use crate::log::Topic;
-    use clap::CommandFactory;
 
     fn boot(arguments: &str) -> Result<VmConfig, String> {
         let words = ["ring1", "boot"]
@@ -334,8 +343,8 @@ mod tests {
     #[test]
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
-            "--kernel k --initrd i --append=console=ttyS0 --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --local-apic --test-device --code-cache c --gdb /run/g -S --log int,io --log-file l \
+            "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
+             --limit 1000 --stats --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --log int,io --log-file l \
              --log-filter 0x10..0x20 --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
@@ -348,6 +357,7 @@ mod tests {
             kernel: Some("k".into()),
             initrd: Some("i".into()),
             append: "console=ttyS0".into(),
+            serial: SerialPort::None,
             flat: Some(FlatOptions {
                 address: 0x8000,
                 mode: FlatMode::Protected32,

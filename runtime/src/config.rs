@@ -39,6 +39,16 @@ impl Tier {
     }
 }
 
+/// Where the guest's serial port leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SerialPort {
+    /// To standard input and output
+    #[default]
+    Stdio,
+    /// Nowhere: output is dropped, and nothing comes in
+    None,
+}
+
 /// Where translated code is kept from run to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CodeCache {
@@ -72,6 +82,8 @@ pub struct VmConfig {
     pub initrd: Option<PathBuf>,
     /// The kernel command line.
     pub append: String,
+    /// Where the guest's serial port leads.
+    pub serial: SerialPort,
     /// Take the kernel as a flat binary, whatever it looks like.
     pub flat: Option<FlatOptions>,
     /// A firmware ROM's file, to start in instead of a kernel.
@@ -100,6 +112,7 @@ impl Default for VmConfig {
             kernel: None,
             initrd: None,
             append: String::new(),
+            serial: SerialPort::Stdio,
             flat: None,
             rom: None,
             local_apic: false,

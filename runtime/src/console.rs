@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub mod progress;
 pub mod stdio;
 pub mod terminal;
 

@@ -3,7 +3,7 @@
 use crate::clock::{Clock, HostClock, Waker};
 use crate::config::VmConfig;
 use crate::console::stdio::QuitFlag;
-use crate::console::{BufferConsole, Console};
+use crate::console::{BufferConsole, Console, progress};
 use crate::devices::acpi;
 use crate::devices::pc::{Pc, PcConfig};
 use crate::embedded;
@@ -35,6 +35,20 @@ impl Files {
             kernel: read(&config.kernel)?,
             initrd: read(&config.initrd)?,
         })
+    }
+
+    /// The machine and its files, in a few words.
+    pub fn describe(&self, config: &VmConfig) -> String {
+        let files = [
+            ("kernel", &self.kernel),
+            ("initrd", &self.initrd),
+            ("ROM", &self.rom),
+        ];
+        let there = files.iter().filter_map(|(name, file)| {
+            let bytes = file.as_ref()?.len() as u64;
+            Some(format!(", {name} {}", progress::size(bytes)))
+        });
+        progress::size(config.memory_bytes()) + &there.collect::<String>()
     }
 
     /// Loads them into a machine.
@@ -83,7 +97,7 @@ pub fn machine(
     let pc = Pc::new(PcConfig {
         ram_bytes: config.memory_bytes(),
         console,
-        debug_output: Box::new(std::io::stderr()),
+        debug_output: Box::new(progress::GuestStderr),
         clock: Arc::clone(&clock),
     });
     Vm::new(

@@ -1,10 +1,10 @@
 //! The `ring1` program.
 
 use anyhow::Context;
-use clap::Parser;
-use runtime::cli::{BootArgs, Cli, Command, DumpArgs, debug_exit_status, status};
-use runtime::config::{CodeCache, Tier, VmConfig};
-use runtime::console::{StdioConsole, terminal};
+use runtime::cli::words::CommandLineError;
+use runtime::cli::{self, BootArgs, Command, DumpArgs, debug_exit_status, status};
+use runtime::config::{CodeCache, SerialPort, Tier, VmConfig};
+use runtime::console::{StdioConsole, progress, terminal};
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
 use runtime::log::Log;
@@ -16,7 +16,14 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .without_time()
         .init();
-    let cli = Cli::parse();
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(CommandLineError::Usage(error)) => error.exit(),
+        Err(CommandLineError::Machine(error)) => {
+            eprintln!("ring1: {error}");
+            return ExitCode::from(status::ERROR);
+        }
+    };
     let status = match &cli.command {
         None => run_embedded(&VmConfig {
             code_cache: CodeCache::User,
@@ -26,6 +33,8 @@ fn main() -> ExitCode {
         Some(Command::Dump(args)) => dump(args),
         Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
+        Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
+        Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::SelftestHelper(args)) => {
             selftest::worker::serve(args).map(|()| status::POWERED_OFF)
         }
@@ -33,10 +42,17 @@ fn main() -> ExitCode {
     match status {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
+            progress::finish();
             eprintln!("ring1: {error:#}");
             ExitCode::from(status::ERROR)
         }
     }
+}
+
+/// The exit status of a command that only writes something.
+fn written(result: std::io::Result<()>) -> anyhow::Result<u8> {
+    result.context("cannot write")?;
+    Ok(status::POWERED_OFF)
 }
 
 fn boot(args: &BootArgs) -> anyhow::Result<u8> {
@@ -63,7 +79,13 @@ fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
 
 fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let files = launch::Files::read(config)?;
+    if config.serial == SerialPort::Stdio {
+        progress::start(files.describe(config));
+    }
     let mut vm = launch::machine(config, |waker| {
+        if config.serial == SerialPort::None {
+            return Ok(launch::silent_console());
+        }
         let console = StdioConsole::new(waker).context("cannot use standard input")?;
         let quit = console.quit_flag();
         Ok((Box::new(console), quit))
@@ -76,6 +98,7 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         listen_for_debugger(&mut vm, gdb)?;
     }
     let exit = vm.run();
+    progress::finish();
     terminal::restore();
     match vm.tiers.save() {
         // Nobody has asked for it.

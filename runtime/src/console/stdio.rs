@@ -18,8 +18,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::Console;
 use super::terminal::RawMode;
+use super::{Console, progress};
 use crate::clock::Waker;
 
 /// Bytes of input that wait for the guest before the reader waits, too.
@@ -90,6 +90,7 @@ impl StdioConsole {
 
 impl Console for StdioConsole {
     fn write(&mut self, bytes: &[u8]) {
+        progress::finish();
         if self.output_open {
             self.output_open = write_all(rustix::stdio::stdout(), bytes);
         }
@@ -163,6 +164,7 @@ impl Reader {
                 self.waker.wake();
             }
             b'h' | b'H' | b'?' => {
+                progress::finish();
                 write_all(rustix::stdio::stderr(), HELP.as_bytes());
             }
             _ => {}

@@ -13,15 +13,9 @@ pub struct GdbArgs {
     /// Let GDB connect here: HOST:PORT, :PORT on this host, or a path with a slash
     #[arg(long, value_name = "ADDRESS", value_parser = Address::parse)]
     pub gdb: Option<Address>,
-    /// Do not run the guest before GDB says so
-    #[arg(long, requires = "gdb")]
+    /// Do not run the guest before GDB says so, at port 1234 unless --gdb names another
+    #[arg(long)]
     pub gdb_wait: bool,
-    /// Short for --gdb :1234, as in QEMU
-    #[arg(short = 's', conflicts_with = "gdb")]
-    pub short: bool,
-    /// Short for --gdb-wait, as in QEMU
-    #[arg(short = 'S')]
-    pub short_wait: bool,
 }
 
 /// A port for debuggers.
@@ -36,12 +30,10 @@ pub struct GdbOptions {
 impl GdbArgs {
     /// What these arguments ask for.
     pub fn to_options(&self) -> Option<GdbOptions> {
-        let wait = self.gdb_wait || self.short_wait;
-        // -S alone must wait for somebody, too.
-        let short = (self.short || wait)
-            .then(|| Address::parse(QEMU_PORT).ok())
-            .flatten();
-        let address = self.gdb.clone().or(short)?;
+        let wait = self.gdb_wait;
+        // Who waits without a port must wait for somebody, too.
+        let usual = wait.then(|| Address::parse(QEMU_PORT).ok()).flatten();
+        let address = self.gdb.clone().or(usual)?;
         Some(GdbOptions { address, wait })
     }
 }
