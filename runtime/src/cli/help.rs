@@ -32,6 +32,8 @@ Examples:
       The default guest, every block compiled.
   ring1 boot debian.toml --memory 256
       The machine that the file describes, but for its memory.
+  ring1 boot --kernel vmlinuz --gdb :1234 --gdb-wait
+      Stopped before its first instruction, for GDB to connect.
   ring1 -kernel vmlinuz -append \"console=ttyS0\" -m 256 -nographic
       QEMU's spelling; docs/qemu-options.md lists what is understood.";
 

@@ -146,6 +146,10 @@ impl Judge {
         if let Some(insn) = &last {
             undefined.everything |= undefined.reads_undefined(insn, before);
             undefined.everything |= before.is_some_and(|state| wraps_in_parts(insn, state));
+            // These leave flags undefined, and do not say that they do not if they fault.
+            if matches!(insn.mnemonic(), Div | Idiv) {
+                undefined.step(insn, before);
+            }
         }
         let last = last.map_or(INVALID, |insn| insn.mnemonic());
         let any_part = in_parts(last);
