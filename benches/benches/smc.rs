@@ -288,9 +288,9 @@ const FUNCTION: [u8; 16] = [
     0xb8, 0, 0, 0, 0, 0x01, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xc3,
 ];
 
-fn function_immediate(a: &mut CodeAssembler, to: u32) -> Written {
+/// Calls the function, which lies there.
+fn call_function(a: &mut CodeAssembler) -> Written {
     let (mut at, mut over) = (a.create_label(), a.create_label());
-    a.mov(dword_ptr(to + 1), ecx)?;
     a.call(at)?;
     a.jmp(over)?;
     a.set_label(&mut at)?;
@@ -299,17 +299,16 @@ fn function_immediate(a: &mut CodeAssembler, to: u32) -> Written {
     Ok(at)
 }
 
+fn function_immediate(a: &mut CodeAssembler, to: u32) -> Written {
+    a.mov(dword_ptr(to + 1), ecx)?;
+    call_function(a)
+}
+
 fn function(a: &mut CodeAssembler, to: u32) -> Written {
-    let (mut at, mut over) = (a.create_label(), a.create_label());
     a.mov(byte_ptr(to), 0xb8)?;
     a.mov(dword_ptr(to + 1), ecx)?;
     a.mov(dword_ptr(to + 5), 0xc3_c301)?; // ADD EBX, EAX; RET
-    a.call(at)?;
-    a.jmp(over)?;
-    a.set_label(&mut at)?;
-    a.db(&FUNCTION)?;
-    a.set_label(&mut over)?;
-    Ok(at)
+    call_function(a)
 }
 
 fn bump_allocated(a: &mut CodeAssembler, to: u32) -> Written {

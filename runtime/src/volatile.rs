@@ -16,13 +16,12 @@
 use crate::cache::overwrites::FIRST_PRICE;
 use crate::interp::Op;
 use crate::vcpu::{Cpu, Raised, Shadow};
-use iced_x86::{Code, Mnemonic};
 use shadow_mmu::PhysAddr;
 use std::ops::Range;
 use translator::block::{Block, Terminal};
 use translator::decode::{MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for, operand_bytes};
 use translator::exception::Exception;
-use translator::insn::{Flow, Gpr, Insn, MemRef, Operand, Rep, SegReg, Width};
+use translator::insn::{Flow, Insn, Operand, Rep, SegReg, Width};
 use translator::mode::Mode;
 
 /// Addresses remembered, a power of two.
@@ -88,27 +87,9 @@ struct Constant {
 /// The stand-in for an instruction.
 fn stand_in(eip: u32, phys: PhysAddr, mode: Mode) -> Insn {
     Insn {
-        code: Code::INVALID,
-        mnemonic: Mnemonic::INVALID,
-        ops: [Operand::None; 3],
-        mem: MemRef {
-            seg: SegReg::Ds,
-            base: Gpr::ZERO,
-            index: Gpr::ZERO,
-            shift: 0,
-            addr16: false,
-            disp: 0,
-        },
         imm: phys.0 as u32,
         imm2: (phys.0 >> 32) as u32,
-        eip,
-        next_eip: eip,
-        width: Width::D,
-        len: 0,
-        rep: Rep::None,
-        stack32: mode.stack32(),
-        flow: Flow::System,
-        flags_dead: false,
+        ..Insn::blank(eip, mode)
     }
 }
 

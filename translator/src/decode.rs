@@ -173,25 +173,10 @@ fn lower(raw: &Instruction, mode: Mode) -> Insn {
     let mut insn = Insn {
         code: raw.code(),
         mnemonic: raw.mnemonic(),
-        ops: [Operand::None; 3],
-        mem: MemRef {
-            seg: SegReg::Ds,
-            base: Gpr::ZERO,
-            index: Gpr::ZERO,
-            shift: 0,
-            addr16: false,
-            disp: 0,
-        },
-        imm: 0,
-        imm2: 0,
-        eip,
         next_eip: raw.next_ip32(),
-        width: Width::D,
         len: raw.len() as u8,
-        rep: Rep::None,
-        stack32: mode.stack32(),
         flow: flow_of(raw),
-        flags_dead: false,
+        ..Insn::blank(eip, mode)
     };
     for n in 0..raw.op_count().min(3) {
         insn.ops[n as usize] = lower_operand(raw, n, &mut insn);

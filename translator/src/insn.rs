@@ -5,6 +5,7 @@
 //! every constant (next EIP, branch target) already computed, so that no
 //! definition looks at the bytes or the mode again.
 
+use crate::mode::Mode;
 use iced_x86::{Code, Mnemonic};
 
 /// Operand width of the integer instructions.
@@ -193,6 +194,33 @@ pub struct Insn {
 }
 
 impl Insn {
+    /// An instruction without operands and without length, whose code is no instruction's.
+    pub fn blank(eip: u32, mode: Mode) -> Self {
+        Self {
+            code: Code::INVALID,
+            mnemonic: Mnemonic::INVALID,
+            ops: [Operand::None; 3],
+            mem: MemRef {
+                seg: SegReg::Ds,
+                base: Gpr::ZERO,
+                index: Gpr::ZERO,
+                shift: 0,
+                addr16: false,
+                disp: 0,
+            },
+            imm: 0,
+            imm2: 0,
+            eip,
+            next_eip: eip,
+            width: Width::D,
+            len: 0,
+            rep: Rep::None,
+            stack32: mode.stack32(),
+            flow: Flow::System,
+            flags_dead: false,
+        }
+    }
+
     /// The memory operand has a base register.
     pub fn has_base(&self) -> bool {
         self.mem.base != Gpr::ZERO
