@@ -52,6 +52,8 @@ pub struct Crossings {
     inward: [Crossing; 256],
     /// By the code selector's lowest index bits.
     outward: [Crossing; WAYS_BACK],
+    /// Of SYSENTER and of SYSEXIT, which make up their segments: modes before and after.
+    fast: [(u32, u32); 2],
 }
 
 impl Default for Crossings {
@@ -69,6 +71,7 @@ impl Default for Crossings {
         Self {
             inward: [none; 256],
             outward: [none; WAYS_BACK],
+            fast: [(NONE, NONE); 2],
         }
     }
 }
@@ -218,6 +221,24 @@ pub fn outward(cpu: &mut Cpu) -> bool {
     cpu.cross(known.cs, known.ss, 3, known.to);
     set_flags(cpu, image, mask);
     true
+}
+
+/// Makes flat segments, CPL and EIP current: SYSENTER to ring 0, SYSEXIT to ring 3.
+pub fn fast(cpu: &mut Cpu, cs: Segment, ss: Segment, cpl: u8, eip: u32) {
+    cpu.state.eip = eip;
+    let way = usize::from(cpl == 3);
+    let (from, to) = (cpu.state.mode, cpu.crossings.fast[way].1);
+    let timed = to & Mode::TIME_STAMP != 0;
+    let expected = cpl == 0 || timed == (cpu.sys.cr4 & cr4::TSD == 0);
+    if cpu.crossings.fast[way].0 == from && expected && cpu.state.eflags & AC == 0 {
+        return cpu.cross(cs, ss, cpl, to);
+    }
+    cpu.cross(cs, ss, cpl, from);
+    cpu.mode_changed();
+    let usual = |mode: Mode| mode.0 & Mode::PROTECTED != 0 && !mode.interpreted();
+    if usual(Mode(from)) && usual(cpu.mode()) {
+        cpu.crossings.fast[way] = (from, cpu.state.mode);
+    }
 }
 
 /// Ring 3 may have all the data segments that are loaded.
