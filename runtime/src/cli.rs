@@ -19,6 +19,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::bench::options::BenchArgs;
 use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
 use crate::cpu_model::Processor;
+use crate::debug::dump::options::DumpArgs;
 use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::log::LogArgs;
@@ -83,7 +84,7 @@ pub enum Command {
     /// Run a guest, its serial port on this terminal
     #[command(after_help = format!("{}\n\n{EXIT_STATUSES}", help::BOOT))]
     Boot(BootArgs),
-    /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
+    /// Run a guest for a while and show its blocks: as text, JSON, CLIF, graph or page
     #[command(after_help = help::DUMP)]
     Dump(DumpArgs),
     /// Compare this build with the host CPU on random instruction sequences
@@ -200,23 +201,6 @@ pub enum FlatBits {
     Protected,
 }
 
-/// The guest, and which of its blocks to show.
-#[derive(Clone, Debug, Args)]
-pub struct DumpArgs {
-    /// The guest to look into.
-    #[command(flatten)]
-    pub guest: GuestArgs,
-    /// Show the block that starts at this linear address
-    #[arg(long, value_name = "EIP", value_parser = number)]
-    pub at: Option<u32>,
-    /// Show the blocks run most often, this many [default: 1 without --at]
-    #[arg(long, value_name = "COUNT")]
-    pub hottest: Option<usize>,
-    /// Run the guest for at most this many seconds first
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub run_for: Duration,
-}
-
 impl GuestArgs {
     /// The configuration that these arguments describe.
     ///
@@ -264,13 +248,6 @@ impl BootArgs {
     }
 }
 
-impl DumpArgs {
-    /// How many of the hottest blocks to show: one if nothing was said.
-    pub fn hottest_count(&self) -> usize {
-        self.hottest.unwrap_or(usize::from(self.at.is_none()))
-    }
-}
-
 /// The value of `--code-cache`.
 fn code_cache(given: Option<&Path>) -> CodeCache {
     match given {
@@ -298,7 +275,7 @@ fn machine_file(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A duration in seconds, with or without a fraction.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let parsed: f64 = text
         .parse()
         .map_err(|_| String::from("not a number of seconds"))?;
@@ -405,6 +382,7 @@ mod tests {
         assert_eq!(count(&["ring1", "dump"]), 1);
         assert_eq!(count(&["ring1", "dump", "--at", "0x100000"]), 0);
         assert_eq!(count(&["ring1", "dump", "--hottest", "7"]), 7);
+        assert_eq!(count(&["ring1", "dump", "--format", "html"]), 0);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use anyhow::Context;
 use runtime::cli::words::CommandLineError;
-use runtime::cli::{self, BootArgs, Command, DumpArgs, debug_exit_status, status};
-use runtime::config::{CodeCache, SerialPort, Tier, VmConfig};
+use runtime::cli::{self, BootArgs, Command, debug_exit_status, status};
+use runtime::config::{CodeCache, SerialPort, VmConfig};
 use runtime::console::{StdioConsole, progress, terminal};
+use runtime::debug::dump;
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
 use runtime::log::Log;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
             ..VmConfig::default()
         }),
         Some(Command::Boot(args)) => boot(args),
-        Some(Command::Dump(args)) => dump(args),
+        Some(Command::Dump(args)) => dump::command::run(args),
         Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
         Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
@@ -160,20 +161,4 @@ fn report(exit: Exit, vm: &runtime::vm::Vm) -> u8 {
             status::RESET
         }
     }
-}
-
-fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
-    let mut config = args.guest.to_config()?;
-    config.timeout = Some(args.run_for);
-    // The interpreter counts how often it enters each block.
-    let tier = std::mem::replace(&mut config.tier, Tier::Interp);
-    let files = launch::Files::read(&config)?;
-    let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
-    files.load(&config, &mut vm)?;
-    vm.run();
-    print!(
-        "{}",
-        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count(), tier)?
-    );
-    Ok(status::POWERED_OFF)
 }

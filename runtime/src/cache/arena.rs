@@ -102,6 +102,18 @@ impl Arena {
         }
     }
 
+    /// The `len` bytes at an executable address, if they are in use.
+    pub fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
+        let start = at.checked_sub(self.executable as u64)? as usize;
+        let end = start.checked_add(len)?;
+        if end > self.used {
+            return None;
+        }
+        // SAFETY: the bytes lie in the mapping, and whoever changes them borrows the
+        // arena exclusively.
+        Some(unsafe { std::slice::from_raw_parts(self.executable.add(start), len) })
+    }
+
     /// Forgets all code after the first `keep` bytes. The caller must hold no
     /// address beyond.
     pub fn clear(&mut self, keep: usize) {

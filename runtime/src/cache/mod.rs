@@ -245,6 +245,7 @@ impl Cache {
             special: block.mode.single(),
             side_exits: 0,
             vector_exits: 0,
+            samples: 0,
             mirror: MirrorUse::default(),
             compiled: if block.mode.interpreted() {
                 Compiled::Never
@@ -253,6 +254,7 @@ impl Cache {
             },
             incoming: Vec::new(),
             outgoing: (0, 0),
+            first_callout: 0,
         });
         let parts: Vec<_> = frames(key.phys, crosses_to)
             .map(|frame| (frame, cached.bytes_in(frame)))
@@ -317,6 +319,11 @@ impl Cache {
             block.compiled = Compiled::At(address);
         }
         true
+    }
+
+    /// The `len` bytes of compiled code at an address that a block is said to have.
+    pub fn code_at(&self, address: u64, len: usize) -> Option<&[u8]> {
+        self.arena.get(address, len)
     }
 
     /// Reserves link slots for a block about to be compiled, or `None` if there

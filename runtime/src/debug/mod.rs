@@ -1,3 +1,4 @@
 //! Looking into a machine.
 
 pub mod dump;
+pub mod symbols;

@@ -25,7 +25,7 @@ use translator::direct::verify::verify;
 const MAX_BYTES: usize = 320;
 
 /// How a block's code is to be made.
-pub(super) fn flavour(block: &CachedBlock) -> Flavour {
+pub fn flavour(block: &CachedBlock) -> Flavour {
     Flavour {
         grouped: block.side_exits < MANY_SIDE_EXITS,
         native_vectors: block.vector_exits < MANY_VECTOR_EXITS,

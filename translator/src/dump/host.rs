@@ -2,7 +2,7 @@
 //! blocks that links lead to.
 
 use super::HostLine;
-use crate::compile::HostCode;
+use crate::compile::{HostCode, Link};
 use crate::emit::loc;
 use crate::state::CpuState;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, OpKind, Register};
@@ -47,9 +47,14 @@ pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec
         }
         let mut text = String::new();
         formatter.format(&insn, &mut text);
-        if let Some(comment) = comment(code, &insn) {
-            text += "  ; ";
-            text += &comment;
+        if let Some(link) = link_of(code, &insn) {
+            text = linked(
+                &text,
+                link,
+                insn.near_branch_target() < code.bytes.len() as u64,
+            );
+        } else if let Some(name) = field(&insn) {
+            text = format!("{text}  ; {name}");
         }
         lines.push(HostLine {
             part: part(bits).unwrap_or(0),
@@ -61,21 +66,40 @@ pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec
     lines
 }
 
-/// What an instruction reaches.
-fn comment(code: &HostCode, insn: &Instruction) -> Option<String> {
-    let end = insn.next_ip();
-    let link = code.links.iter().find(|link| {
-        let at = link.jump.map(|jump| u64::from(jump.at));
-        at.is_some_and(|at| insn.ip() < at && at < end)
-    });
-    if let Some(link) = link {
-        return Some(format!("link to {:08x}", link.eip));
+/// The link that an instruction is, if it is one that is written into.
+fn link_of<'a>(code: &'a HostCode, insn: &Instruction) -> Option<&'a Link> {
+    let within = |at: u32| insn.ip() < u64::from(at) && u64::from(at) < insn.next_ip();
+    let mut links = code.links.iter();
+    links.find(|link| link.jump.is_some_and(|jump| within(jump.at)))
+}
+
+/// A jump that is a link. While that is not made, it leads to somewhere in the block.
+fn linked(text: &str, link: &Link, stays: bool) -> String {
+    let (mnemonic, _) = text.split_once(' ').unwrap_or((text, ""));
+    match stays {
+        true => format!("{text}  ; would link to {:08x}", link.eip),
+        false => format!("{mnemonic} block {:08x}", link.eip),
     }
+}
+
+/// What of the state an instruction of direct code reaches.
+fn field(insn: &Instruction) -> Option<&'static str> {
     let memory = insn.op_kinds().any(|kind| kind == OpKind::Memory);
-    if !memory || insn.memory_base() != Register::R15 || insn.memory_index() != Register::None {
-        return None;
-    }
     let offset = insn.memory_displacement64() as usize;
+    match (memory, insn.memory_base()) {
+        (true, Register::R14) => return Some(table(insn, offset)),
+        (true, Register::R15) if insn.memory_index() == Register::None => {}
+        _ => return None,
+    }
     let field = FIELDS.iter().find(|(field, _)| *field == offset);
-    field.map(|(_, name)| (*name).to_owned())
+    field.map(|(_, name)| *name)
+}
+
+/// What direct code reaches by R14.
+fn table(insn: &Instruction, offset: usize) -> &'static str {
+    match (insn.memory_index_scale(), offset) {
+        (8, 0) => "read table",
+        (8, _) => "write table",
+        _ => "mirror",
+    }
 }

@@ -131,7 +131,11 @@ fn part_line(block: &Block, guest: &[u8], code: &HostCode, bits: u32) -> Option<
             PartLine {
                 bytes: bytes.to_owned(),
                 callout: code.callouts.iter().any(|c| c.position as usize == n),
-                ..line(PartKind::Insn, insn.eip, &assembly(bytes, bitness, insn.eip))
+                ..line(
+                    PartKind::Insn,
+                    insn.eip,
+                    &assembly(bytes, bitness, insn.eip),
+                )
             }
         }
         Some(Part::Exit(kind, n)) => {

@@ -36,7 +36,11 @@ pub fn rows(listing: &Listing, columns: &[Column]) -> String {
             let at = |lines: &[String]| lines.get(row).cloned().unwrap_or_default();
             let mut line = format!("{:GUEST_WIDTH$}", at(&guest));
             for (column, lines) in columns.iter().zip(&cells) {
-                let width = if *column == Column::Host { 0 } else { CLIF_WIDTH };
+                let width = if *column == Column::Host {
+                    0
+                } else {
+                    CLIF_WIDTH
+                };
                 // Writing to a `String` cannot fail.
                 let _ = write!(line, " | {:width$}", at(lines));
             }
