@@ -20,6 +20,7 @@ use crate::bench::options::BenchArgs;
 use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::debug::dump::options::DumpArgs;
+use crate::debug::perf::PerfArgs;
 use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::log::LogArgs;
@@ -188,6 +189,9 @@ pub struct BootArgs {
     /// A log of what it does.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Names of its code, for perf.
+    #[command(flatten)]
+    pub perf: PerfArgs,
 }
 
 /// The values of `--flat-bits`.
@@ -243,6 +247,7 @@ impl BootArgs {
         Ok(VmConfig {
             gdb: self.gdb.to_options(),
             log: self.log.clone(),
+            perf: self.perf.clone(),
             ..self.guest.to_config()?
         })
     }
@@ -286,6 +291,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::debug::perf::PerfKind;
     use crate::gdb::connection::Address;
     use crate::gdb::options::GdbOptions;
     use crate::log::Topic;
@@ -322,7 +328,7 @@ mod tests {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
              --limit 1000 --stats --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --log int,io --log-file l \
-             --log-filter 0x10..0x20 --flat 0x8000 --flat-bits 32",
+             --log-filter 0x10..0x20 --perf jitdump --symbols s --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -351,6 +357,10 @@ mod tests {
                 log: vec![Topic::Int, Topic::Io],
                 log_file: Some("l".into()),
                 log_filter: Some(0x10..=0x20),
+            },
+            perf: PerfArgs {
+                perf: Some(PerfKind::Jitdump),
+                symbols: Some("s".into()),
             },
         };
         assert_eq!(given, Ok(expected));

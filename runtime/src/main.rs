@@ -6,10 +6,12 @@ use runtime::cli::{self, BootArgs, Command, debug_exit_status, status};
 use runtime::config::{CodeCache, SerialPort, VmConfig};
 use runtime::console::{StdioConsole, progress, terminal};
 use runtime::debug::dump;
+use runtime::debug::perf::{Perf, PerfKind};
+use runtime::debug::symbols::Symbols;
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
 use runtime::log::Log;
-use runtime::{bench, embedded, launch, selftest, summary};
+use runtime::{bench, embedded, launch, native, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -95,6 +97,13 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     vm.cpu.log = Log::open(&config.log)
         .context("cannot write the log")?
         .map(Box::new);
+    if let Some(kind) = config.perf.perf {
+        let symbols = match &config.perf.symbols {
+            Some(path) => Symbols::read(path)?,
+            None => Symbols::parse(files.kernel()),
+        };
+        tell_perf(&mut vm, kind, symbols)?;
+    }
     if let Some(gdb) = &config.gdb {
         listen_for_debugger(&mut vm, gdb)?;
     }
@@ -110,6 +119,15 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         Ok(()) => {}
     }
     Ok((exit, vm))
+}
+
+fn tell_perf(vm: &mut runtime::vm::Vm, kind: PerfKind, symbols: Symbols) -> anyhow::Result<()> {
+    let (perf, path) = Perf::open(kind, symbols).context("cannot write for perf")?;
+    vm.cache
+        .tell_perf(perf, &native::ROUTINE_NAMES)
+        .context("cannot map memory whose code perf can name")?;
+    eprintln!("ring1: names of guest code go to {}", path.display());
+    Ok(())
 }
 
 fn listen_for_debugger(vm: &mut runtime::vm::Vm, gdb: &GdbOptions) -> anyhow::Result<()> {
