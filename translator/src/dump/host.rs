@@ -3,7 +3,6 @@
 
 use super::HostLine;
 use crate::compile::{HostCode, Link};
-use crate::emit::loc;
 use crate::state::CpuState;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, OpKind, Register};
 use std::mem::offset_of;
@@ -33,8 +32,9 @@ const FIELDS: [(usize, &str); 17] = [
 pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec<HostLine> {
     let mut lines = Vec::new();
     let mut pieces = code.parts.iter().peekable();
-    // Code before the first location, the prologue, goes with the first instruction.
-    let mut bits = loc::insn(0).bits();
+    // Code before the first location, the prologue, goes with the first instruction, and
+    // what has none with what precedes it.
+    let mut now = 0;
     let mut decoder = Decoder::with_ip(64, &code.bytes, 0, DecoderOptions::NONE);
     let mut formatter = IntelFormatter::new();
     formatter.options_mut().set_branch_leading_zeros(false);
@@ -42,7 +42,7 @@ pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec
         let insn = decoder.decode();
         let here = |piece: &&&(u32, u32)| u64::from(piece.0) <= insn.ip();
         while let Some(&&(_, next)) = pieces.peek().filter(here) {
-            bits = next;
+            now = part(next).unwrap_or(now);
             pieces.next();
         }
         let mut text = String::new();
@@ -53,11 +53,11 @@ pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec
                 link,
                 insn.near_branch_target() < code.bytes.len() as u64,
             );
-        } else if let Some(name) = field(&insn) {
+        } else if let (None, Some(name)) = (&code.clif, field(&insn)) {
             text = format!("{text}  ; {name}");
         }
         lines.push(HostLine {
-            part: part(bits).unwrap_or(0),
+            part: now,
             at: insn.ip32(),
             len: insn.len() as u32,
             text,

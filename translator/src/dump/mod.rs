@@ -105,7 +105,13 @@ impl Listing {
 fn locations(block: &Block, code: &HostCode) -> Vec<u32> {
     let insns = (0..block.insns.len()).map(|n| loc::insn(n).bits());
     let mut others: Vec<u32> = code.parts.iter().map(|&(_, bits)| bits).collect();
-    others.retain(|&bits| !matches!(loc::part(bits), Some(Part::Insn(_))));
+    // Cranelift's own additions have no location; in direct code that is a part.
+    let cranelift = code.clif.is_some();
+    others.retain(|&bits| match loc::part(bits) {
+        Some(Part::Insn(_)) => false,
+        Some(Part::Exit(..)) => true,
+        None => !cranelift,
+    });
     others.sort_unstable();
     others.dedup();
     insns.chain(others).collect()
@@ -168,27 +174,40 @@ fn assembly(bytes: &[u8], bitness: u32, eip: u32) -> String {
     text
 }
 
-/// The lines of blocks of CLIF; those without a location belong to what follows.
+/// The lines of blocks of CLIF. Instructions without a location belong to what precedes
+/// them in their block, its heading and those right behind it to the first that has one.
 fn clif_lines(clif: &str, part: impl Fn(u32) -> Option<usize>) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     let mut pending: Vec<String> = Vec::new();
-    for line in clif.lines() {
-        let text = line.trim();
-        let located = text
-            .strip_prefix('@')
-            .and_then(|rest| rest.split_once(char::is_whitespace))
-            .and_then(|(bits, rest)| Some((u32::from_str_radix(bits, 16).ok()?, rest.trim())));
-        match located.and_then(|(bits, text)| Some((part(bits)?, text))) {
-            Some((part, text)) => {
-                lines.extend(pending.drain(..).map(|text| Line { part, text }));
-                let text = format!("  {text}");
-                lines.push(Line { part, text });
-            }
-            None if text.starts_with("block") => pending.push(text.to_owned()),
-            None => {}
+    let blocks = clif.lines().map(str::trim);
+    let blocks = blocks.skip_while(|line| !line.starts_with("block"));
+    for line in blocks.filter(|line| !line.is_empty() && *line != "}") {
+        let (bits, text) = located(line);
+        let heads = bits.is_none() && text.starts_with("block");
+        let indent = if heads { "" } else { "  " };
+        let text = format!("{indent}{text}");
+        if heads || bits.is_none() && !pending.is_empty() {
+            pending.push(text);
+            continue;
         }
+        let last = lines.last().map_or(0, |line| line.part);
+        let part = bits.and_then(&part).unwrap_or(last);
+        let before = pending.drain(..);
+        lines.extend(before.map(|text| Line { part, text }));
+        lines.push(Line { part, text });
     }
+    let part = lines.last().map_or(0, |line| line.part);
+    lines.extend(pending.drain(..).map(|text| Line { part, text }));
     lines
+}
+
+/// A line of CLIF and the location before it.
+fn located(line: &str) -> (Option<u32>, &str) {
+    let split = || {
+        let (bits, text) = line.strip_prefix('@')?.split_once(char::is_whitespace)?;
+        Some((u32::from_str_radix(bits, 16).ok(), text.trim()))
+    };
+    split().unwrap_or((None, line))
 }
 
 /// CLIF under a name, as a function of a file that clif-util takes.

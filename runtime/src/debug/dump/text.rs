@@ -44,7 +44,10 @@ pub fn runs(runs: &Runs) -> String {
         1 => "once".to_owned(),
         n => format!("{n} times"),
     };
-    let mut text = format!("entered {}", times(runs.entered));
+    let mut text = match runs.entered {
+        0 => "never entered".to_owned(),
+        n => format!("entered {}", times(n)),
+    };
     if !runs.exact {
         text += " by the interpreter, then in compiled code, uncounted";
     }

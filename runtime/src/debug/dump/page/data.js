@@ -26,11 +26,17 @@ const ratio = (b) => index.host[b] / Math.max(index.guest[b], 1);
 const byAddress = new Map();
 for (let b = count - 1; b >= 0; b--) byAddress.set(index.eip[b], b);
 
-/** The block that begins at an address, else one that holds it; or -1. */
+/** The block that begins at an address, else of those that hold it the hottest; or -1. */
 function blockAt(address) {
   const exact = byAddress.get(address);
   if (exact !== undefined) return exact;
-  return index.eip.findIndex((eip, b) => eip <= address && address < eip + index.guest[b]);
+  let best = -1;
+  const heat = (b) => index.samples[b] * 1e6 + index.entered[b];
+  index.eip.forEach((eip, b) => {
+    const holds = eip <= address && address < eip + index.guest[b];
+    if (holds && (best < 0 || heat(b) > heat(best))) best = b;
+  });
+  return best;
 }
 
 /** [[part, line], …] of a column, whose parts stand before their lines as negative numbers. */
