@@ -46,7 +46,7 @@ fn boot(name: &str, words: &[&str]) -> Option<PathBuf> {
         "--output",
         output.to_str().expect("UTF-8"),
     ];
-    dump(&[&guest, &all, words].concat());
+    dump(&[&guest[..], &all, words].concat());
     Some(output)
 }
 

@@ -8,8 +8,10 @@ use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, 
 use std::mem::offset_of;
 
 /// What direct code reaches by R15, by offset. Registers and masks go without.
-const FIELDS: [(usize, &str); 17] = [
+const FIELDS: [(usize, &str); 19] = [
     (offset_of!(CpuState, eip), "EIP"),
+    (offset_of!(CpuState, eflags), "EFLAGS"),
+    (offset_of!(CpuState, sti_eip), "end of STI's shadow"),
     (offset_of!(CpuState, direct_leave), "leave the block"),
     (offset_of!(CpuState, budget), "budget"),
     (offset_of!(CpuState, write_table), "write table"),

@@ -57,7 +57,8 @@ fn heading(part: &PartLine) -> Vec<String> {
         PartKind::Insn => {
             let mut lines = vec![format!("{eip:08x}  {text}")];
             if part.callout {
-                lines.push("  callout".into());
+                let mnemonic = text.split(' ').next().unwrap_or_default();
+                lines.push(format!("  callout: {mnemonic}"));
             }
             lines
         }

@@ -17,11 +17,12 @@ impl<W: Write> Sink for Text<W> {
     fn block(&mut self, block: &DumpedBlock) -> io::Result<()> {
         let out = &mut self.out;
         let (insns, guest) = (block.instructions(), block.guest_bytes);
-        let plural = if insns == 1 { "" } else { "s" };
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let (some, bytes) = (plural(insns), plural(guest as usize));
         let (title, end) = (block.title(), block.end());
         writeln!(
             out,
-            "block {title}: {insns} instruction{plural}, {guest} guest bytes, ends with {end}"
+            "block {title}: {insns} instruction{some}, {guest} guest byte{bytes}, ends with {end}"
         )?;
         let modes = block.mode_words().join(", ");
         writeln!(out, "  at       {:08x} physical, {modes}", block.physical)?;
