@@ -328,7 +328,7 @@ mod tests {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
              --limit 1000 --stats --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --log int,io --log-file l \
-             --log-filter 0x10..0x20 --perf jitdump --symbols s --flat 0x8000 --flat-bits 32",
+             --log-filter 0x10..0x20 --perf jitdump --symbols s --dump d.html --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -361,6 +361,7 @@ mod tests {
             perf: PerfArgs {
                 perf: Some(PerfKind::Jitdump),
                 symbols: Some("s".into()),
+                dump: Some("d.html".into()),
             },
         };
         assert_eq!(given, Ok(expected));
@@ -386,7 +387,7 @@ mod tests {
     #[test]
     fn dump_shows_the_hottest_block_unless_told_otherwise() {
         let count = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
-            Some(Command::Dump(dump)) => dump.hottest_count(),
+            Some(Command::Dump(dump)) => dump.show.hottest_count(),
             other => panic!("parsed as {other:?}"),
         };
         assert_eq!(count(&["ring1", "dump"]), 1);

@@ -97,12 +97,9 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     vm.cpu.log = Log::open(&config.log)
         .context("cannot write the log")?
         .map(Box::new);
+    let symbols = Symbols::of_guest(config.perf.symbols.as_deref(), files.kernel())?;
     if let Some(kind) = config.perf.perf {
-        let symbols = match &config.perf.symbols {
-            Some(path) => Symbols::read(path)?,
-            None => Symbols::parse(files.kernel()),
-        };
-        tell_perf(&mut vm, kind, symbols)?;
+        tell_perf(&mut vm, kind, symbols.clone())?;
     }
     if let Some(gdb) = &config.gdb {
         listen_for_debugger(&mut vm, gdb)?;
@@ -110,6 +107,10 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let exit = vm.run();
     progress::finish();
     terminal::restore();
+    if let Some(path) = &config.perf.dump {
+        let all = dump::options::ShowArgs::all_into(path);
+        dump::command::write(&mut vm, &all, config, &symbols)?;
+    }
     match vm.tiers.save() {
         // Nobody has asked for it.
         Err(error) if config.code_cache == CodeCache::User => {

@@ -3,8 +3,11 @@
 //! `BLESS=1 cargo test -p runtime --test dump` rewrites the golden files.
 
 mod dumps;
+#[path = "dumps/flat.rs"]
+mod flat;
 
-use dumps::{LOOP, dump, dump_flat, file};
+use dumps::{dump, file};
+use flat::{LOOP, dump_flat};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -182,4 +185,16 @@ fn the_graph_has_a_node_for_each_block() {
         nodes > 300 && edges > nodes / 2,
         "{nodes} nodes, {edges} edges"
     );
+}
+
+#[test]
+fn a_guest_that_was_booted_leaves_a_dump() {
+    let path = file("leave", "blocks.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ring1"));
+    command.args(["boot", "--serial", "none", "--code-cache", "off", "--dump"]);
+    let output = command.arg(&path).output().expect("ring1");
+    assert_eq!(output.status.code(), Some(0));
+    let text = fs::read_to_string(path).expect("the dump");
+    let dump: Value = serde_json::from_str(&text).expect("JSON");
+    assert!(blocks(&dump).len() > 300);
 }

@@ -46,7 +46,8 @@ fn boot(name: &str, words: &[&str]) -> Option<PathBuf> {
         "--output",
         output.to_str().expect("UTF-8"),
     ];
-    dump(&[&guest[..], &all, words].concat());
+    let said = dump(&[&guest[..], &all, words].concat()).stderr;
+    eprint!("{}", String::from_utf8_lossy(&said));
     Some(output)
 }
 

@@ -5,8 +5,11 @@
 //! tests say so and pass.
 
 mod dumps;
+#[path = "dumps/flat.rs"]
+mod flat;
 
-use dumps::{LOOP, dump, dump_flat, file};
+use dumps::{dump, file};
+use flat::{LOOP, dump_flat};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

@@ -50,6 +50,8 @@ pub struct CachedBlock {
     pub side_exits: u32,
     /// Times of these that it could not have the vector state.
     pub vector_exits: u32,
+    /// Its first code was of an earlier run.
+    pub kept: bool,
     /// Slices of the budget that ended before it.
     pub samples: u32,
     /// Whether its code uses the mirror.

@@ -274,6 +274,7 @@ impl Cache {
             special: block.mode.single(),
             side_exits: 0,
             vector_exits: 0,
+            kept: false,
             samples: 0,
             mirror: MirrorUse::default(),
             compiled: if block.mode.interpreted() {

@@ -50,6 +50,17 @@ impl Symbols {
         }
     }
 
+    /// Those of a file, if one is named, or of the kernel, if it has any.
+    ///
+    /// # Errors
+    /// See [`Symbols::read`].
+    pub fn of_guest(file: Option<&Path>, kernel: &[u8]) -> Result<Self, SymbolError> {
+        match file {
+            Some(path) => Self::read(path),
+            None => Ok(Self::parse(kernel)),
+        }
+    }
+
     /// Those that a file of either kind has, if any.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut symbols = match object::File::parse(bytes) {

@@ -36,6 +36,7 @@ pub fn flavour(block: &CachedBlock) -> Flavour {
 /// Gives a block the history that leads to code made in this way.
 fn adopt(block: &mut CachedBlock, flavour: Flavour, policy: MirrorPolicy) {
     block.heat = LUKEWARM;
+    block.kept = true;
     if !flavour.grouped {
         block.side_exits = MANY_SIDE_EXITS;
     }

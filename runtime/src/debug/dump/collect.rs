@@ -187,8 +187,10 @@ fn is_same(ran: &[u8], code: &HostCode) -> bool {
 
 fn runs(cached: &CachedBlock) -> Runs {
     Runs {
-        entered: cached.heat,
+        // What is kept has a heat to begin with.
+        entered: if cached.kept { 0 } else { cached.heat },
         exact: cached.slots().is_none(),
+        kept: cached.kept,
         samples: cached.samples,
         side_exits: cached.side_exits,
     }

@@ -5,7 +5,7 @@ use super::collect::Collector;
 use super::dot::Dot;
 use super::html::Html;
 use super::json::Json;
-use super::options::{DumpArgs, Format};
+use super::options::{DumpArgs, Format, ShowArgs};
 use super::select::select;
 use super::text::Text;
 use super::{About, Sink};
@@ -33,16 +33,13 @@ pub fn run(args: &DumpArgs) -> anyhow::Result<u8> {
         config.code_cache = CodeCache::Off;
     }
     let files = launch::Files::read(&config)?;
-    let symbols = match &args.symbols {
-        Some(path) => Symbols::read(path)?,
-        None => Symbols::parse(files.kernel()),
-    };
+    let symbols = Symbols::of_guest(args.symbols.as_deref(), files.kernel())?;
     let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
     files.load(&config, &mut vm)?;
     if !image_alone {
         vm.run();
     }
-    match write(&mut vm, args, &config, &symbols) {
+    match write(&mut vm, &args.show, &config, &symbols) {
         // Whoever read the rest, `head` perhaps, has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(status::POWERED_OFF),
         other => other.map(|()| status::POWERED_OFF),
@@ -55,7 +52,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Writes what the arguments ask for of a machine that has stopped.
-fn write(vm: &mut Vm, args: &DumpArgs, config: &VmConfig, symbols: &Symbols) -> anyhow::Result<()> {
+///
+/// # Errors
+/// A block cannot be found, or a file not be written.
+pub fn write(
+    vm: &mut Vm,
+    args: &ShowArgs,
+    config: &VmConfig,
+    symbols: &Symbols,
+) -> anyhow::Result<()> {
     let start = Instant::now();
     let chosen = select(vm, args, symbols)?;
     let mut collector = Collector::new(vm, config.tier, symbols, args.code_choice(), args.opt)?;
@@ -91,7 +96,7 @@ fn about(vm: &Vm, config: &VmConfig) -> About {
 }
 
 /// The sink for the format that was asked for, which writes to where it was asked to.
-fn sink(args: &DumpArgs, about: &About) -> anyhow::Result<Box<dyn Sink>> {
+fn sink(args: &ShowArgs, about: &About) -> anyhow::Result<Box<dyn Sink>> {
     if let (Format::Clif, Some(folder)) = (args.format, &args.output)
         && folder
             .extension()

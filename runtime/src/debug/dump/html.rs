@@ -190,7 +190,7 @@ impl<W: Write> Sink for Html<W> {
         index.push("host", code.bytes);
         index.push("ns", code.translation_ns);
         index.push("entered", runs.entered);
-        index.push("exact", u8::from(runs.exact));
+        index.push("exact", u8::from(runs.exact) | u8::from(runs.kept) << 1);
         index.push("samples", runs.samples);
         index.push("exits", runs.side_exits);
         self.detail(block);

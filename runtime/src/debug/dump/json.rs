@@ -97,6 +97,7 @@ fn of_block(block: &DumpedBlock) -> String {
         field("translation_ns", code.translation_ns),
         field("entered", runs.entered),
         field("exact", runs.exact),
+        field("kept", runs.kept),
         field("samples", runs.samples),
         field("side_exits", runs.side_exits),
         field("out", array(block.out.iter().map(edge))),

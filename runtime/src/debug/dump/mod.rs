@@ -136,6 +136,8 @@ pub struct Runs {
     pub entered: u32,
     /// These are all: it never had code to run instead.
     pub exact: bool,
+    /// It had the code of an earlier run from the start, so nothing was counted.
+    pub kept: bool,
     /// Slices of the budget that ended before it.
     pub samples: u32,
     /// Times its code left in the middle.

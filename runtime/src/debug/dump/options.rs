@@ -2,7 +2,7 @@
 
 use crate::cli::{GuestArgs, seconds};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use translator::dump::text::Column;
 
@@ -15,6 +15,18 @@ pub struct DumpArgs {
     /// Run the guest for at most this many seconds first; 0 shows the image as it is
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub run_for: Duration,
+    /// Which blocks, and how.
+    #[command(flatten)]
+    pub show: ShowArgs,
+    /// Take symbols from a System.map, a copy of /proc/kallsyms or an ELF file
+    /// [default: those of a kernel in ELF]
+    #[arg(long, help_heading = "Blocks", value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
+}
+
+/// Which blocks to show, and how.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ShowArgs {
     /// Show the block at this address or symbol, such as 0xc1000000, sys_read or sys_read+0x1c;
     /// may be given again
     #[arg(long, help_heading = "Blocks", value_name = "ADDRESS|SYMBOL")]
@@ -25,10 +37,6 @@ pub struct DumpArgs {
     /// Show all blocks [default for the other formats]
     #[arg(long, help_heading = "Blocks")]
     pub all: bool,
-    /// Take symbols from a System.map, a copy of /proc/kallsyms or an ELF file
-    /// [default: those of a kernel in ELF]
-    #[arg(long, help_heading = "Blocks", value_name = "FILE")]
-    pub symbols: Option<PathBuf>,
     /// Which code to show
     #[arg(long, help_heading = "Code", value_enum, default_value_t)]
     pub code: CodeChoice,
@@ -97,7 +105,25 @@ pub enum Format {
     Html,
 }
 
-impl DumpArgs {
+impl ShowArgs {
+    /// All blocks into this file, in the format that its name asks for.
+    pub fn all_into(path: &Path) -> Self {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        Self {
+            all: true,
+            format: match extension {
+                Some("json") => Format::Json,
+                Some("clif") => Format::Clif,
+                Some("dot") => Format::Dot,
+                Some("txt") => Format::Text,
+                _ => Format::Html,
+            },
+            output: Some(path.to_owned()),
+            stages: vec![Stage::Clif, Stage::Host],
+            ..Self::default()
+        }
+    }
+
     /// Whether to show all blocks.
     pub fn wants_all(&self) -> bool {
         let whole = matches!(self.format, Format::Json | Format::Dot | Format::Html);

@@ -1,6 +1,6 @@
 //! Which blocks to show.
 
-use super::options::DumpArgs;
+use super::options::ShowArgs;
 use super::titled;
 use crate::cache::{BlockId, CachedBlock};
 use crate::debug::symbols::Symbols;
@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 ///
 /// # Errors
 /// There is no such symbol, or no code at an address.
-pub fn select(vm: &mut Vm, args: &DumpArgs, symbols: &Symbols) -> anyhow::Result<Vec<BlockId>> {
+pub fn select(vm: &mut Vm, args: &ShowArgs, symbols: &Symbols) -> anyhow::Result<Vec<BlockId>> {
     let mut chosen = Vec::new();
     for place in &args.at {
         let eip = address(place, symbols)?;

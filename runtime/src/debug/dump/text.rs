@@ -46,10 +46,11 @@ pub fn runs(runs: &Runs) -> String {
         n => format!("{n} times"),
     };
     let mut text = match runs.entered {
+        _ if runs.kept => "with code of an earlier run, uncounted".to_owned(),
         0 => "never entered".to_owned(),
         n => format!("entered {}", times(n)),
     };
-    if !runs.exact {
+    if !runs.exact && !runs.kept {
         text += " by the interpreter, then in compiled code, uncounted";
     }
     if runs.samples > 0 {
@@ -110,6 +111,7 @@ mod tests {
             exact: false,
             samples: 3,
             side_exits: 2,
+            kept: false,
         };
         assert_eq!(
             runs(&known),

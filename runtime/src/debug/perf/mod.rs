@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-/// The command line's options for perf.
+/// The command line's options for perf, and for a dump at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Debugging")]
 pub struct PerfArgs {
@@ -25,8 +25,12 @@ pub struct PerfArgs {
     pub perf: Option<PerfKind>,
     /// Take them from a System.map, a copy of /proc/kallsyms or an ELF file
     /// [default: those of a kernel in ELF]
-    #[arg(long, value_name = "FILE", requires = "perf")]
+    #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
+    /// Write all blocks to this file when the guest ends: as a page, or as JSON, CLIF, graph or
+    /// text if its name ends in .json, .clif, .dot or .txt
+    #[arg(long, value_name = "FILE")]
+    pub dump: Option<PathBuf>,
 }
 
 /// The values of `--perf`.

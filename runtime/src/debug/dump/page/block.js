@@ -29,6 +29,7 @@ function ways(name, edges) {
 
 function runs(b) {
   const times = `${number(index.entered[b])}×`;
+  if (index.exact[b] & 2) return 'uncounted: code of an earlier run';
   return index.exact[b] ? times : `${times} interpreted, then uncounted`;
 }
 
