@@ -13,6 +13,7 @@ mod kept;
 
 pub use kept::flavour;
 
+use crate::cache::copies::Copies;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
 use crate::cache::{BlockId, Cache, Compiled};
@@ -125,6 +126,8 @@ pub struct Tiers {
     pub counters: Arc<CompileCounters>,
     /// Code kept from run to run, if the machine keeps any.
     pub disk: Option<DiskCache>,
+    /// Code of programs for other addresses.
+    copies: Copies,
 }
 
 impl Tiers {
@@ -162,6 +165,7 @@ impl Tiers {
             worker,
             counters,
             disk: None,
+            copies: Copies::default(),
         })
     }
 

@@ -123,6 +123,7 @@ fn panes_light_up_together_and_addresses_lead_into_blocks() {
     let script = LIT.to_owned()
         + "
       seen.title = document.title;
+      seen.jump = [...document.querySelectorAll('.l')].find((line) => line.textContent.includes('je short')).textContent;
       seen.pinnedAlone = [...document.querySelectorAll('.pin')].map((row) => +row.dataset.part);
       $('layout').click();
       seen.panes = lit('pin').map((set) => [...set]);
@@ -140,6 +141,7 @@ fn panes_light_up_together_and_addresses_lead_into_blocks() {
     let Some(seen) = browse("light", &page, "#0000800d", &script) else {
         return;
     };
+    assert_eq!(seen["jump"], "00008010  je short 00008014h", "{seen}");
     // Of two blocks with that instruction, the loop's is the hotter.
     assert_eq!(seen["title"], "0000800a – ring1 dump", "{seen}");
     assert_eq!(seen["pinnedAlone"], serde_json::json!([1]), "{seen}");

@@ -149,10 +149,16 @@ impl<'a> Collector<'a> {
             Form::Cranelift => self.cranelift.compile(request),
             Form::Direct | Form::Mirrored => self.direct.compile(request),
         };
-        let start = Instant::now();
-        let timed = make(&request).map(|_| start.elapsed().as_nanos() as u64);
+        let mut timed = |request: &CompileRequest| {
+            let start = Instant::now();
+            make(request).map(|code| (code, start.elapsed().as_nanos() as u64))
+        };
+        let first = timed(&request);
         request.listing = true;
-        (form, timed.and_then(|ns| Ok((make(&request)?, ns))))
+        let second = timed(&request);
+        // The first one may have found nothing in the host's caches.
+        let both = first.and_then(|(_, a)| second.map(|(code, b)| (code, a.min(b))));
+        (form, both)
     }
 
     /// Compares code with what the machine has, which takes its place if it is the same.

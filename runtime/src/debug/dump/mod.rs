@@ -136,7 +136,7 @@ pub struct Runs {
     pub entered: u32,
     /// These are all: it never had code to run instead.
     pub exact: bool,
-    /// It had the code of an earlier run from the start, so nothing was counted.
+    /// It was known from an earlier run or at another address, so nothing was counted.
     pub kept: bool,
     /// Slices of the budget that ended before it.
     pub samples: u32,

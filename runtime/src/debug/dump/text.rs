@@ -46,7 +46,7 @@ pub fn runs(runs: &Runs) -> String {
         n => format!("{n} times"),
     };
     let mut text = match runs.entered {
-        _ if runs.kept => "with code of an earlier run, uncounted".to_owned(),
+        _ if runs.kept => "uncounted: known at another address or from an earlier run".to_owned(),
         0 => "never entered".to_owned(),
         n => format!("entered {}", times(n)),
     };

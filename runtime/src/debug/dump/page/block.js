@@ -29,7 +29,7 @@ function ways(name, edges) {
 
 function runs(b) {
   const times = `${number(index.entered[b])}×`;
-  if (index.exact[b] & 2) return 'uncounted: code of an earlier run';
+  if (index.exact[b] & 2) return 'uncounted: known before';
   return index.exact[b] ? times : `${times} interpreted, then uncounted`;
 }
 
@@ -80,14 +80,14 @@ function guestLines(part) {
     const from = part.kind.startsWith('exit') ? ` (${hex(part.eip)})` : '';
     return [element('div', 'l exit', part.text + from)];
   }
-  const line = code('l', `${hex(part.eip)}  `, part.text, /\b0?([0-9A-F]{8})h/);
+  const line = code('l', `${hex(part.eip)}  `, part.text, /([0-9A-F]{8})(?=h)/);
   line.title = part.bytes.replace(/../g, '$& ');
   return part.callout ? [line, element('div', 'l callout', '          ↳ callout: the runtime carries it out')] : [line];
 }
 
 function stageLine(stage, line) {
   if (stage === 'host') {
-    return code('l', `${line.at.toString(16).padStart(4)}  `, line.text, /block ([0-9a-f]{8})/);
+    return code('l', `${line.at.toString(16).padStart(4)}  `, line.text, /(?<=block )([0-9a-f]{8})/);
   }
   if (line.text.startsWith('block')) return element('div', 'l label', line.text);
   const [main, comment] = line.text.trim().split('  ; ');
