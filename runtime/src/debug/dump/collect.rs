@@ -70,32 +70,7 @@ impl<'a> Collector<'a> {
         let cached = self.vm.cache.get(id)?;
         let block = cached.block();
         let guest = guest_bytes(self.vm, cached);
-        let (form, made) = self.compile(cached, &block);
-        let mut code = Code {
-            form: None,
-            origin: Origin::Listing,
-            bytes: 0,
-            translation_ns: 0,
-        };
-        let (listing, clif) = match made {
-            Ok((mut host, ns)) => {
-                let origin = self.origin(cached, form, &mut host);
-                code = Code {
-                    form: Some(form),
-                    origin,
-                    bytes: host.bytes.len(),
-                    translation_ns: ns,
-                };
-                (
-                    Listing::new(&block, &guest, &host),
-                    functions(&block, &host),
-                )
-            }
-            Err(error) => {
-                code.origin = Origin::None(error.to_string());
-                (Listing::guest_only(&block, &guest), Default::default())
-            }
-        };
+        let (code, host) = self.code(cached, &block);
         Some(DumpedBlock {
             eip: block.eip,
             physical: cached.key.phys,
@@ -107,9 +82,37 @@ impl<'a> Collector<'a> {
             runs: runs(cached),
             out: self.edges.outgoing(id, self.symbols),
             into: self.edges.incoming(id, &self.vm.cache, self.symbols),
-            listing,
-            clif,
+            listing: match &host {
+                Some(host) => Listing::new(&block, &guest, host),
+                None => Listing::guest_only(&block, &guest),
+            },
+            clif: host.map_or_else(Default::default, |host| functions(&block, &host)),
         })
+    }
+
+    /// The code of a block, and what there is to say of it.
+    fn code(&mut self, cached: &CachedBlock, block: &Block) -> (Code, Option<HostCode>) {
+        let (form, made) = self.compile(cached, block);
+        match made {
+            Ok((mut host, translation_ns)) => {
+                let code = Code {
+                    form: Some(form),
+                    origin: self.origin(cached, form, &mut host),
+                    bytes: host.bytes.len(),
+                    translation_ns,
+                };
+                (code, Some(host))
+            }
+            Err(error) => {
+                let code = Code {
+                    form: None,
+                    origin: Origin::None(error.to_string()),
+                    bytes: 0,
+                    translation_ns: 0,
+                };
+                (code, None)
+            }
+        }
     }
 
     /// The form in which to show a block.
