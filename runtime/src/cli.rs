@@ -19,6 +19,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::bench::options::BenchArgs;
 use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
 use crate::cpu_model::Processor;
+use crate::debug::dump::options::DumpArgs;
+use crate::debug::perf::PerfArgs;
 use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::log::LogArgs;
@@ -83,7 +85,7 @@ pub enum Command {
     /// Run a guest, its serial port on this terminal
     #[command(after_help = format!("{}\n\n{EXIT_STATUSES}", help::BOOT))]
     Boot(BootArgs),
-    /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
+    /// Run a guest for a while and show its blocks: as text, JSON, CLIF, graph or page
     #[command(after_help = help::DUMP)]
     Dump(DumpArgs),
     /// Compare this build with the host CPU on random instruction sequences
@@ -187,6 +189,9 @@ pub struct BootArgs {
     /// A log of what it does.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Names of its code, for perf.
+    #[command(flatten)]
+    pub perf: PerfArgs,
 }
 
 /// The values of `--flat-bits`.
@@ -198,23 +203,6 @@ pub enum FlatBits {
     /// Flat protected mode, paging off
     #[value(name = "32")]
     Protected,
-}
-
-/// The guest, and which of its blocks to show.
-#[derive(Clone, Debug, Args)]
-pub struct DumpArgs {
-    /// The guest to look into.
-    #[command(flatten)]
-    pub guest: GuestArgs,
-    /// Show the block that starts at this linear address
-    #[arg(long, value_name = "EIP", value_parser = number)]
-    pub at: Option<u32>,
-    /// Show the blocks run most often, this many [default: 1 without --at]
-    #[arg(long, value_name = "COUNT")]
-    pub hottest: Option<usize>,
-    /// Run the guest for at most this many seconds first
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub run_for: Duration,
 }
 
 impl GuestArgs {
@@ -259,15 +247,9 @@ impl BootArgs {
         Ok(VmConfig {
             gdb: self.gdb.to_options(),
             log: self.log.clone(),
+            perf: self.perf.clone(),
             ..self.guest.to_config()?
         })
-    }
-}
-
-impl DumpArgs {
-    /// How many of the hottest blocks to show: one if nothing was said.
-    pub fn hottest_count(&self) -> usize {
-        self.hottest.unwrap_or(usize::from(self.at.is_none()))
     }
 }
 
@@ -298,7 +280,7 @@ fn machine_file(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A duration in seconds, with or without a fraction.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let parsed: f64 = text
         .parse()
         .map_err(|_| String::from("not a number of seconds"))?;
@@ -309,6 +291,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::debug::perf::PerfKind;
     use crate::gdb::connection::Address;
     use crate::gdb::options::GdbOptions;
     use crate::log::Topic;
@@ -345,7 +328,7 @@ mod tests {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
              --limit 1000 --stats --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --log int,io --log-file l \
-             --log-filter 0x10..0x20 --flat 0x8000 --flat-bits 32",
+             --log-filter 0x10..0x20 --perf jitdump --symbols s --dump d.html --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -375,6 +358,11 @@ mod tests {
                 log_file: Some("l".into()),
                 log_filter: Some(0x10..=0x20),
             },
+            perf: PerfArgs {
+                perf: Some(PerfKind::Jitdump),
+                symbols: Some("s".into()),
+                dump: Some("d.html".into()),
+            },
         };
         assert_eq!(given, Ok(expected));
     }
@@ -399,12 +387,13 @@ mod tests {
     #[test]
     fn dump_shows_the_hottest_block_unless_told_otherwise() {
         let count = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
-            Some(Command::Dump(dump)) => dump.hottest_count(),
+            Some(Command::Dump(dump)) => dump.show.hottest_count(),
             other => panic!("parsed as {other:?}"),
         };
         assert_eq!(count(&["ring1", "dump"]), 1);
         assert_eq!(count(&["ring1", "dump", "--at", "0x100000"]), 0);
         assert_eq!(count(&["ring1", "dump", "--hottest", "7"]), 7);
+        assert_eq!(count(&["ring1", "dump", "--format", "html"]), 0);
     }
 
     #[test]

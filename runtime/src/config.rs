@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cpu_model::Processor;
+use crate::debug::perf::PerfArgs;
 use crate::gdb::options::GdbOptions;
 use crate::loader::FlatOptions;
 use crate::log::LogArgs;
@@ -98,6 +99,8 @@ pub struct VmConfig {
     pub gdb: Option<GdbOptions>,
     /// What to log of the guest.
     pub log: LogArgs,
+    /// What to tell perf.
+    pub perf: PerfArgs,
 }
 
 impl Default for VmConfig {
@@ -120,6 +123,7 @@ impl Default for VmConfig {
             code_cache: CodeCache::Off,
             gdb: None,
             log: LogArgs::default(),
+            perf: PerfArgs::default(),
         }
     }
 }
