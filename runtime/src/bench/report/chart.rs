@@ -21,7 +21,7 @@ const HEADING: f64 = 30.0;
 
 /// The axis along which bars grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Axis {
+pub(crate) enum Axis {
     /// From 1, for ratios.
     Logarithmic,
     /// From 0, for times.
@@ -29,13 +29,13 @@ pub(super) enum Axis {
 }
 
 /// Bars that belong together: one per series, where there is a figure.
-pub(super) struct Group {
+pub(crate) struct Group {
     pub label: String,
     pub values: Vec<Option<f64>>,
 }
 
 /// Groups under a heading.
-pub(super) struct Section {
+pub(crate) struct Section {
     pub heading: String,
     pub groups: Vec<Group>,
 }
@@ -98,7 +98,7 @@ fn round_up(value: f64) -> f64 {
 }
 
 /// The picture; `title` is for those who do not see it.
-pub(super) fn bars(title: &str, axis: Axis, sections: &[Section]) -> String {
+pub(crate) fn bars(title: &str, axis: Axis, sections: &[Section]) -> String {
     let groups = || sections.iter().flat_map(|section| &section.groups);
     let values: Vec<f64> = groups()
         .flat_map(|group| group.values.iter().flatten().copied())
@@ -184,7 +184,7 @@ fn bars_of(scale: &Scale, group: &Group, y: f64) -> String {
 }
 
 /// Text as HTML and SVG have it.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }

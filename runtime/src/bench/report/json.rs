@@ -5,16 +5,11 @@
 
 use super::Report;
 use crate::bench::boot::Boots;
+use crate::bench::host::Host;
 use crate::bench::results::Results;
 
 pub(super) fn write(report: &Report) -> String {
-    let host = report.host.lines().into_iter();
-    let host = host.map(|(name, value)| (name.to_owned(), string(&value)));
-    let notes = report.notes.iter().map(|note| string(note));
-    let mut fields = vec![
-        ("host".to_owned(), object(host)),
-        ("notes".to_owned(), array(notes)),
-    ];
+    let mut fields = circumstances(&report.host, &report.notes);
     if let Some(booted) = &report.booted {
         let boots = array(booted.boots.iter().map(boot));
         let kernel = ("kernel".to_owned(), string(&booted.kernel));
@@ -29,6 +24,17 @@ pub(super) fn write(report: &Report) -> String {
         fields.push(("families".to_owned(), families));
     }
     object(fields) + "\n"
+}
+
+/// Where and when, and what should be known: the first fields of a report.
+pub(crate) fn circumstances(host: &Host, notes: &[String]) -> Vec<(String, String)> {
+    let host = host.lines().into_iter();
+    let host = host.map(|(name, value)| (name.to_owned(), string(&value)));
+    let notes = notes.iter().map(|note| string(note));
+    vec![
+        ("host".to_owned(), object(host)),
+        ("notes".to_owned(), array(notes)),
+    ]
 }
 
 fn boot(boots: &Boots) -> String {
@@ -84,7 +90,8 @@ fn family(results: &Results, name: &str) -> String {
     ])
 }
 
-fn string(text: &str) -> String {
+/// A string, quoted.
+pub(crate) fn string(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {
@@ -96,17 +103,20 @@ fn string(text: &str) -> String {
     quoted + "\""
 }
 
-fn number(value: Option<f64>) -> String {
+/// A number; null if there is none, or none that JSON has.
+pub(crate) fn number(value: Option<f64>) -> String {
     let finite = value.filter(|value| value.is_finite());
     finite.map_or("null".to_owned(), |value| value.to_string())
 }
 
-fn array(values: impl IntoIterator<Item = String>) -> String {
+/// An array of what is JSON already.
+pub(crate) fn array(values: impl IntoIterator<Item = String>) -> String {
     let values: Vec<String> = values.into_iter().collect();
     format!("[{}]", values.join(", "))
 }
 
-fn object(fields: impl IntoIterator<Item = (String, String)>) -> String {
+/// An object of names and what is JSON already.
+pub(crate) fn object(fields: impl IntoIterator<Item = (String, String)>) -> String {
     let fields = fields.into_iter();
     let fields: Vec<String> = fields
         .map(|(name, value)| format!("{}: {value}", string(&name)))
