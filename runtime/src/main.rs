@@ -8,7 +8,7 @@ use runtime::console::{StdioConsole, progress, terminal};
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
 use runtime::log::Log;
-use runtime::{bench, embedded, launch, selftest, summary};
+use runtime::{bench, compare, embedded, launch, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump(args),
         Some(Command::Bench(args)) => bench::command::run(args),
+        Some(Command::Compare(args)) => compare::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
         Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),
