@@ -50,8 +50,8 @@ struct Prepared {
 
 impl<'a> Comparison<'a> {
     fn new(args: &'a CompareArgs) -> Result<Self> {
-        if let Some(program) = &args.ring1 {
-            exists(program)?;
+        for file in args.ring1.iter().chain(&args.kernel) {
+            exists(file)?;
         }
         let kernel = args.kernel.as_deref();
         let linux = kernel.map(short_name);
@@ -107,7 +107,6 @@ impl<'a> Comparison<'a> {
 
     /// The kernel that was named, with our program as its first process.
     fn linux(&self, kernel: &Path) -> Result<Prepared> {
-        exists(kernel)?;
         let initrd = match &self.args.initrd {
             None => Vec::new(),
             Some(file) => {

@@ -54,7 +54,7 @@ pub static ROWS: [Row; 19] = [
     Row {
         name: "syscall",
         in_guest: Some("SYSENTER from ring 3 into ring 0, which returns by SYSEXIT at once."),
-        in_linux: Some("A getppid by the kernel's own entry (__kernel_vsyscall, SYSENTER on Intel)."),
+        in_linux: Some("A getppid by the kernel's own entry (__kernel_vsyscall: SYSENTER, on AMD SYSCALL)."),
         published: [Exact(242.0), About(2308.0), Exact(242.0)],
     },
     Row {

@@ -19,11 +19,10 @@ void fork_init(void)
     for (u32 i = 0; i < IMAGE_PAGES; i++)
         parent_table[i] = (FORK_FRAMES + i * PAGE_BYTES) | RIGHTS;
     directory[FORK >> 22] = (u32)parent_table | RIGHTS;
-    /* Where the copies go: frames are reached at their linear addresses. */
 }
 
-/* A write to a page that both have: the child gets a copy, the parent, which is
- * alone by then, its page back. */
+/* A write to a page that both have: the child gets a copy, in a frame of the
+ * arena, where the kernel reaches it; the parent, alone by then, its page back. */
 void copy_on_write(u32 address)
 {
     u32 index = address >> 12 & 1023;

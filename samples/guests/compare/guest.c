@@ -14,8 +14,8 @@
 static int have_apic, have_sysenter;
 
 /* Ring 3 to ring 0 and back. */
-ROW_OF(int80, 100, "xorl %%eax, %%eax; int $0x80", NULL);
-ROW_OF(syscall, 100, "xorl %%eax, %%eax; movl %%esp, %%ecx; movl $1f, %%edx; sysenter; 1:", NULL);
+ROW_OF(int80, 10, "xorl %%eax, %%eax; int $0x80", NULL);
+ROW_OF(syscall, 10, "xorl %%eax, %%eax; movl %%esp, %%ecx; movl $1f, %%edx; sysenter; 1:", NULL);
 
 /* What a vDSO does for the time of day: a page that the kernel keeps, read
  * until it did not change meanwhile, and the TSC. */
@@ -38,7 +38,7 @@ __attribute__((noinline)) static u64 time_of_day(void)
 
 static void vdso_batch(void)
 {
-    for (u32 i = 0; i < 100; i++) {
+    TIMES(100) {
         u64 now = time_of_day();
         __asm__ volatile("" : : "A"(now));
     }
@@ -46,24 +46,24 @@ static void vdso_batch(void)
 
 static void hundred(void)
 {
-    for (u32 i = 0; i < 100; i++)
+    TIMES(100)
         __asm__ volatile("");
 }
 
 static const struct row vdso_row = { "vdso", 100, vdso_batch, hundred, NULL };
 
 /* Ports of a device that is all in the monitor: the progress code. */
-ROW_OF(in, 100, "inb $0x80, %%al", NULL);
-ROW_OF(out, 100, "outb %%al, $0x80", NULL);
+ROW_OF(in, 10, "inb $0x80, %%al", NULL);
+ROW_OF(out, 10, "outb %%al, $0x80", NULL);
 
 /* The local APIC: its task priority, which CR8 is in 64-bit code, and a read. */
-ROW_OF(cr8wr, 100, "xorl %%eax, %%eax; movl %%eax, 0xfee00080", NULL);
-ROW_OF(mmio, 100, "movl 0xfee00030, %%eax", NULL);
+ROW_OF(cr8wr, 10, "xorl %%eax, %%eax; movl %%eax, 0xfee00080", NULL);
+ROW_OF(mmio, 10, "movl 0xfee00030, %%eax", NULL);
 
-ROW_OF(divzero, 100, "xorl %%ecx, %%ecx; divl %%ecx", NULL);
+ROW_OF(divzero, 10, "xorl %%ecx, %%ecx; divl %%ecx", NULL);
 
 /* A page table entry that nothing uses: absent, present, absent … */
-ROW_OF(ptemod, 1000, "xorl $0x2000007, arena_table + 4 * 1023", arena_empty);
+ROW_OF(ptemod, 100, "xorl $0x2000007, arena_table + 4 * 1023", arena_empty);
 
 /* The touch of a page that is absent: fault, entry, touch again. */
 static void touch_pages(void)
@@ -83,7 +83,7 @@ static const struct row pgfault_row = { "pgfault", 256, touch_pages, touch_one, 
 /* INVLPG, and the read after it that needs the translation again. */
 static void invlpg_batch(void)
 {
-    for (u32 i = 0; i < 100; i++) {
+    TIMES(100) {
         invlpg(TLB);
         *(volatile u8 *)TLB;
     }
@@ -91,7 +91,7 @@ static void invlpg_batch(void)
 
 static void invlpg_empty(void)
 {
-    for (u32 i = 0; i < 100; i++)
+    TIMES(100)
         *(volatile u8 *)TLB;
 }
 
@@ -106,7 +106,7 @@ static void touch_some(void)
 /* To the other address space and back, pages touched in each. */
 static void switch_batch(void)
 {
-    for (u32 i = 0; i < 50; i++) {
+    TIMES(50) {
         write_cr3((u32)other_directory);
         touch_some();
         write_cr3((u32)directory);
@@ -116,7 +116,7 @@ static void switch_batch(void)
 
 static void switch_empty(void)
 {
-    for (u32 i = 0; i < 100; i++)
+    TIMES(100)
         touch_some();
 }
 
@@ -126,7 +126,7 @@ static const struct row switch_row = { "ctxswitch", 100, switch_batch, switch_em
  * empty; the handler withdraws the request. */
 static void interrupt_batch(void)
 {
-    for (u32 i = 0; i < 100; i++) {
+    TIMES(100) {
         u32 before = interrupts;
         outb(COM1_IER, 2);
         while (interrupts == before)
@@ -137,7 +137,7 @@ static void interrupt_batch(void)
 /* The same two writes, and no interrupt. */
 static void interrupt_empty(void)
 {
-    for (u32 i = 0; i < 100; i++) {
+    TIMES(100) {
         outb(COM1_IER, 0);
         outb(COM1_IER, 0);
     }
@@ -230,6 +230,7 @@ void kernel_main(u32 magic, const u32 *info)
     (void)magic;
     (void)info;
     console_init();
+    print("\n"); /* firmware may have left the line begun */
     controller_init();
     find_features();
     tables_init(have_sysenter);

@@ -50,13 +50,13 @@ void meter(const struct row *row, u32 batches)
 
 __attribute__((noinline)) static void callret_batch(void)
 {
-    for (u32 i = 0; i < CALLS / 10; i++)
+    TIMES(CALLS / 10)
         __asm__ volatile(".rept 10; call 1f; .endr; jmp 2f; 1: ret; 2:" : : : "memory", "cc");
 }
 
 __attribute__((noinline)) static void callret_empty(void)
 {
-    for (u32 i = 0; i < CALLS / 10; i++)
+    TIMES(CALLS / 10)
         __asm__ volatile("jmp 2f; 1: ret; 2:" : : : "memory", "cc");
 }
 

@@ -37,20 +37,24 @@ void meter(const struct row *row, u32 batches);
 
 void print(const char *pattern, ...);
 
-/* A row whose operation is the given assembly; it keeps all registers but EAX,
- * EDX and flags. */
-#define ROW_OF(name, operations, text, prepare)                                          \
-    static void name##_batch(void)                                                       \
-    {                                                                                    \
-        for (u32 i = 0; i < operations; i++)                                             \
-            __asm__ volatile(text : : : "eax", "edx", "ecx", "memory", "cc");            \
-    }                                                                                    \
-    static void name##_empty(void)                                                       \
-    {                                                                                    \
-        for (u32 i = 0; i < operations; i++)                                             \
-            __asm__ volatile("" : : : "eax", "edx", "ecx", "memory", "cc");              \
-    }                                                                                    \
-    static const struct row name##_row = { #name, operations, name##_batch, name##_empty, prepare }
+/* A loop of `count` rounds that counts by SUB: what DEC costs depends, in a
+ * translator, on who set the carry flag that it keeps. */
+#define TIMES(count) for (u32 left = count; left; ({ __asm__ volatile("subl $1, %0" : "+r"(left) : : "cc"); }))
+
+/* A row whose operation is the given assembly, ten times a round, so that the
+ * loop counts for little. It changes EAX, ECX, EDX and flags at most. */
+#define ROW_OF(name, rounds, text, prepare)                                                              \
+    static void name##_batch(void)                                                                       \
+    {                                                                                                    \
+        TIMES(rounds)                                                                                    \
+            __asm__ volatile(".rept 10; " text "; .endr" : : : "eax", "edx", "ecx", "memory", "cc");     \
+    }                                                                                                    \
+    static void name##_empty(void)                                                                       \
+    {                                                                                                    \
+        TIMES(rounds)                                                                                    \
+            __asm__ volatile("" : : : "eax", "edx", "ecx", "memory", "cc");                              \
+    }                                                                                                    \
+    static const struct row name##_row = { #name, 10 * rounds, name##_batch, name##_empty, prepare }
 
 /* A call and its return. */
 extern const struct row callret_row;
