@@ -19,6 +19,7 @@ pub mod fpu;
 pub mod gdb;
 pub mod interp;
 pub mod irq;
+pub mod json;
 pub mod launch;
 pub mod loader;
 mod locate;

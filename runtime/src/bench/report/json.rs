@@ -1,12 +1,10 @@
 //! Every run as JSON, with the medians and the ratios that tables show.
-//!
-//! The few kinds of values that occur do not warrant a serialiser: strings,
-//! finite numbers, arrays and objects whose fields are written in order.
 
 use super::Report;
 use crate::bench::boot::Boots;
 use crate::bench::host::Host;
 use crate::bench::results::Results;
+use crate::json::{array, number, object, string};
 
 pub(super) fn write(report: &Report) -> String {
     let mut fields = circumstances(&report.host, &report.notes);
@@ -90,40 +88,6 @@ fn family(results: &Results, name: &str) -> String {
     ])
 }
 
-/// A string, quoted.
-pub(crate) fn string(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted += &format!("\\u{:04x}", u32::from(c)),
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
-}
-
-/// A number; null if there is none, or none that JSON has.
-pub(crate) fn number(value: Option<f64>) -> String {
-    let finite = value.filter(|value| value.is_finite());
-    finite.map_or("null".to_owned(), |value| value.to_string())
-}
-
-/// An array of what is JSON already.
-pub(crate) fn array(values: impl IntoIterator<Item = String>) -> String {
-    let values: Vec<String> = values.into_iter().collect();
-    format!("[{}]", values.join(", "))
-}
-
-/// An object of names and what is JSON already.
-pub(crate) fn object(fields: impl IntoIterator<Item = (String, String)>) -> String {
-    let fields = fields.into_iter();
-    let fields: Vec<String> = fields
-        .map(|(name, value)| format!("{}: {value}", string(&name)))
-        .collect();
-    format!("{{{}}}", fields.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::sample;
@@ -143,11 +107,5 @@ mod tests {
         }
         let balance = |open, close| text.matches(open).count() == text.matches(close).count();
         assert!(balance('{', '}') && balance('[', ']'));
-    }
-
-    #[test]
-    fn what_json_cannot_say_is_escaped_or_null() {
-        assert_eq!(string("a\n\"\\"), r#""a\u000a\"\\""#);
-        assert_eq!(number(Some(f64::NAN)), "null");
     }
 }

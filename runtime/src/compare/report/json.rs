@@ -1,9 +1,10 @@
 //! Every run as JSON, with what the table shows.
 
 use super::{Report, SOURCE, UNITS};
-use crate::bench::report::json::{array, circumstances, number, object, string};
+use crate::bench::report::json::circumstances;
 use crate::compare::results::{Column, Sample};
 use crate::compare::rows::{PUBLISHED, Row};
+use crate::json::{array, number, object, string};
 
 pub(super) fn write(report: &Report) -> String {
     let mut fields = circumstances(&report.host, &report.notes);
