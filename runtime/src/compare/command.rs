@@ -14,6 +14,7 @@ use crate::embedded::{COMPARE_GUEST, COMPARE_PROGRAM};
 use crate::selftest::options::tier_name;
 use anyhow::{Context, Result, bail};
 use std::fs;
+use std::io::IsTerminal;
 use std::path::Path;
 
 /// Measures, writes the report, and returns the exit status.
@@ -157,10 +158,10 @@ impl<'a> Comparison<'a> {
     fn column(&mut self, name: String, run: impl Fn() -> Result<Run>) {
         let mut column = Column::new(name);
         for number in 1..=self.args.runs {
-            eprintln!(
-                "compare: {}, run {number} of {}",
-                column.name, self.args.runs
-            );
+            if std::io::stderr().is_terminal() {
+                let runs = self.args.runs;
+                eprintln!("compare: {}, run {number} of {runs}", column.name);
+            }
             match run() {
                 Ok(run) => column.add(&run),
                 Err(error) => {

@@ -52,8 +52,13 @@ fn plot(report: &Report) -> String {
         heading: "cycles".into(),
         groups: report.rows().map(|(row, _)| group(row)).collect(),
     }];
+    let left_out = match report.columns.len() > measured {
+        true => " There are more columns than colours; the table has all.",
+        false => "",
+    };
     format!(
-        "<h2>Cost of each operation</h2>\n<p>Minimum, in TSC cycles, on a logarithmic axis.</p>\n{}{}",
+        "<h2>Cost of each operation</h2>\n\
+         <p>Minimum, in TSC cycles, on a logarithmic axis.{left_out}</p>\n{}{}",
         legend(&series),
         bars("Cost of each operation", Axis::Logarithmic, &sections)
     )
