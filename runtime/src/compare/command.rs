@@ -116,7 +116,8 @@ impl<'a> Comparison<'a> {
         };
         let initrd = initrd::with_program(initrd, COMPARE_PROGRAM);
         let image = Image::new("initrd", &initrd).context("cannot hand out a RAM disk")?;
-        let append = format!("{} rdinit=/{}", self.args.append, initrd::PROGRAM);
+        // A kernel that panics is to end the machine, not to stay.
+        let append = format!("{} panic=-1 rdinit=/{}", self.args.append, initrd::PROGRAM);
         Ok(Prepared {
             guest: self.guest(kernel, Some(&image.path()), append),
             load: Load::Linux,
