@@ -72,6 +72,7 @@ fn translation(t: &mut Table, vm: &Vm) {
     t.row("blocks decoded", c.blocks);
     t.row("blocks compiled", c.compiled);
     t.row("blocks loaded from disk", c.loaded);
+    t.row("blocks moved from other addresses", c.moved);
     t.row("again, for mirrors", vm.counters.mirrored_blocks);
     t.row("blocks dropped, code was written", c.invalidated);
     t.row("cache flushes", c.flushes);
