@@ -17,6 +17,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::options::BenchArgs;
+use crate::compare::options::CompareArgs;
 use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
 use crate::cpu_model::Processor;
 use crate::debug::dump::options::DumpArgs;
@@ -94,6 +95,9 @@ pub enum Command {
     /// Time boots and programs in guests: on the host CPU, in ring1, in QEMU
     #[command(after_help = help::BENCH)]
     Bench(BenchArgs),
+    /// Measure what virtualization costs, operation by operation, in cycles
+    #[command(after_help = help::COMPARE)]
+    Compare(CompareArgs),
     /// Print completions for a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions(manual::CompletionsArgs),

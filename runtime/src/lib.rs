@@ -7,6 +7,7 @@ pub mod bus;
 pub mod cache;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod config;
 pub mod console;
 pub mod cpu_model;

@@ -11,7 +11,7 @@ use runtime::debug::symbols::Symbols;
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
 use runtime::log::Log;
-use runtime::{bench, embedded, launch, native, selftest, summary};
+use runtime::{bench, compare, embedded, launch, native, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Some(Command::Boot(args)) => boot(args),
         Some(Command::Dump(args)) => dump::command::run(args),
         Some(Command::Bench(args)) => bench::command::run(args),
+        Some(Command::Compare(args)) => compare::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
         Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),

@@ -68,6 +68,18 @@ Exit status:
   1  a file or the host is at fault, or checksums differ
   2  wrong usage";
 
+/// For `ring1 compare`.
+pub const COMPARE: &str = "\
+Examples:
+  ring1 compare
+  ring1 compare --output costs.html
+  ring1 compare --kernel vmlinuz --initrd initrd.gz
+
+Exit status:
+  0  measured
+  1  a file or the host is at fault
+  2  wrong usage";
+
 /// For `ring1 selftest`.
 pub const SELFTEST: &str = "\
 Examples:

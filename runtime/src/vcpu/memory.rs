@@ -7,6 +7,7 @@
 //! loop. Nothing is written if any byte of an access faults.
 
 use super::Cpu;
+use crate::system::port;
 use shadow_mmu::{Access, LinearAddr, PhysAddr, Translation};
 use translator::exception::Exception;
 use translator::insn::{SegReg, Width};
@@ -410,7 +411,9 @@ impl Cpu {
             }
         } else {
             self.mmio_write(t.phys.0, w.bytes() as u8, v & w.mask());
-            self.request_attention();
+            // The local APIC may have been told to send one.
+            self.nmi_pending |= self.pc.take_nmi();
+            port::accessed(self);
         }
     }
 

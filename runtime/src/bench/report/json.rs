@@ -2,17 +2,12 @@
 
 use super::Report;
 use crate::bench::boot::Boots;
+use crate::bench::host::Host;
 use crate::bench::results::Results;
 use crate::json::{array, number, object, string};
 
 pub(super) fn write(report: &Report) -> String {
-    let host = report.host.lines().into_iter();
-    let host = host.map(|(name, value)| (name.to_owned(), string(&value)));
-    let notes = report.notes.iter().map(|note| string(note));
-    let mut fields = vec![
-        ("host".to_owned(), object(host)),
-        ("notes".to_owned(), array(notes)),
-    ];
+    let mut fields = circumstances(&report.host, &report.notes);
     if let Some(booted) = &report.booted {
         let boots = array(booted.boots.iter().map(boot));
         let kernel = ("kernel".to_owned(), string(&booted.kernel));
@@ -27,6 +22,17 @@ pub(super) fn write(report: &Report) -> String {
         fields.push(("families".to_owned(), families));
     }
     object(fields) + "\n"
+}
+
+/// Where and when, and what should be known: the first fields of a report.
+pub(crate) fn circumstances(host: &Host, notes: &[String]) -> Vec<(String, String)> {
+    let host = host.lines().into_iter();
+    let host = host.map(|(name, value)| (name.to_owned(), string(&value)));
+    let notes = notes.iter().map(|note| string(note));
+    vec![
+        ("host".to_owned(), object(host)),
+        ("notes".to_owned(), array(notes)),
+    ]
 }
 
 fn boot(boots: &Boots) -> String {
