@@ -23,6 +23,16 @@ pub trait Console: Send {
     fn read(&mut self) -> Option<u8>;
 }
 
+impl Console for Box<dyn Console> {
+    fn write(&mut self, bytes: &[u8]) {
+        (**self).write(bytes);
+    }
+
+    fn read(&mut self) -> Option<u8> {
+        (**self).read()
+    }
+}
+
 /// One step of a script: once `wait_for` has been written, `send` is typed.
 #[derive(Clone, Debug)]
 struct Step {

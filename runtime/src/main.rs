@@ -1,6 +1,7 @@
 //! The `ring1` program.
 
 use anyhow::Context;
+use runtime::builder::Builder;
 use runtime::cli::words::CommandLineError;
 use runtime::cli::{self, BootArgs, Command, DumpArgs, debug_exit_status, status};
 use runtime::config::{CodeCache, SerialPort, Tier, VmConfig};
@@ -82,15 +83,13 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     if config.serial == SerialPort::Stdio {
         progress::start(files.describe(config));
     }
-    let mut vm = launch::machine(config, |waker| {
-        if config.serial == SerialPort::None {
-            return Ok(launch::silent_console());
-        }
-        let console = StdioConsole::new(waker).context("cannot use standard input")?;
+    let mut builder = Builder::new(config.clone()).files(files);
+    if config.serial == SerialPort::Stdio {
+        let console = StdioConsole::new(builder.waker()).context("cannot use standard input")?;
         let quit = console.quit_flag();
-        Ok((Box::new(console), quit))
-    })?;
-    files.load(config, &mut vm)?;
+        builder = builder.console(console).quit_flag(quit);
+    }
+    let mut vm = builder.build()?;
     vm.cpu.log = Log::open(&config.log)
         .context("cannot write the log")?
         .map(Box::new);

@@ -15,6 +15,7 @@ use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::devices::rom::{self, Rom};
 use crate::gdb::Debugger;
+use crate::launch::Files;
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::mirrored::MirrorDebt;
 use crate::native::{self, Trampoline};
@@ -58,6 +59,8 @@ pub struct Vm {
     pub counters: RunCounters,
     pub(crate) mirror_debt: MirrorDebt,
     pub(crate) debugger: Option<Box<Debugger>>,
+    /// What a reset needs.
+    pub(crate) origin: Option<Box<(VmConfig, Files)>>,
     pub(crate) trampoline: Trampoline,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) waker: Arc<Waker>,
@@ -129,6 +132,7 @@ impl Vm {
             counters: RunCounters::default(),
             mirror_debt: MirrorDebt::default(),
             debugger: None,
+            origin: None,
             // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.
             trampoline: unsafe { Trampoline::new(entry) },

@@ -3,7 +3,8 @@
 //! [`PORTS`] and the `IRQ_` constants below are the whole wiring. [`Pc`] owns
 //! the chips, finds the one a port belongs to, and after each access copies
 //! what it drives (its interrupt pin, a wish to power off or reset) to where it
-//! belongs. Physical addresses that are not RAM are in `pc::mmio`. The vCPU thread owns the `Pc`; nothing here is shared.
+//! belongs. Physical addresses that are not RAM are in `pc::mmio`, what an embedder
+//! adds to the board in `pc::slots`. The vCPU thread owns the `Pc`; nothing here is shared.
 //!
 //! Time passes in [`Pc::poll`], which the run loop calls every few ten
 //! microseconds and around HLT. It reads the clock once and returns unless the
@@ -14,6 +15,7 @@
 //! the earliest deadline of any chip.
 
 mod mmio;
+mod slots;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use crate::clock::Clock;
 use crate::console::Console;
 use crate::devices::DeviceId;
 use crate::devices::acpi::{PowerManagement, ResetControl};
+use crate::devices::card::Slot;
 use crate::devices::cmos::Cmos;
 use crate::devices::coprocessor::Coprocessor;
 use crate::devices::debug::DebugPorts;
@@ -152,7 +155,9 @@ pub struct Pc {
     interrupt: bool,
     event: Option<PcEvent>,
     next_due_ns: u64,
-    ledger: [Accesses; DeviceId::ALL.len()],
+    slots: Vec<Slot>,
+    ram_bytes: u64,
+    ledger: Vec<Accesses>,
 }
 
 impl Pc {
@@ -177,7 +182,9 @@ impl Pc {
             interrupt: false,
             event: None,
             next_due_ns: u64::MAX,
-            ledger: [Accesses::default(); DeviceId::ALL.len()],
+            slots: Vec::new(),
+            ram_bytes: config.ram_bytes,
+            ledger: vec![Accesses::default(); DeviceId::ALL.len()],
         }
     }
 
@@ -193,7 +200,9 @@ impl Pc {
         if size > 1 && target.lanes == Lanes::Narrow {
             return self.read_split(port, size);
         }
-        self.ledger[target.device as usize].reads += 1;
+        if let Some(accesses) = self.ledger.get_mut(target.device.index()) {
+            accesses.reads += 1;
+        }
         let value = self.device(target.device).read(target.offset, size);
         self.settle(target.device);
         value
@@ -210,7 +219,9 @@ impl Pc {
         if size > 1 && target.lanes == Lanes::Narrow {
             return self.write_split(port, size, value);
         }
-        self.ledger[target.device as usize].writes += 1;
+        if let Some(accesses) = self.ledger.get_mut(target.device.index()) {
+            accesses.writes += 1;
+        }
         self.device(target.device)
             .write(target.offset, size, value & undriven(size));
         self.settle(target.device);
@@ -313,11 +324,11 @@ impl Pc {
         self.debug.reports()
     }
 
-    /// Port accesses by device.
-    pub fn counters(&self) -> impl Iterator<Item = (&'static str, Accesses)> + '_ {
-        DeviceId::ALL
-            .iter()
-            .map(|&device| (device.name(), self.ledger[device as usize]))
+    /// Accesses by device: to ports, and of cards to memory, too.
+    pub fn counters(&self) -> impl Iterator<Item = (&str, Accesses)> + '_ {
+        let own = DeviceId::ALL.iter().map(|device| device.name());
+        let cards = self.slots.iter().map(|slot| slot.name.as_str());
+        own.chain(cards).zip(self.ledger.iter().copied())
     }
 
     fn device(&mut self, device: DeviceId) -> &mut dyn Device {
@@ -332,6 +343,10 @@ impl Pc {
             DeviceId::ResetControl => &mut self.reset,
             DeviceId::Debug => &mut self.debug,
             DeviceId::Test => &mut self.test,
+            DeviceId::Card(n) => match self.slots.get_mut(usize::from(n)) {
+                Some(slot) => &mut *slot.card,
+                None => &mut self.reset, // No range names a card that is not there.
+            },
         }
     }
 
@@ -354,8 +369,12 @@ impl Pc {
             DeviceId::ResetControl => self.wish(|pc| pc.reset.take_event()),
             DeviceId::Debug => self.wish(|pc| pc.debug.take_event()),
             DeviceId::Test => self.settle_test(),
+            DeviceId::Card(n) => self.settle_card(n),
         }
-        if matches!(device, DeviceId::Pit | DeviceId::Cmos | DeviceId::Power) {
+        if matches!(
+            device,
+            DeviceId::Pit | DeviceId::Cmos | DeviceId::Power | DeviceId::Card(_)
+        ) {
             self.schedule();
         }
         self.drive_lint0();
@@ -376,6 +395,7 @@ impl Pc {
         self.cmos.poll();
         self.power.poll(now_ns);
         self.lapic.poll(now_ns);
+        self.poll_cards(now_ns);
         self.settle(DeviceId::Pit);
         self.settle(DeviceId::Cmos);
         self.settle(DeviceId::Power);
@@ -388,7 +408,8 @@ impl Pc {
             self.power.next_deadline_ns(),
             self.lapic.next_deadline_ns(),
         ];
-        self.next_due_ns = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
+        let all = deadlines.into_iter().chain([self.cards_deadline_ns()]);
+        self.next_due_ns = all.flatten().min().unwrap_or(u64::MAX);
     }
 }
 

@@ -98,7 +98,7 @@ impl Vm {
     }
 
     /// Makes blocks respect the breakpoints, and the CPU its next way to go on.
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if !self.cpu.points.stepping {
             for at in self.cpu.points.apply() {
                 self.cache.remove_containing(&mut self.cpu.code, at.0);
