@@ -18,6 +18,8 @@ use crate::devices::card::Slot;
 use crate::devices::pc::{Pc, PcConfig};
 use crate::launch::Files;
 use crate::loader::{FlatMode, FlatOptions};
+use crate::monitor::Monitor;
+use crate::monitor::inbox::{Caller, Inbox, inbox};
 use crate::vm::{Host, Vm};
 use anyhow::Context as _;
 use std::io::Write;
@@ -35,6 +37,7 @@ pub struct Builder {
     console: Box<dyn Console>,
     debug_output: Box<dyn Write + Send>,
     cards: Vec<Slot>,
+    monitor: Option<(Caller, Inbox)>,
 }
 
 impl Default for Builder {
@@ -61,6 +64,7 @@ impl Builder {
             console: Box::new(BufferConsole::new(&[]).0),
             debug_output: Box::new(progress::GuestStderr),
             cards: Vec::new(),
+            monitor: None,
         }
     }
 
@@ -91,6 +95,12 @@ impl Builder {
     /// Guest instructions after which [`Vm::run`] returns, to within 20,000.
     pub fn limit(mut self, insns: u64) -> Self {
         self.config.limit = Some(insns);
+        self
+    }
+
+    /// Keeps account of where the time goes: [`crate::ledger`].
+    pub fn ledger(mut self) -> Self {
+        self.config.stats = true;
         self
     }
 
@@ -151,6 +161,14 @@ impl Builder {
         self
     }
 
+    /// Somebody who gives the machine's [monitor](crate::monitor) commands from another
+    /// thread, while it runs.
+    pub fn monitor(&mut self) -> Caller {
+        let waker = Arc::clone(&self.waker);
+        let (caller, _) = self.monitor.get_or_insert_with(|| inbox(waker));
+        caller.clone()
+    }
+
     /// What ends the sleep of a halted machine, for threads that have something for it.
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
@@ -191,7 +209,11 @@ impl Builder {
             waker: self.waker,
             quit: self.quit,
         };
-        Vm::new(&self.config, host)
+        let mut vm = Vm::new(&self.config, host)?;
+        vm.monitor = self
+            .monitor
+            .map(|(caller, inbox)| Box::new(Monitor::new(caller, inbox)));
+        Ok(vm)
     }
 }
 
@@ -223,12 +245,15 @@ impl Vm {
             console: parts.console,
             debug_output: parts.debug_output,
             cards: parts.cards,
+            monitor: None,
         };
         let mut fresh = builder.build()?;
         std::mem::swap(&mut fresh.counters, &mut self.counters);
         std::mem::swap(&mut fresh.decoding, &mut self.decoding);
         std::mem::swap(&mut fresh.debugger, &mut self.debugger);
+        std::mem::swap(&mut fresh.monitor, &mut self.monitor);
         std::mem::swap(&mut fresh.cpu.log, &mut self.cpu.log);
+        std::mem::swap(&mut fresh.cpu.ledger, &mut self.cpu.ledger);
         (fresh.deadline_ns, fresh.limit) = (self.deadline_ns, self.limit);
         fresh.cpu.points.adopt(&mut self.cpu.points);
         *self = fresh;

@@ -101,6 +101,11 @@ impl Bus {
         }
     }
 
+    /// All ranges, in the order in which they were added.
+    pub fn ranges(&self) -> &[PortRange] {
+        &self.ranges
+    }
+
     /// The device behind `port`, if any.
     #[inline]
     pub fn find(&self, port: u16) -> Option<Target> {

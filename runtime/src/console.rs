@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub mod progress;
+pub mod prompt;
 pub mod stdio;
 pub mod terminal;
 

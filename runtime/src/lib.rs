@@ -109,7 +109,7 @@
 //! | [`devices`], [`bus`], [`irq`], [`clock`], [`console`] | the PC and its surroundings |
 //! | [`vcpu`], [`interp`], [`system`], [`fpu`], [`cpu_model`] | the processor |
 //! | [`tier`], [`cache`], [`native`], [`mirrored`], [`volatile`], [`tags`] | translation |
-//! | [`gdb`], [`log`], [`stats`], [`summary`], [`debug`] | observation |
+//! | [`gdb`], [`monitor`], [`log`], [`ledger`], [`stats`], [`summary`], [`debug`] | observation |
 //! | [`cli`], [`bench`], [`selftest`] | the program |
 
 #![deny(unsafe_code)]
@@ -133,10 +133,12 @@ pub mod gdb;
 pub mod interp;
 pub mod irq;
 pub mod launch;
+pub mod ledger;
 pub mod loader;
 mod locate;
 pub mod log;
 pub mod mirrored;
+pub mod monitor;
 pub mod native;
 pub mod run;
 pub mod selftest;

@@ -61,21 +61,30 @@ fn boot(args: &BootArgs) -> anyhow::Result<u8> {
     if config.kernel.is_none() && config.rom.is_none() {
         return run_embedded(&config);
     }
-    let (exit, mut vm) = run(&config)?;
+    let (exit, vm) = run(&config)?;
     if config.stats {
-        eprint!("{}", summary::Summary::of(&mut vm));
+        write_stats(&config, &vm, &mut std::io::stderr())?;
     }
     Ok(report(exit, &vm))
 }
 
 /// Runs the embedded guest and always shows what the VMM did.
 fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
-    let (exit, mut vm) = run(config)?;
-    print!("{}", summary::Summary::of(&mut vm));
+    let (exit, vm) = run(config)?;
+    write_stats(config, &vm, &mut std::io::stdout())?;
     Ok(match exit {
         Exit::DebugExit(embedded::SUCCESS) => status::POWERED_OFF,
         other => report(other, &vm),
     })
+}
+
+fn write_stats(
+    config: &VmConfig,
+    vm: &runtime::vm::Vm,
+    out: &mut dyn std::io::Write,
+) -> anyhow::Result<()> {
+    let written = summary::Summary::of(vm).write(config, out);
+    written.context("cannot write the statistics")
 }
 
 fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
@@ -85,7 +94,8 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     }
     let mut builder = Builder::new(config.clone()).files(files);
     if config.serial == SerialPort::Stdio {
-        let console = StdioConsole::new(builder.waker()).context("cannot use standard input")?;
+        let console = StdioConsole::new(builder.waker(), builder.monitor())
+            .context("cannot use standard input")?;
         let quit = console.quit_flag();
         builder = builder.console(console).quit_flag(quit);
     }
@@ -95,6 +105,10 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         .map(Box::new);
     if let Some(gdb) = &config.gdb {
         listen_for_debugger(&mut vm, gdb)?;
+    }
+    if let Some(path) = &config.monitor {
+        vm.listen_for_monitor(path)
+            .with_context(|| format!("cannot open the monitor's socket {}", path.display()))?;
     }
     let exit = vm.run();
     progress::finish();

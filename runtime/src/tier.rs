@@ -15,6 +15,7 @@ use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
+use crate::ledger::Account;
 use crate::mirrored::MirrorPolicy;
 use crate::native;
 use crate::stopwatch::Stopwatch;
@@ -267,6 +268,13 @@ impl Tiers {
         if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
             return false;
         }
+        let before = cpu.ledger.enter(Account::COMPILE);
+        let installed = self.compile_uncompiled(cache, cpu, id);
+        cpu.ledger.leave(before);
+        installed
+    }
+
+    fn compile_uncompiled(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
         let Some(mut request) = prepare(cache, cpu, id) else {
             return false;
         };

@@ -10,7 +10,7 @@
 //! they share by their own means.
 
 use crate::bus::Device;
-use crate::devices::pc::PcEvent;
+use crate::devices::pc::{Accesses, PcEvent};
 use crate::irq::IrqPin;
 use std::ops::RangeInclusive;
 
@@ -48,6 +48,7 @@ pub struct Slot {
     pub(super) ports: Vec<Window<u16>>,
     pub(super) memory: Vec<Window<u64>>,
     pub(super) irq: Option<u8>,
+    pub(super) accesses: Accesses,
 }
 
 /// Consecutive addresses of a card, and the offset that it sees at the first.
@@ -101,6 +102,7 @@ impl Slot {
             ports: Vec::new(),
             memory: Vec::new(),
             irq: None,
+            accesses: Accesses::default(),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::devices::coprocessor::Coprocessor;
 use crate::devices::debug::DebugPorts;
 use crate::devices::i8042::I8042;
 use crate::devices::lapic::LocalApic;
-use crate::devices::pic::{Acknowledge, Pic};
+use crate::devices::pic::{Acknowledge, ChipState, Pic};
 use crate::devices::pit::Pit;
 use crate::devices::rom::Rom;
 use crate::devices::serial::Serial;
@@ -157,7 +157,7 @@ pub struct Pc {
     next_due_ns: u64,
     slots: Vec<Slot>,
     ram_bytes: u64,
-    ledger: Vec<Accesses>,
+    ledger: [Accesses; DeviceId::ALL.len()],
 }
 
 impl Pc {
@@ -184,7 +184,7 @@ impl Pc {
             next_due_ns: u64::MAX,
             slots: Vec::new(),
             ram_bytes: config.ram_bytes,
-            ledger: vec![Accesses::default(); DeviceId::ALL.len()],
+            ledger: [Accesses::default(); DeviceId::ALL.len()],
         }
     }
 
@@ -200,9 +200,10 @@ impl Pc {
         if size > 1 && target.lanes == Lanes::Narrow {
             return self.read_split(port, size);
         }
-        if let Some(accesses) = self.ledger.get_mut(target.device.index()) {
-            accesses.reads += 1;
+        if let DeviceId::Card(n) = target.device {
+            return self.card_read(n, target.offset, size);
         }
+        self.ledger[target.device.index()].reads += 1;
         let value = self.device(target.device).read(target.offset, size);
         self.settle(target.device);
         value
@@ -219,9 +220,10 @@ impl Pc {
         if size > 1 && target.lanes == Lanes::Narrow {
             return self.write_split(port, size, value);
         }
-        if let Some(accesses) = self.ledger.get_mut(target.device.index()) {
-            accesses.writes += 1;
+        if let DeviceId::Card(n) = target.device {
+            return self.card_write(n, target.offset, size, value);
         }
+        self.ledger[target.device.index()].writes += 1;
         self.device(target.device)
             .write(target.offset, size, value & undriven(size));
         self.settle(target.device);
@@ -327,8 +329,11 @@ impl Pc {
     /// Accesses by device: to ports, and of cards to memory, too.
     pub fn counters(&self) -> impl Iterator<Item = (&str, Accesses)> + '_ {
         let own = DeviceId::ALL.iter().map(|device| device.name());
-        let cards = self.slots.iter().map(|slot| slot.name.as_str());
-        own.chain(cards).zip(self.ledger.iter().copied())
+        let cards = self
+            .slots
+            .iter()
+            .map(|slot| (slot.name.as_str(), slot.accesses));
+        own.zip(self.ledger).chain(cards)
     }
 
     fn device(&mut self, device: DeviceId) -> &mut dyn Device {
@@ -343,11 +348,37 @@ impl Pc {
             DeviceId::ResetControl => &mut self.reset,
             DeviceId::Debug => &mut self.debug,
             DeviceId::Test => &mut self.test,
-            DeviceId::Card(n) => match self.slots.get_mut(usize::from(n)) {
-                Some(slot) => &mut *slot.card,
-                None => &mut self.reset, // No range names a card that is not there.
-            },
+            // Cards are accessed where they are.
+            DeviceId::Card(_) => &mut self.reset,
         }
+    }
+
+    /// The ports of each device, first and last, in the order of [`Pc::counters`].
+    pub fn ports_by_device(&self) -> Vec<Vec<(u16, u16)>> {
+        let mut all = vec![Vec::new(); DeviceId::ALL.len() + self.slots.len()];
+        for range in self.bus.ranges() {
+            if let Some(ports) = all.get_mut(range.device.index()) {
+                ports.push((range.first, range.first + (range.count - 1)));
+            }
+        }
+        all
+    }
+
+    /// The master and the slave interrupt controller.
+    pub fn pic_state(&self) -> [ChipState; 2] {
+        self.pic.state()
+    }
+
+    /// The power button is pressed. Whether the guest has enabled its event.
+    pub fn press_power_button(&mut self) -> bool {
+        let enabled = self.power.press_button();
+        self.settle(DeviceId::Power);
+        enabled
+    }
+
+    /// Who answers at a port.
+    pub fn device_at(&self, port: u16) -> Option<DeviceId> {
+        self.bus.find(port).map(|target| target.device)
     }
 
     /// Copies what a device drives to where it is wired.
@@ -408,8 +439,11 @@ impl Pc {
             self.power.next_deadline_ns(),
             self.lapic.next_deadline_ns(),
         ];
-        let all = deadlines.into_iter().chain([self.cards_deadline_ns()]);
-        self.next_due_ns = all.flatten().min().unwrap_or(u64::MAX);
+        self.next_due_ns = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
+        if !self.slots.is_empty() {
+            let cards = self.cards_deadline_ns().unwrap_or(u64::MAX);
+            self.next_due_ns = self.next_due_ns.min(cards);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::gdb::points::Points;
 use crate::interp::Op;
+use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::system::debug;
 use crate::system::random::Entropy;
@@ -120,6 +121,8 @@ pub struct Cpu {
     smap_lifted: bool,
     /// What a debugger wants the CPU to stop for.
     pub points: Points,
+    /// Where the time goes.
+    pub ledger: Ledger,
     /// The execution log.
     pub log: Option<Box<Log>>,
     /// Instructions that compiled code calls out for, by callout index.
@@ -186,6 +189,7 @@ impl Cpu {
             watch: watch::Watch::default(),
             smap_lifted: false,
             points: Points::default(),
+            ledger: Ledger::default(),
             log: None,
             callouts: Vec::new(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),

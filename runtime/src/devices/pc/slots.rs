@@ -1,6 +1,6 @@
 //! The board's slots: the cards of an embedder, wired to bus, interrupts and time.
 
-use super::{Accesses, Pc};
+use super::Pc;
 use crate::bus::{Lanes, PortRange, undriven};
 use crate::console::Console;
 use crate::devices::DeviceId;
@@ -50,7 +50,6 @@ impl Pc {
             }
         }
         self.slots.push(slot);
-        self.ledger.push(Accesses::default());
         self.settle(device);
         Ok(())
     }
@@ -98,24 +97,25 @@ impl Pc {
         })
     }
 
+    #[cold]
     pub(super) fn card_read(&mut self, n: u8, offset: u16, size: u8) -> u32 {
-        let card = DeviceId::Card(n);
-        if let Some(accesses) = self.ledger.get_mut(card.index()) {
-            accesses.reads += 1;
-        }
-        let value = self.device(card).read(offset, size);
-        self.settle(card);
+        let Some(slot) = self.slots.get_mut(usize::from(n)) else {
+            return undriven(size);
+        };
+        slot.accesses.reads += 1;
+        let value = slot.card.read(offset, size);
+        self.settle(DeviceId::Card(n));
         value
     }
 
+    #[cold]
     pub(super) fn card_write(&mut self, n: u8, offset: u16, size: u8, value: u32) {
-        let card = DeviceId::Card(n);
-        if let Some(accesses) = self.ledger.get_mut(card.index()) {
-            accesses.writes += 1;
-        }
-        self.device(card)
-            .write(offset, size, value & undriven(size));
-        self.settle(card);
+        let Some(slot) = self.slots.get_mut(usize::from(n)) else {
+            return;
+        };
+        slot.accesses.writes += 1;
+        slot.card.write(offset, size, value & undriven(size));
+        self.settle(DeviceId::Card(n));
     }
 
     /// Copies what a card drives to where it is wired.
@@ -139,6 +139,7 @@ impl Pc {
         }
     }
 
+    #[cold]
     pub(super) fn cards_deadline_ns(&self) -> Option<u64> {
         let all = self.slots.iter().map(|slot| slot.card.next_deadline_ns());
         all.flatten().min()
