@@ -52,6 +52,12 @@ impl Op {
         &self.insn
     }
 
+    /// The same, `by` bytes further on.
+    pub fn moved(&self, by: u32) -> Self {
+        let insn = self.insn.moved(by);
+        Self { insn, ..*self }
+    }
+
     /// Whether the definition takes immediate and displacement as they are.
     pub fn takes_operands(&self) -> bool {
         semantics::lookup::<Cpu>(&self.insn).is_some()

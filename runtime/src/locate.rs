@@ -143,6 +143,12 @@ impl Vm {
         if self.cache.is_full() {
             self.flush_cache();
         }
+        if !self.cpu.asks()
+            && let Some(id) = self.cache.twin(key)
+        {
+            self.tiers.load_twin(&mut self.cache, &mut self.cpu, id);
+            return Ok(id);
+        }
         let piece = self.decoding.start();
         let in_page = self.decode_in_page(key, linear, phys);
         self.decoding.stop(piece);

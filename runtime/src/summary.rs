@@ -256,6 +256,7 @@ fn translation(t: &mut Table, vm: &Vm) {
     t.count("blocks decoded", c.blocks);
     t.count("blocks compiled", c.compiled);
     t.count("blocks loaded from disk", c.loaded);
+    t.count("blocks moved from other addresses", c.moved);
     t.count("again, for mirrors", vm.counters.mirrored_blocks);
     t.count("blocks dropped, code was written", c.invalidated);
     t.count("cache flushes", c.flushes);

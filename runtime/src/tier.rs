@@ -11,6 +11,7 @@
 
 mod kept;
 
+use crate::cache::copies::Copies;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
 use crate::cache::{BlockId, Cache, Compiled};
@@ -124,6 +125,8 @@ pub struct Tiers {
     pub counters: Arc<CompileCounters>,
     /// Code kept from run to run, if the machine keeps any.
     pub disk: Option<DiskCache>,
+    /// Code of programs for other addresses.
+    copies: Copies,
 }
 
 impl Tiers {
@@ -161,6 +164,7 @@ impl Tiers {
             worker,
             counters,
             disk: None,
+            copies: Copies::default(),
         })
     }
 

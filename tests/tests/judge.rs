@@ -91,6 +91,53 @@ fn a_wrong_tier_is_shown_the_shortest_sequence() {
     assert!(report.contains("eflags"), "{report}");
 }
 
+/// A tier that raises the exception whatever it is given.
+struct Raises(u8, State);
+
+impl Subject for Raises {
+    fn run(&mut self, case: &Case) -> Run {
+        let outcome = Outcome::Trap {
+            vector: self.0,
+            error: 0,
+            addr: 0,
+        };
+        let mut run = Run {
+            state: self.1,
+            outcome,
+            data: vec![0; DATA_BYTES],
+            stack: vec![0; STACK_BYTES],
+        };
+        case.fill(&mut run.data, &mut run.stack);
+        run
+    }
+}
+
+#[test]
+fn either_operand_of_cmps_may_fault_first() {
+    let Some(mut judge) = Judge::new() else {
+        return;
+    };
+    // CMPSD, of which one operand goes round the end and the other is absent.
+    let mut both = case(&[0xa7]);
+    (both.entry.gpr[6], both.entry.gpr[7]) = (0xffff_fffe, 0);
+    let mut absent = both.clone();
+    absent.entry.gpr[6] = 4;
+    for (case, vector, agrees) in [
+        (&both, 13, true),
+        (&both, 14, true),
+        (&both, 6, false),
+        (&absent, 13, false),
+    ] {
+        let mut raises = Raises(vector, case.entry);
+        let side = Side {
+            name: "raises",
+            subject: &mut raises,
+        };
+        let verdict = judge.check(case, &mut [side]);
+        assert_eq!(matches!(verdict, Verdict::Agree), agrees, "{vector}");
+    }
+}
+
 #[test]
 fn a_case_without_an_instruction_keeps_its_branches() {
     // jmp +2 (to the last inc); inc eax; inc ecx; inc edx

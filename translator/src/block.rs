@@ -40,6 +40,30 @@ impl Block {
     }
 }
 
+impl Block {
+    /// See [`moves`].
+    pub fn moves(&self) -> bool {
+        moves(self.eip, self.len_bytes, self.mode, self.terminal)
+    }
+}
+
+/// Whether a block is code of a program, which comes to lie at other EIPs each time it is
+/// started: then the same bytes a number of pages further on are the same block, as long
+/// as their EIPs do not wrap around, and direct code tells which of its constants depend
+/// on EIP. A jump with a 16-bit operand goes to the same place from everywhere; that is
+/// where no program lies.
+pub fn moves(eip: u32, len_bytes: u32, mode: Mode, terminal: Terminal) -> bool {
+    let flat = mode.zero_base(SegReg::Cs) && mode.unlimited(SegReg::Cs);
+    let behind = eip.wrapping_add(len_bytes);
+    let wraps = |target: u32| {
+        let distance = target.wrapping_sub(behind) as i32;
+        let reached = i64::from(behind) + i64::from(distance);
+        target <= 0xffff || reached != i64::from(target)
+    };
+    let program = mode.user() && mode.code32() && flat && eip > 0xffff;
+    program && behind >= eip && !terminal.target().is_some_and(wraps)
+}
+
 /// How a block ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
@@ -68,4 +92,35 @@ pub enum Terminal {
     Return,
     /// Returns to the run loop: a system instruction decided where to go.
     System,
+}
+
+impl Terminal {
+    /// The same, `by` bytes further on.
+    pub fn moved(self, by: u32) -> Self {
+        let moved = |eip: u32| eip.wrapping_add(by);
+        match self {
+            Self::Next(eip) => Self::Next(moved(eip)),
+            Self::Jump(eip) => Self::Jump(moved(eip)),
+            Self::Branch { taken, fallthrough } => Self::Branch {
+                taken: moved(taken),
+                fallthrough: moved(fallthrough),
+            },
+            Self::Call { target, ret } => Self::Call {
+                target: moved(target),
+                ret: moved(ret),
+            },
+            Self::Indirect | Self::Return | Self::System => self,
+        }
+    }
+
+    /// The EIP that the block goes to, always or under a condition, if that is fixed.
+    pub fn target(self) -> Option<u32> {
+        match self {
+            Self::Next(target)
+            | Self::Jump(target)
+            | Self::Branch { taken: target, .. }
+            | Self::Call { target, .. } => Some(target),
+            Self::Indirect | Self::Return | Self::System => None,
+        }
+    }
 }

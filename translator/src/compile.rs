@@ -121,6 +121,12 @@ pub enum Numbered {
     Link,
     /// Instructions, from [`CompileRequest::callout_base`] on.
     Callout,
+    /// EIPs. Only of blocks that move: see [`Block::moves`].
+    Eip,
+    /// The same of a target whose entry in the jump cache follows.
+    Target,
+    /// Bytes of the jump cache up to a part of the last target's entry.
+    Entry,
 }
 
 /// A piece of host code that may fault, by offsets into it.

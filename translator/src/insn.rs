@@ -221,6 +221,20 @@ impl Insn {
         }
     }
 
+    /// The same, `by` bytes further on.
+    pub fn moved(self, by: u32) -> Self {
+        let imm = match self.ops[0] {
+            Operand::Target => self.imm.wrapping_add(by),
+            _ => self.imm,
+        };
+        Self {
+            imm,
+            eip: self.eip.wrapping_add(by),
+            next_eip: self.next_eip.wrapping_add(by),
+            ..self
+        }
+    }
+
     /// The memory operand has a base register.
     pub fn has_base(&self) -> bool {
         self.mem.base != Gpr::ZERO

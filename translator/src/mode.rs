@@ -55,6 +55,12 @@ impl Mode {
         )
     }
 
+    /// The same with nothing known about one segment.
+    pub const fn without_segment(self, seg: SegReg) -> Self {
+        let bits = 1 << Self::UNLIMITED_SHIFT | 1 << Self::ZERO_BASE_SHIFT;
+        Self(self.0 & !(bits << seg as u32))
+    }
+
     /// Default operand and address size is 32 bits.
     pub const fn code32(self) -> bool {
         self.0 & Self::CODE32 != 0

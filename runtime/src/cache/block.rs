@@ -1,7 +1,8 @@
 //! What the cache knows of one block: the decoded instructions, how often and in what
 //! form it runs, and where it hangs on others.
 
-use super::Key;
+use super::copies::CopyId;
+use super::{BlockId, Key};
 use crate::interp::Op;
 use crate::mirrored::MirrorUse;
 use shadow_mmu::PhysAddr;
@@ -54,6 +55,12 @@ pub struct CachedBlock {
     pub mirror: MirrorUse,
     /// Its compiled form.
     pub compiled: Compiled,
+    /// The block that it is the twin of.
+    pub(super) origin: Option<BlockId>,
+    /// Its twins.
+    pub(super) twins: Vec<BlockId>,
+    /// Where its code is kept for its twins.
+    pub copy: Option<CopyId>,
     /// Slots that lead here.
     pub(super) incoming: Vec<u32>,
     /// Slots of its own: first and count.

@@ -15,11 +15,13 @@
 pub mod arena;
 mod block;
 mod codes;
+pub mod copies;
 pub mod disk;
 pub mod frame;
 pub mod links;
 pub mod overwrites;
 mod pages;
+mod twins;
 
 use crate::interp::Op;
 use crate::mirrored::MirrorUse;
@@ -38,6 +40,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use translator::block::Block;
 use translator::compile::HostCode;
 use translator::state::{ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, jump_index, jump_window};
+use twins::Twins;
 
 /// Bytes of compiled code before the cache is cleared.
 const ARENA_BYTES: usize = 128 << 20;
@@ -90,6 +93,8 @@ pub struct CacheCounters {
     pub compiled: u64,
     /// Blocks whose code was found on disk.
     pub loaded: u64,
+    /// Blocks that were taken from another address.
+    pub moved: u64,
     /// Guest instructions in the compiled blocks.
     pub compiled_insns: u64,
     /// Guest bytes in the compiled blocks.
@@ -109,6 +114,7 @@ pub struct Cache {
     blocks: Vec<Option<Box<CachedBlock>>>,
     free: Vec<u32>,
     by_key: Map<Key, BlockId>,
+    twins: Twins,
     overwrites: Overwrites,
     /// Where code pages are.
     pub pages: CodePages,
@@ -146,6 +152,7 @@ impl Cache {
             blocks: Vec::new(),
             free: Vec::new(),
             by_key: Map::default(),
+            twins: Twins::default(),
             overwrites: Overwrites::default(),
             pages: CodePages::default(),
             codes: Codes::default(),
@@ -251,6 +258,9 @@ impl Cache {
             } else {
                 Compiled::No
             },
+            origin: None,
+            twins: Vec::new(),
+            copy: None,
             incoming: Vec::new(),
             outgoing: (0, 0),
         });
@@ -260,6 +270,17 @@ impl Cache {
         for (frame, bytes) in &parts {
             cached.price = cached.price.max(self.overwrites.price(*frame, bytes));
         }
+        let id = self.enter(cached);
+        self.may_have_twins(id);
+        for (frame, bytes) in parts {
+            code.add(frame, id, bytes);
+        }
+        id
+    }
+
+    /// Gives a block a number, by which its location leads to it.
+    fn enter(&mut self, cached: Box<CachedBlock>) -> BlockId {
+        let key = cached.key;
         let id = match self.free.pop() {
             Some(n) => {
                 self.blocks[n as usize] = Some(cached);
@@ -271,9 +292,6 @@ impl Cache {
             }
         };
         self.by_key.insert(key, id);
-        for (frame, bytes) in parts {
-            code.add(frame, id, bytes);
-        }
         self.counters.blocks += 1;
         id
     }
@@ -437,8 +455,11 @@ impl Cache {
         };
         self.free.push(id.0);
         self.by_key.remove(&block.key);
-        for frame in frames(block.key.phys, block.crosses_to) {
-            code.remove(frame, id);
+        // The frames know nothing of twins.
+        if block.origin.is_none() {
+            for frame in frames(block.key.phys, block.crosses_to) {
+                code.remove(frame, id);
+            }
         }
         for &slot in &block.incoming {
             self.set_link(slot, None);
@@ -451,6 +472,9 @@ impl Cache {
         if let Compiled::At(code) = block.compiled {
             self.forget_code(&block.key, code);
         }
+        self.part(id, &block)
+            .into_iter()
+            .for_each(|twin| self.remove(code, twin));
     }
 
     /// Drops all blocks that may contain the byte at a linear address, whatever the
@@ -486,6 +510,7 @@ impl Cache {
         self.blocks.clear();
         self.free.clear();
         self.by_key.clear();
+        self.twins.clear();
         self.links.clear();
         self.landings.clear();
         self.overwrites.clear();

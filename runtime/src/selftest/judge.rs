@@ -19,6 +19,9 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// Instructions followed when a difference is looked at.
 const TRACE_LIMIT: usize = 4096;
+/// Numbers of registers.
+const ESI: usize = 6;
+const EDI: usize = 7;
 /// Page-fault error code bits: present, and instruction fetch.
 const PRESENT: u32 = 1;
 const FETCH: u32 = 16;
@@ -151,6 +154,8 @@ impl Judge {
                 undefined.step(insn, before);
             }
         }
+        let either_fault =
+            matches!((&last, before), (Some(insn), Some(state)) if wraps_one(insn, state));
         let last = last.map_or(INVALID, |insn| insn.mnemonic());
         let any_part = in_parts(last);
         Allowed {
@@ -159,7 +164,8 @@ impl Judge {
             partial_loads: matches!(last, Popa | Popad),
             any_part,
             any_page: any_part && case.read_only_page.is_some(),
-            either_operand: matches!(last, Cmpsb | Cmpsw | Cmpsd),
+            either_operand: compares_two(last),
+            either_fault,
         }
     }
 
@@ -225,6 +231,21 @@ fn in_parts(m: Mnemonic) -> bool {
         )
         || matches!(m, Fldenv | Fnstenv | Frstor | Fnsave | Fxsave | Fxrstor)
         || matches!(m, Maskmovq | Maskmovdqu)
+}
+
+/// Whether the instruction compares two memory operands: the manual does not say
+/// which is read first.
+fn compares_two(m: Mnemonic) -> bool {
+    use Mnemonic::*;
+    matches!(m, Cmpsb | Cmpsw | Cmpsd)
+}
+
+/// Whether the instruction compares two memory operands, one of which goes round the
+/// end of the address space.
+fn wraps_one(insn: &Instruction, before: &State) -> bool {
+    let bytes = insn.memory_size().size() as u32;
+    let wraps = |n: usize| before.gpr[n] > 0u32.wrapping_sub(bytes);
+    compares_two(insn.mnemonic()) && wraps(ESI) != wraps(EDI)
 }
 
 /// Whether the instruction has an operand larger than any single access, or

@@ -2,12 +2,12 @@
 //! Procedures with the SYSENTER and SYSEXIT Instructions"): segments are made up
 //! rather than loaded, so there is nothing to read from memory.
 
+use super::crossing;
 use super::require_cpl0;
-use super::segment::enter_code;
 use crate::vcpu::{Cpu, cr0};
 use translator::exception::Exception;
 use translator::flags;
-use translator::insn::{Gpr, SegReg};
+use translator::insn::Gpr;
 use translator::state::Segment;
 
 /// SYSENTER.
@@ -22,8 +22,8 @@ pub fn sysenter(cpu: &mut Cpu) -> Result<(), Exception> {
     }
     cpu.state.eflags &= !(flags::VM | flags::IF | flags::RF);
     cpu.state.gpr[Gpr::ESP.0 as usize] = esp;
-    cpu.state.seg[SegReg::Ss as usize] = Segment::flat(selector.wrapping_add(8), false, 0);
-    enter_code(cpu, Segment::flat(selector, true, 0), 0, eip);
+    let stack = Segment::flat(selector.wrapping_add(8), false, 0);
+    crossing::fast(cpu, Segment::flat(selector, true, 0), stack, 0, eip);
     Ok(())
 }
 
@@ -41,7 +41,7 @@ pub fn sysexit(cpu: &mut Cpu) -> Result<(), Exception> {
     let stack = selector.wrapping_add(24) | 3;
     let eip = cpu.state.gpr[Gpr::EDX.0 as usize];
     cpu.state.gpr[Gpr::ESP.0 as usize] = cpu.state.gpr[Gpr::ECX.0 as usize];
-    cpu.state.seg[SegReg::Ss as usize] = Segment::flat(stack, false, 3);
-    enter_code(cpu, Segment::flat(code, true, 3), 3, eip);
+    let stack = Segment::flat(stack, false, 3);
+    crossing::fast(cpu, Segment::flat(code, true, 3), stack, 3, eip);
     Ok(())
 }

@@ -101,7 +101,7 @@ pub fn set_ac(cpu: &mut Cpu, set: bool) -> Result<(), Exception> {
         return Err(Exception::InvalidOpcode);
     }
     cpu.state.eflags = cpu.state.eflags & !AC | if set { AC } else { 0 };
-    cpu.mode_changed();
+    cpu.smap_changed();
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use super::descriptor::{self, Descriptor, Kind};
 use super::segment::{self, enter_code, enter_code_without_descriptor, require_in_limit};
 use super::stack::Frame;
 use super::task::{self, Cause};
-use super::{tss, vme};
+use super::{crossing, tss, vme};
 use crate::vcpu::{Cpu, Shadow, cr0};
 use shadow_mmu::LinearAddr;
 use translator::exception::Exception;
@@ -35,7 +35,8 @@ pub enum Event {
 }
 
 impl Event {
-    fn vector(self) -> u8 {
+    /// The entry of the IDT it goes through.
+    pub fn vector(self) -> u8 {
         match self {
             Self::Exception(e) => e.vector(),
             Self::External(vector) | Self::Software(vector) => vector,
@@ -168,7 +169,7 @@ pub fn enter(cpu: &mut Cpu, event: Event) -> Result<(), Exception> {
     }
     if cpu.sys.cr0 & cr0::PE == 0 {
         real_mode(cpu, event)?;
-    } else {
+    } else if !crossing::inward(cpu, event) {
         through_idt(cpu, event).map_err(|e| with_ext(e, event.ext()))?;
     }
     if event == Event::Exception(Exception::Debug) {
@@ -257,6 +258,7 @@ fn through_gate(
     w: Width,
     masked: u32,
 ) -> Result<(), Exception> {
+    let from = cpu.state.mode;
     let (code, level) = handler_segment(cpu, gate)?;
     let eip = gate.gate_offset(w);
     let mut frame = if level < cpu.sys.cpl {
@@ -284,6 +286,7 @@ fn through_gate(
     }
     cpu.state.eflags &= !(flags::TF | flags::NT | flags::RF | flags::VM | masked);
     enter_code(cpu, code, level, eip);
+    crossing::remember_inward(cpu, event, gate, from);
     Ok(())
 }
 

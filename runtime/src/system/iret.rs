@@ -5,7 +5,7 @@ use super::descriptor::Selector;
 use super::flagops::{keeps_if_from_v86, set_flags};
 use super::segment::{self, enter_code, require_in_limit};
 use super::stack::Frame;
-use super::{debug, task, vme};
+use super::{crossing, debug, task, vme};
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
 use translator::flags::{self, ARITHMETIC, DF, IF, IOPL, NT, RF, TF};
@@ -24,6 +24,9 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.nmi_blocked = false;
     if cpu.nmi_waits() {
         cpu.request_attention();
+    }
+    if w == Width::D && crossing::outward(cpu) {
+        return Ok(());
     }
     if !cpu.protected() {
         return without_descriptors(cpu, w);
@@ -48,9 +51,11 @@ pub fn iret(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
         enter_code(cpu, code, cpl, eip);
         return Ok(());
     }
+    let from = cpu.state.mode;
     to_outer_level(cpu, frame, w, code, eip)?;
     set_flags(cpu, image, mask);
     enter_code(cpu, code, selector.rpl(), eip);
+    crossing::remember_outward(cpu, from);
     Ok(())
 }
 
@@ -84,7 +89,7 @@ pub fn resume_flag(cpu: &Cpu, image: u32) -> u32 {
 }
 
 /// The flags IRET may restore at the level it leaves.
-fn restorable(cpu: &Cpu, w: Width, image: u32) -> u32 {
+pub(super) fn restorable(cpu: &Cpu, w: Width, image: u32) -> u32 {
     let mut mask = COMMON;
     if w == Width::D {
         mask |= cpu.model.eflags_writable() | resume_flag(cpu, image);

@@ -12,6 +12,7 @@
 //! when everything else has succeeded.
 
 pub mod control;
+pub mod crossing;
 pub mod debug;
 pub mod descriptor;
 pub mod far;
@@ -20,6 +21,7 @@ pub mod flagops;
 pub mod id;
 pub mod interrupt;
 pub mod iret;
+pub mod loads;
 pub mod mca;
 pub mod msr;
 pub mod mtrr;

@@ -7,6 +7,7 @@
 //! segment is of another form than the old.
 
 use super::descriptor::{self, Selector, SelectorFault};
+use super::loads;
 use super::operand;
 use super::stack::Frame;
 use crate::vcpu::Cpu;
@@ -107,9 +108,13 @@ pub fn load(cpu: &mut Cpu, seg: SegReg, selector: u16) -> Result<(), Exception> 
     } else if seg == SegReg::Ss {
         let cpl = cpu.sys.cpl;
         stack_segment(cpu, Selector(selector), cpl, Exception::GeneralProtection)?
+    } else if let Some(known) = loads::known(cpu, selector) {
+        known
     } else {
         let cpl = cpu.sys.cpl;
-        data_segment(cpu, Selector(selector), cpl, Exception::GeneralProtection)?
+        let new = data_segment(cpu, Selector(selector), cpl, Exception::GeneralProtection)?;
+        loads::remember(cpu, new);
+        new
     };
     install(cpu, seg, new);
     Ok(())
@@ -201,9 +206,11 @@ pub fn data_segment(
 /// means, can have changed.
 pub fn install(cpu: &mut Cpu, seg: SegReg, new: Segment) {
     let old = std::mem::replace(&mut cpu.state.seg[seg as usize], new);
-    let moved = seg == SegReg::Cs && (old.base, old.hi) != (new.base, new.hi);
-    if moved || form(&old) != form(&new) {
-        cpu.mode_changed();
+    match seg {
+        SegReg::Cs if (old.base, old.hi) != (new.base, new.hi) => cpu.mode_changed(),
+        SegReg::Cs | SegReg::Ss if form(&old) != form(&new) => cpu.mode_changed(),
+        SegReg::Cs | SegReg::Ss => {}
+        _ => cpu.data_segment_changed(seg),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Direct code that outlives the machine: what goes to the cache on disk, and how it
-//! comes back.
+//! Direct code that is used again: what goes to the cache on disk, what is kept for
+//! other addresses, and how both come back.
 //!
 //! A block is looked up when it is decoded, and its code is kept when it is made. Code
 //! comes back in the form in which it was last made: hot blocks go to the mirror at
@@ -11,11 +11,9 @@ use super::{LUKEWARM, MANY_SIDE_EXITS, MANY_VECTOR_EXITS, Request, Tiers, number
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::folder::FolderError;
 use crate::cache::disk::record::{Content, Flavour};
-use crate::cache::{BlockId, Cache, CachedBlock, Compiled};
-use crate::interp::Op;
+use crate::cache::{BlockId, Cache, CachedBlock, Compiled, Key};
 use crate::mirrored::MirrorPolicy;
 use crate::vcpu::Cpu;
-use crate::volatile;
 use shadow_mmu::PhysAddr;
 use translator::compile::{CompileRequest, HostCode, Numbered, Relocation};
 use translator::direct::DirectCompiler;
@@ -48,62 +46,111 @@ fn adopt(block: &mut CachedBlock, flavour: Flavour, policy: MirrorPolicy) {
 /// What a block is, if it may be kept; `buffer` gets its bytes.
 fn content<'a>(block: &CachedBlock, cpu: &Cpu, buffer: &'a mut [u8]) -> Option<Content<'a>> {
     // A stand-in is no byte of its block, so the bytes do not tell that it is there.
-    let last = block.ops.last().map(Op::insn);
-    let volatile = last.is_none_or(|insn| volatile::address(insn).is_some());
-    if block.crosses_to.is_some() || block.price != 0 || block.special || volatile {
+    if block.is_peculiar() {
         return None;
     }
     let bytes = buffer.get_mut(..block.len_bytes as usize)?;
     cpu.mmu.ram().read_slice(PhysAddr(block.key.phys), bytes)?;
+    let Key { eip, mode, .. } = block.key;
+    let target = block.terminal.target();
     Some(Content {
-        eip: block.key.eip,
-        mode: block.key.mode,
+        eip,
+        mode,
         bytes,
+        moves: block.moves(),
+        reach: target.map_or(0, |target| target.wrapping_sub(eip)),
     })
 }
 
 impl Tiers {
-    /// Gives a block just decoded the code that an earlier run has left for it, if any.
+    /// Gives a block just decoded the code that was made of the same elsewhere, or that
+    /// an earlier run has left for it, if any.
     pub fn load(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) {
-        let Some(disk) = &mut self.disk else {
+        if !self.direct_code {
             return;
-        };
+        }
         let mut buffer = [0; MAX_BYTES];
         let Some(block) = cache.get(id).filter(|b| b.compiled == Compiled::No) else {
             return;
         };
-        let content = content(block, cpu, &mut buffer);
-        let Some((flavour, code)) = content.and_then(|content| disk.find(&content)) else {
+        let Some(content) = content(block, cpu, &mut buffer) else {
+            return;
+        };
+        let copy = content.moves.then(|| self.copies.find(&content)).flatten();
+        let mut kept = copy;
+        let found = match (copy, &mut self.disk) {
+            (Some(copy), _) => self.copies.read(copy, &content),
+            (None, Some(disk)) => disk.find(&content).inspect(|(flavour, code)| {
+                if content.moves {
+                    kept = self.copies.add(&content, *flavour, code);
+                }
+            }),
+            (None, None) => None,
+        };
+        let Some((flavour, code)) = found else {
             return;
         };
         if cfg!(debug_assertions) {
             check(&mut self.direct, block, flavour, code);
         }
-        let Some((link_base, callout_base)) = numbers(cache, cpu, id) else {
-            return;
-        };
-        without_callouts(code, cpu, callout_base);
-        if code.renumber(link_base, callout_base) && cache.place(id, code) {
-            cache.counters.loaded += 1;
+        if place(cache, cpu, id, code) {
+            cache.counters.loaded += u64::from(copy.is_none());
             if let Some(block) = cache.get_mut(id) {
                 adopt(block, flavour, self.mirror);
+                block.copy = kept;
             }
         }
     }
 
-    /// Keeps code just made and installed.
-    pub(super) fn keep(&mut self, cache: &Cache, cpu: &Cpu, request: &Request, mut code: HostCode) {
-        let Some(disk) = &mut self.disk else {
+    /// Gives a twin just made the code of its origin, if that has any.
+    pub fn load_twin(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) {
+        let copy = cache.origin(id).and_then(|origin| origin.copy);
+        let block = cache.get(id).filter(|b| b.compiled == Compiled::No);
+        let (Some(copy), Some(block)) = (copy, block) else {
             return;
         };
-        let mut buffer = [0; MAX_BYTES];
-        let block = cache.get(request.id);
-        let content = block.and_then(|block| content(block, cpu, &mut buffer));
-        let (links, callouts) = (request.link_base, request.callout_base);
-        if let Some(content) = content
-            && code.renumber(links.wrapping_neg(), callouts.wrapping_neg())
+        let Some((flavour, code)) = self.copies.read_at(copy, block.key.eip) else {
+            return;
+        };
+        if cfg!(debug_assertions) {
+            check(&mut self.direct, block, flavour, code);
+        }
+        if place(cache, cpu, id, code)
+            && let Some(block) = cache.get_mut(id)
         {
-            disk.add(&content, request.flavour, &code);
+            adopt(block, flavour, self.mirror);
+        }
+    }
+
+    /// Keeps code just made and installed.
+    pub(super) fn keep(
+        &mut self,
+        cache: &mut Cache,
+        cpu: &Cpu,
+        made: &Request,
+        mut code: HostCode,
+    ) {
+        if !self.direct_code {
+            return;
+        }
+        let mut buffer = [0; MAX_BYTES];
+        let block = cache.get(made.id);
+        let Some(content) = block.and_then(|block| content(block, cpu, &mut buffer)) else {
+            return;
+        };
+        let (links, callouts) = (made.link_base, made.callout_base);
+        let wanted = content.moves || self.disk.is_some();
+        if !wanted || !code.renumber(links.wrapping_neg(), callouts.wrapping_neg()) {
+            return;
+        }
+        if content.moves {
+            let copy = self.copies.add(&content, made.flavour, &code);
+            if let Some(origin) = cache.origin(made.id) {
+                origin.copy = copy;
+            }
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.add(&content, made.flavour, &code);
         }
     }
 
@@ -114,6 +161,15 @@ impl Tiers {
     pub fn save(&mut self) -> Result<(), FolderError> {
         self.disk.as_mut().map_or(Ok(()), DiskCache::save)
     }
+}
+
+/// Makes code that of a block, whose numbers it gets.
+fn place(cache: &mut Cache, cpu: &mut Cpu, id: BlockId, code: &mut HostCode) -> bool {
+    let Some((link_base, callout_base)) = numbers(cache, cpu, id) else {
+        return false;
+    };
+    without_callouts(code, cpu, callout_base);
+    code.renumber(link_base, callout_base) && cache.place(id, code)
 }
 
 /// Takes the numbers of a block's instructions back, the last that were given, if its

@@ -344,6 +344,37 @@ impl Cpu {
         })
     }
 
+    /// Reads what the processor reads by itself, if it lies in one page that its shadow
+    /// table has.
+    #[inline(always)]
+    #[allow(unsafe_code)] // The inline shadow-table access.
+    pub(crate) fn read_known<const N: usize>(&self, addr: u32) -> Option<[u32; N]> {
+        let entry = shadow_entry(self.views[0].read, addr);
+        if entry == 0 || addr & 0xfff > 0x1000 - 4 * N as u32 || self.smap_lifted {
+            return None;
+        }
+        let host = entry.wrapping_add(u64::from(addr)) as *const [u32; N];
+        // SAFETY: as in `shadow_read`.
+        Some(unsafe { host.read_unaligned() })
+    }
+
+    /// Writes what the processor writes by itself, under the same condition.
+    #[inline(always)]
+    #[allow(unsafe_code)] // The inline shadow-table access.
+    pub(crate) fn write_known(&mut self, addr: u32, values: &[u32]) -> bool {
+        let entry = shadow_entry(self.views[0].write, addr);
+        let bytes = size_of_val(values) as u32;
+        if entry == 0 || (addr & 0xfff) + bytes > 0x1000 || self.smap_lifted {
+            return false;
+        }
+        let host = entry.wrapping_add(u64::from(addr)) as *mut u32;
+        for (n, &value) in values.iter().enumerate() {
+            // SAFETY: as in `shadow_read`; a write entry permits writing.
+            unsafe { host.add(n).write_unaligned(value) };
+        }
+        true
+    }
+
     /// Reads through a shadow table of this CPU, if it permits the whole access.
     #[inline(always)]
     #[allow(unsafe_code)] // The inline shadow-table access.

@@ -21,7 +21,9 @@ use crate::gdb::points::Points;
 use crate::interp::Op;
 use crate::ledger::Ledger;
 use crate::log::Log;
+use crate::system::crossing::Crossings;
 use crate::system::debug;
+use crate::system::loads::Loads;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
 use crate::volatile::{Calm, Volatile};
@@ -125,6 +127,10 @@ pub struct Cpu {
     pub ledger: Ledger,
     /// The execution log.
     pub log: Option<Box<Log>>,
+    /// Ways between the rings that have been taken.
+    pub crossings: Box<Crossings>,
+    /// Data segments that have been loaded.
+    pub loads: Box<Loads>,
     /// Instructions that compiled code calls out for, by callout index.
     pub callouts: Vec<Op>,
     /// Callouts from compiled code, by mnemonic.
@@ -191,6 +197,8 @@ impl Cpu {
             points: Points::default(),
             ledger: Ledger::default(),
             log: None,
+            crossings: Box::default(),
+            loads: Box::default(),
             callouts: Vec::new(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
             shadow: Shadow::None,
@@ -352,14 +360,7 @@ impl Cpu {
         let v86 = self.v86();
         let mut mode = Mode(0);
         for seg in SegReg::ALL {
-            let s = &self.state.seg[seg as usize];
-            // Writable data, or for CS whatever is readable.
-            let rights = match seg {
-                SegReg::Cs => s.readable(),
-                _ => s.writable(),
-            };
-            let unlimited = (s.lo == 0) & (s.hi == u32::MAX) & rights;
-            mode = mode.with_segment(seg, unlimited, s.base == 0);
+            mode = self.with_segment(mode, seg);
         }
         let default32 =
             |seg: SegReg| self.state.seg[seg as usize].attributes & Segment::DEFAULT32 != 0;
@@ -400,6 +401,40 @@ impl Cpu {
             self.context_changed();
         }
         self.update_watch();
+        self.update_view();
+    }
+
+    /// Must be called after any change of ES, DS, FS or GS alone.
+    #[inline]
+    pub fn data_segment_changed(&mut self, seg: SegReg) {
+        let mode = self.with_segment(self.mode().without_segment(seg), seg);
+        if mode != self.mode() {
+            self.state.mode = mode.0;
+            self.context_changed();
+        }
+    }
+
+    /// Adds to a mode what it says of a segment.
+    #[inline(always)]
+    fn with_segment(&self, mode: Mode, seg: SegReg) -> Mode {
+        let s = &self.state.seg[seg as usize];
+        // Writable data, or for CS whatever is readable.
+        let rights = match seg {
+            SegReg::Cs => s.readable(),
+            _ => s.writable(),
+        };
+        let unlimited = (s.lo == 0) & (s.hi == u32::MAX) & rights;
+        mode.with_segment(seg, unlimited, s.base == 0)
+    }
+
+    /// Makes CS, SS and CPL current together with the mode that they make.
+    pub(crate) fn cross(&mut self, cs: Segment, ss: Segment, cpl: u8, mode: u32) {
+        self.state.seg[SegReg::Cs as usize] = cs;
+        self.state.seg[SegReg::Ss as usize] = ss;
+        self.sys.cpl = cpl;
+        self.state.mode = mode;
+        self.code_segment = (cs.base, cs.hi);
+        self.context_changed();
         self.update_view();
     }
 

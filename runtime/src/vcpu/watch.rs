@@ -52,6 +52,12 @@ impl Cpu {
             (self.watch.alignment, self.watch.data) = (alignment, data);
             self.choose_views();
         }
+        self.smap_changed();
+    }
+
+    /// Must be called after a change of EFLAGS.AC at CPL 0, where it means nothing but
+    /// this: looks whether it lifts SMAP.
+    pub fn smap_changed(&mut self) {
         // At CPL 3 all supervisor accesses are implicit, and AC does not lift those.
         let lifted =
             self.sys.cr4 & cr4::SMAP != 0 && self.state.eflags & flags::AC != 0 && self.sys.cpl < 3;

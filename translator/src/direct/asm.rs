@@ -52,6 +52,8 @@ pub struct Mem {
     pub index: Option<(Reg, u8)>,
     /// Displacement.
     pub disp: i32,
+    /// Encode the displacement in four bytes, however small it is.
+    pub wide: bool,
 }
 
 impl Mem {
@@ -61,6 +63,7 @@ impl Mem {
             base: Some(base),
             index: None,
             disp,
+            wide: false,
         }
     }
 
@@ -72,12 +75,18 @@ impl Mem {
         }
     }
 
+    /// The same with a displacement of four bytes.
+    pub const fn widened(self) -> Self {
+        Self { wide: true, ..self }
+    }
+
     /// `[base + index × 2^shift]`.
     pub const fn indexed(base: Reg, index: Reg, shift: u8) -> Self {
         Self {
             base: Some(base),
             index: Some((index, shift)),
             disp: 0,
+            wide: false,
         }
     }
 }
@@ -169,9 +178,9 @@ impl Assembler {
         };
         let (mode, disp, disp_bytes) = match i8::try_from(m.disp) {
             // A base of RBP or R13 without displacement means something else.
-            Ok(0) if base & 7 != 5 => (0, 0, 0),
-            Ok(_) => (1 << 6, disp & 0xff, 1),
-            Err(_) => (2 << 6, disp, 4),
+            Ok(0) if base & 7 != 5 && !m.wide => (0, 0, 0),
+            Ok(_) if !m.wide => (1 << 6, disp & 0xff, 1),
+            _ => (2 << 6, disp, 4),
         };
         match m.index {
             None if base & 7 != 4 => {

@@ -266,7 +266,10 @@ impl Emitter<'_> {
     fn store_eip(&mut self, eip: Option<u32>) {
         let place = field(offset_of!(CpuState, eip));
         match eip {
-            Some(eip) => self.asm.store_imm(place, eip),
+            Some(eip) => {
+                self.asm.store_imm(place, eip);
+                self.relocate(Numbered::Eip);
+            }
             None => self.asm.store(Size::D, place, reg::R8),
         }
     }

@@ -296,7 +296,16 @@ impl Emitter<'_> {
         match (base, index) {
             (None, None) => self.asm.mov_imm(to, m.disp),
             (Some(base), None) if disp == 0 => self.asm.mov(Size::D, to, base),
-            _ => self.asm.lea(Size::D, to, Mem { base, index, disp }),
+            _ => {
+                let wide = false;
+                let address = Mem {
+                    base,
+                    index,
+                    disp,
+                    wide,
+                };
+                self.asm.lea(Size::D, to, address);
+            }
         }
         if m.addr16 {
             self.asm.zero_extend_word(to, to);

@@ -145,6 +145,7 @@ impl DirectCompiler {
             native_vectors: request.native_vectors,
             mirrored: request.mirrored,
             listing: request.listing,
+            moves: block.moves(),
             s: &mut self.scratch,
             index: 0,
             reaches_mirror: false,
@@ -276,6 +277,8 @@ struct Emitter<'a> {
     mirrored: bool,
     /// Note what code is for.
     listing: bool,
+    /// List what depends on EIP.
+    moves: bool,
     s: &'a mut Scratch,
     /// Number of the current instruction.
     index: usize,

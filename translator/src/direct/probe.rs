@@ -8,9 +8,10 @@
 use super::asm::{Mem, Reg, Size, reg};
 use super::exit::{NOT_ZERO, field};
 use super::flags::Recipe;
-use super::{Cold, Emitter};
-use crate::state::{CpuState, JUMP_SHIFT, JumpEntry, Masks, jump_index};
-use std::mem::{offset_of, size_of};
+use super::{Cold, Emitter, relocation};
+use crate::compile::Numbered;
+use crate::state::{CpuState, JUMP_SHIFT, JumpEntry, Masks};
+use std::mem::offset_of;
 
 /// How code is gone to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +44,10 @@ impl Emitter<'_> {
         asm.op_mem(Size::Q, &[0x03], reg::R8, tag());
         // CMP R8, [key]
         asm.op_mem(Size::Q, &[0x3b], reg::R8, key(entry));
-        let missed = asm.jump_if(NOT_ZERO);
-        asm.raw(recipe.code());
-        self.hop(hop, entry);
+        self.relocate_entry(target);
+        let missed = self.asm.jump_if(NOT_ZERO);
+        self.asm.raw(recipe.code());
+        self.hop(hop, target, entry);
         self.s.cold.push((missed, Cold::LostMiss(recipe)));
     }
 
@@ -60,6 +62,8 @@ impl Emitter<'_> {
         asm.load(Size::Q, reg::RCX, tag());
         asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
         asm.load(Size::Q, reg::RCX, key(entry));
+        self.relocate_entry(target);
+        let asm = &mut self.asm;
         asm.not(Size::Q, reg::RCX);
         let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
         asm.lea(Size::Q, reg::RCX, difference);
@@ -67,7 +71,7 @@ impl Emitter<'_> {
         let missed = asm.jump();
         asm.land(hit);
         asm.mov(Size::Q, reg::RCX, reg::R11);
-        self.hop(hop, entry);
+        self.hop(hop, target, entry);
         self.s.cold.push((missed, Cold::Miss));
     }
 
@@ -77,8 +81,8 @@ impl Emitter<'_> {
         asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
         if let Some(eip) = target {
             asm.mov_imm(reg::R8, eip);
-            let at = jump_index(eip) * size_of::<JumpEntry>();
-            return Mem::at(reg::R10, at as i32);
+            self.relocate(Numbered::Target);
+            return Mem::at(reg::R10, relocation::entry(eip) as i32).widened();
         }
         // `jump_index`, times 16.
         asm.rotate_right(offset, reg::R8, JUMP_SHIFT as u8);
@@ -88,14 +92,23 @@ impl Emitter<'_> {
         Mem::indexed(reg::R10, offset, 0)
     }
 
-    fn hop(&mut self, hop: Hop, entry: Mem) {
+    fn hop(&mut self, hop: Hop, target: Option<u32>, entry: Mem) {
         let code = entry.plus(offset_of!(JumpEntry, code) as i32);
         match hop {
             Hop::Jump => self.asm.jump_mem(code),
             Hop::Call(back) => {
                 self.asm.push_imm(back);
+                self.relocate(Numbered::Eip);
                 self.asm.call_mem(code);
             }
+        }
+        self.relocate_entry(target);
+    }
+
+    /// The displacement just emitted is that of a fixed target's entry.
+    fn relocate_entry(&mut self, target: Option<u32>) {
+        if target.is_some() {
+            self.relocate(Numbered::Entry);
         }
     }
 }

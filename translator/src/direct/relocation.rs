@@ -7,16 +7,23 @@
 //! is in the last four bytes of one instruction. A list of those makes code that can
 //! be kept and used again under other numbers, in another machine.
 //!
-//! Guest addresses are part of what a block is, so code has them as constants.
+//! Guest addresses are part of what a block is, so code has them as constants. But a
+//! program is at other addresses each time it is started, and the rest of its code is
+//! the same: the constants of a block that [moves](crate::block::Block::moves) are
+//! listed, too.
 
 use super::Emitter;
 use crate::compile::{HostCode, Numbered, Relocation};
+use crate::state::{JumpEntry, jump_index};
 
 impl Emitter<'_> {
     /// The four bytes just emitted are a number.
     pub(super) fn relocate(&mut self, counts: Numbered) {
         let at = self.asm.here().saturating_sub(4) as u32;
-        self.code.relocations.push(Relocation { at, counts });
+        let guest_address = matches!(counts, Numbered::Eip | Numbered::Target | Numbered::Entry);
+        if !guest_address || self.moves {
+            self.code.relocations.push(Relocation { at, counts });
+        }
     }
 }
 
@@ -25,24 +32,51 @@ impl HostCode {
     /// is said to be where there is no code; nothing can be done with the code then.
     #[must_use]
     pub fn renumber(&mut self, links: u32, callouts: u32) -> bool {
-        for relocation in &self.relocations {
-            let start = relocation.at as usize;
-            let Some(place) = self
-                .bytes
-                .get_mut(start..)
-                .and_then(<[u8]>::first_chunk_mut)
-            else {
-                return false;
-            };
-            let by = match relocation.counts {
-                Numbered::Link => links,
-                Numbered::Callout => callouts,
-            };
-            *place = u32::from_le_bytes(*place).wrapping_add(by).to_le_bytes();
-        }
         for link in &mut self.links {
             link.slot = link.slot.wrapping_add(links);
         }
+        self.change(|counts, number| match counts {
+            Numbered::Link => number.wrapping_add(links),
+            Numbered::Callout => number.wrapping_add(callouts),
+            Numbered::Eip | Numbered::Target | Numbered::Entry => number,
+        })
+    }
+
+    /// Makes code of a block that moves that of the same block `by` bytes further on,
+    /// which are whole pages. False as above.
+    #[must_use]
+    pub fn move_by(&mut self, by: u32) -> bool {
+        for link in &mut self.links {
+            link.eip = link.eip.wrapping_add(by);
+        }
+        let mut target = 0;
+        self.change(|counts, number| match counts {
+            Numbered::Link | Numbered::Callout => number,
+            Numbered::Eip => number.wrapping_add(by),
+            Numbered::Target => {
+                target = number.wrapping_add(by);
+                target
+            }
+            Numbered::Entry => {
+                let part = number.wrapping_sub(entry(target.wrapping_sub(by)));
+                entry(target).wrapping_add(part)
+            }
+        })
+    }
+
+    fn change(&mut self, mut new: impl FnMut(Numbered, u32) -> u32) -> bool {
+        for relocation in &self.relocations {
+            let rest = self.bytes.get_mut(relocation.at as usize..);
+            let Some(place) = rest.and_then(<[u8]>::first_chunk_mut) else {
+                return false;
+            };
+            *place = new(relocation.counts, u32::from_le_bytes(*place)).to_le_bytes();
+        }
         true
     }
+}
+
+/// Offset in the jump cache of the entry for an EIP.
+pub(super) fn entry(eip: u32) -> u32 {
+    (jump_index(eip) * size_of::<JumpEntry>()) as u32
 }

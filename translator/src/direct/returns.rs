@@ -31,7 +31,7 @@ use super::memory::Access;
 use super::probe::Hop;
 use super::special::stack;
 use super::{Cold, Emitter};
-use crate::compile::ExitKind;
+use crate::compile::{ExitKind, Numbered};
 use crate::insn::{Gpr, Insn};
 use crate::state::{CpuState, JUMP_SHIFT, JumpEntry, Masks};
 use iced_x86::Code;
@@ -43,7 +43,7 @@ impl Emitter<'_> {
             return None;
         }
         let back = i.next_eip;
-        self.push_imm(back)?;
+        self.push_eip(back)?;
         if i.imm == back {
             // Only to have EIP on the stack: nobody will return.
             self.transfer(back);
@@ -64,6 +64,7 @@ impl Emitter<'_> {
                 self.asm.raw(recipe.code());
             }
             self.asm.push_imm(back);
+            self.relocate(Numbered::Eip);
             let call = self.asm.call();
             self.link(call, i.imm);
         }

@@ -12,6 +12,7 @@ use super::memory::Access;
 use super::probe::Hop;
 use super::rename::host;
 use super::{Cold, Emitter, Next};
+use crate::compile::Numbered;
 use crate::flags;
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
 use crate::state::CpuState;
@@ -118,9 +119,18 @@ impl Emitter<'_> {
         self.asm.lea(Size::D, esp, Mem::at(esp, by));
     }
 
-    pub(super) fn push_imm(&mut self, value: u32) -> Option<()> {
+    fn push_imm(&mut self, value: u32) -> Option<()> {
         let top = self.check_push()?;
         self.asm.store_imm(top, value);
+        self.move_esp(-4);
+        Some(())
+    }
+
+    /// Pushes the EIP to return to.
+    pub(super) fn push_eip(&mut self, value: u32) -> Option<()> {
+        let top = self.check_push()?;
+        self.asm.store_imm(top, value);
+        self.relocate(Numbered::Eip);
         self.move_esp(-4);
         Some(())
     }
@@ -247,7 +257,7 @@ impl Emitter<'_> {
             _ => return None,
         }
         if calls {
-            self.push_imm(i.next_eip)?;
+            self.push_eip(i.next_eip)?;
             self.asm.load(Size::D, reg::R8, spill());
             self.probe(None, Hop::Call(i.next_eip));
             self.after_call(i.next_eip);

@@ -16,6 +16,7 @@ use super::flags::Flags;
 use super::memory::Access;
 use super::special::stack;
 use super::{Cold, Emitter};
+use crate::compile::Numbered;
 use crate::flags;
 use crate::insn::{Gpr, Insn, Operand, SegReg, Width};
 use crate::state::{CpuState, Segment};
@@ -74,6 +75,7 @@ impl Emitter<'_> {
         self.change_eflags(flags::IF, true);
         let shadowed = field(offset_of!(CpuState, sti_eip));
         self.asm.store_imm(shadowed, i.next_eip);
+        self.relocate(Numbered::Eip);
         self.transfer(i.next_eip);
         Some(())
     }

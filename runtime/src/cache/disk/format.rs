@@ -18,7 +18,7 @@ use super::record::Flavour;
 /// First bytes of a file.
 const MAGIC: &[u8; 8] = b"ring1cod";
 /// Changed with every change of this form, or of what a record means.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 104;
 /// Of these under the MAC.

@@ -21,6 +21,11 @@ pub struct Content<'a> {
     pub mode: u32,
     /// Its bytes.
     pub bytes: &'a [u8],
+    /// The same bytes at the same place in another page are the same block:
+    /// [`moves`](translator::block::moves).
+    pub moves: bool,
+    /// Distance from EIP to where the block goes, if that is fixed; else 0.
+    pub reach: u32,
 }
 
 /// Bytes of guest code that is looked up about the same time.
@@ -29,6 +34,11 @@ const NEARBY_BYTES: u32 = 1024;
 const NEARBY_BITS: u32 = 14;
 
 impl Content<'_> {
+    /// What EIP means for it.
+    fn place(&self, eip: u32) -> u32 {
+        if self.moves { eip & 0xfff } else { eip }
+    }
+
     /// What it is looked up by. Two blocks may have the same; then one is not found.
     /// Its upper bits are those of all code nearby, which is looked up soon.
     pub fn hash(&self) -> u64 {
@@ -37,14 +47,18 @@ impl Content<'_> {
             ((product >> 64) as u64 ^ product as u64).rotate_left(29)
         };
         let location = |eip: u32| u64::from(self.mode) << 32 | u64::from(eip);
-        let nearby = mix(0, location(self.eip / NEARBY_BYTES));
-        let hash = mix(self.bytes.len() as u64, location(self.eip));
+        let place = self.place(self.eip);
+        let start = mix(self.bytes.len() as u64, location(place));
         let words = self.bytes.chunks(8).map(|part| {
             let mut word = [0; 8];
             word[..part.len()].copy_from_slice(part);
             u64::from_le_bytes(word)
         });
-        let hash = words.fold(hash, mix);
+        let hash = words.fold(start, mix);
+        if self.moves {
+            return mix(hash, u64::from(self.reach));
+        }
+        let nearby = mix(0, location(place / NEARBY_BYTES));
         nearby << (64 - NEARBY_BITS) | hash >> NEARBY_BITS
     }
 }
@@ -76,8 +90,15 @@ impl Flavour {
     }
 }
 
-/// Bit of a relocation: it is of a callout.
-const CALLOUT: u32 = 1 << 31;
+/// The bits of a relocation that say of what it is, and what they say.
+const KIND_SHIFT: u32 = 28;
+const KINDS: [Numbered; 5] = [
+    Numbered::Link,
+    Numbered::Callout,
+    Numbered::Eip,
+    Numbered::Target,
+    Numbered::Entry,
+];
 
 /// Appends the record of a block, whose numbers count from 0. `None` if it has none:
 /// no direct code, or none that is usual.
@@ -86,6 +107,7 @@ pub fn write(into: &mut Vec<u8>, content: &Content, code: &HostCode) -> Option<(
     let mut word = |word: u32| into.extend_from_slice(&word.to_le_bytes());
     word(content.eip);
     word(content.mode);
+    word(content.reach);
     let counts = [
         content.bytes.len(),
         code.bytes.len(),
@@ -95,11 +117,7 @@ pub fn write(into: &mut Vec<u8>, content: &Content, code: &HostCode) -> Option<(
     ];
     counts.iter().for_each(|&count| word(count as u32));
     for relocation in &code.relocations {
-        let kind = match relocation.counts {
-            Numbered::Link => 0,
-            Numbered::Callout => CALLOUT,
-        };
-        word(relocation.at | kind);
+        word(relocation.at | (relocation.counts as u32) << KIND_SHIFT);
     }
     for landing in &code.landings {
         [landing.start, landing.end, landing.at]
@@ -126,22 +144,39 @@ pub fn write(into: &mut Vec<u8>, content: &Content, code: &HostCode) -> Option<(
 /// content goes. `None` if the record is of another block, or is none.
 pub fn read(bytes: &[u8], content: &Content, code: &mut HostCode) -> Option<()> {
     let mut rest = bytes;
-    let (eip, mode) = (word(&mut rest)?, word(&mut rest)?);
-    let guest_bytes = word(&mut rest)? as usize;
-    let host_bytes = word(&mut rest)? as usize;
-    let same = (eip, mode, guest_bytes) == (content.eip, content.mode, content.bytes.len());
-    if !same {
+    let (eip, mode, reach) = (word(&mut rest)?, word(&mut rest)?, word(&mut rest)?);
+    let same = (content.place(eip), mode, reach)
+        == (content.place(content.eip), content.mode, content.reach);
+    let known = same.then(|| read_code(rest, code)).flatten()?;
+    if known != content.bytes {
         return None;
     }
+    moved(code, content.eip.wrapping_sub(eip))
+}
+
+/// The same for a block at `eip` of which is known that it is the record's, moved.
+pub fn read_at(bytes: &[u8], eip: u32, code: &mut HostCode) -> Option<()> {
+    let mut rest = bytes;
+    let (made_at, _, _) = (word(&mut rest)?, word(&mut rest)?, word(&mut rest)?);
+    read_code(rest, code)?;
+    moved(code, eip.wrapping_sub(made_at))
+}
+
+fn moved(code: &mut HostCode, by: u32) -> Option<()> {
+    (by == 0 || code.move_by(by)).then_some(())
+}
+
+/// Reads what follows EIP, mode and reach, and gives the guest's bytes.
+fn read_code<'a>(bytes: &'a [u8], code: &mut HostCode) -> Option<&'a [u8]> {
+    let mut rest = bytes;
+    let guest_bytes = word(&mut rest)? as usize;
+    let host_bytes = word(&mut rest)? as usize;
     let [links, relocations, landings] = [word(&mut rest)?, word(&mut rest)?, word(&mut rest)?];
     code.relocations.clear();
     for _ in 0..relocations {
         let word = word(&mut rest)?;
-        let counts = match word & CALLOUT {
-            0 => Numbered::Link,
-            _ => Numbered::Callout,
-        };
-        let at = within(word & !CALLOUT, 4, host_bytes)?;
+        let counts = *KINDS.get((word >> KIND_SHIFT) as usize)?;
+        let at = within(word & ((1 << KIND_SHIFT) - 1), 4, host_bytes)?;
         code.relocations.push(Relocation { at, counts });
     }
     code.landings.clear();
@@ -160,12 +195,9 @@ pub fn read(bytes: &[u8], content: &Content, code: &mut HostCode) -> Option<()> 
     }
     let (known, rest) = rest.split_at_checked(guest_bytes)?;
     let host = rest.get(..host_bytes)?;
-    if known != content.bytes {
-        return None;
-    }
     code.bytes.clear();
     code.bytes.extend_from_slice(host);
-    Some(())
+    Some(known)
 }
 
 fn word(from: &mut &[u8]) -> Option<u32> {
@@ -187,6 +219,8 @@ mod tests {
         eip: 0xc100_0000,
         mode: 7,
         bytes: &[0x90, 0xc3, 0x55, 1, 2, 3, 4, 5, 6],
+        moves: false,
+        reach: 9,
     };
 
     fn code() -> HostCode {
@@ -241,6 +275,10 @@ mod tests {
             Content { eip: 1, ..CONTENT },
             Content { mode: 1, ..CONTENT },
             Content {
+                eip: CONTENT.eip + 0x1000,
+                ..CONTENT
+            },
+            Content {
                 bytes: &CONTENT.bytes[..8],
                 ..CONTENT
             },
@@ -252,6 +290,34 @@ mod tests {
         for other in others {
             assert_ne!(other.hash(), CONTENT.hash());
             assert!(read(&bytes, &other, &mut HostCode::default()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_block_that_moves_is_found_in_other_pages() {
+        let here = Content {
+            moves: true,
+            ..CONTENT
+        };
+        let mut bytes = Vec::new();
+        write(&mut bytes, &here, &code()).unwrap();
+        let there = Content {
+            eip: here.eip - 0x5000,
+            ..here
+        };
+        assert_eq!(there.hash(), here.hash());
+        let mut moved = HostCode::default();
+        read(&bytes, &there, &mut moved).unwrap();
+        assert_eq!(moved.links[0].eip, code().links[0].eip - 0x5000);
+        for other in [
+            Content { reach: 8, ..there },
+            Content {
+                eip: here.eip + 4,
+                ..here
+            },
+        ] {
+            assert_ne!(other.hash(), here.hash());
+            assert!(read(&bytes, &other, &mut moved).is_none());
         }
     }
 

@@ -65,6 +65,8 @@ fn content(bytes: &[u8]) -> Content<'_> {
             .fold(0, |eip, &byte| eip << 8 ^ u32::from(byte) << 2),
         mode: 1,
         bytes,
+        moves: false,
+        reach: 0,
     }
 }
 
