@@ -32,7 +32,7 @@ const NAMED: &[(Account, &str, &str)] = &[
     (Account::LOCATE, "run loop", "finding blocks"),
     (Account::DECODE, "translation", "decoding"),
     (Account::COMPILE, "translation", "compiling"),
-    (Account::LOAD, "translation", "loading kept code"),
+    (Account::LOAD, "translation", "kept and moved code"),
     (Account::INVALIDATE, "translation", "dropping overwritten code"),
     (Account::HIDDEN_FAULT, "memory", "hidden faults, shadow fills"),
     (Account::TRUE_FAULT, "memory", "true faults"),

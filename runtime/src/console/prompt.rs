@@ -71,9 +71,8 @@ impl Prompt {
                 self.say(PROMPT);
             }
             BACKSPACE | DELETE => {
-                if self.line.pop().is_some() {
-                    self.show("\x08 \x08");
-                }
+                let erased = self.line.pop().map_or("", |_| "\x08 \x08");
+                self.show(erased);
             }
             CONTROL_U | CONTROL_C => {
                 self.line.clear();
