@@ -49,7 +49,7 @@ pub struct PortRange {
 
 /// The port map of one board.
 pub struct Bus {
-    ranges: &'static [PortRange],
+    ranges: Vec<PortRange>,
     /// For each port, the index of its range plus one; 0 is unclaimed.
     index: Box<[u8; 0x1_0000]>,
 }
@@ -71,17 +71,39 @@ impl Bus {
     /// # Panics
     /// If two ranges overlap or there are more than 255: the table is part of
     /// the program, not input.
-    pub fn new(ranges: &'static [PortRange]) -> Self {
-        let mut index = Box::new([0u8; 0x1_0000]);
-        for (number, range) in ranges.iter().enumerate() {
-            let tag = u8::try_from(number + 1).expect("at most 255 port ranges");
-            for port in range.first..=range.first + (range.count - 1) {
-                let entry = &mut index[usize::from(port)];
-                assert_eq!(*entry, 0, "port {port:#x} is claimed twice");
-                *entry = tag;
-            }
+    pub fn new(ranges: &[PortRange]) -> Self {
+        let mut bus = Self {
+            ranges: Vec::new(),
+            index: Box::new([0u8; 0x1_0000]),
+        };
+        for range in ranges {
+            let first = range.first;
+            assert!(bus.add(*range), "the ports from {first:#x} are claimed");
         }
-        Self { ranges, index }
+        bus
+    }
+
+    /// Adds a range. False, and nothing is added, if it is empty, ends beyond the last
+    /// port, has a port of another range, or is one too many.
+    #[must_use]
+    pub fn add(&mut self, range: PortRange) -> bool {
+        let first = usize::from(range.first);
+        let Ok(tag) = u8::try_from(self.ranges.len() + 1) else {
+            return false;
+        };
+        match self.index.get_mut(first..first + usize::from(range.count)) {
+            Some(ports) if !ports.is_empty() && ports.iter().all(|&tag| tag == 0) => {
+                ports.fill(tag);
+                self.ranges.push(range);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// All ranges, in the order in which they were added.
+    pub fn ranges(&self) -> &[PortRange] {
+        &self.ranges
     }
 
     /// The device behind `port`, if any.
@@ -134,6 +156,21 @@ mod tests {
         assert_eq!(bus.find(0xFFFF).map(|t| t.offset), Some(3));
         assert_eq!(bus.find(0x22), None);
         assert_eq!(bus.find(0), None);
+    }
+
+    #[test]
+    fn a_range_that_does_not_fit_is_not_added() {
+        let mut bus = Bus::new(&RANGES);
+        let range = |first, count| PortRange {
+            first,
+            count,
+            ..RANGES[1]
+        };
+        for (first, count) in [(0x1f, 2), (0x30, 0), (0xfffd, 2)] {
+            assert!(!bus.add(range(first, count)), "{first:#x}");
+        }
+        assert_eq!(bus.find(0x1f), None);
+        assert!(bus.add(range(0xfffd, 1)));
     }
 
     #[test]

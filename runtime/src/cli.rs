@@ -18,7 +18,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::options::BenchArgs;
 use crate::compare::options::CompareArgs;
-use crate::config::{CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, Tier, VmConfig};
+use crate::config::{
+    CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, StatsFormat, Tier, VmConfig,
+};
 use crate::cpu_model::Processor;
 use crate::debug::dump::options::DumpArgs;
 use crate::debug::perf::PerfArgs;
@@ -154,6 +156,12 @@ pub struct GuestArgs {
     /// Print at the end what the VMM did
     #[arg(long, help_heading = "Execution")]
     pub stats: bool,
+    /// The same, and how: as tables, or as one JSON object [default: text]
+    #[arg(long, help_heading = "Execution", value_name = "FORMAT", value_enum)]
+    pub stats_format: Option<StatsFormat>,
+    /// The same, into this file instead of standard error
+    #[arg(long, help_heading = "Execution", value_name = "FILE")]
+    pub stats_file: Option<PathBuf>,
     /// Load the kernel as a flat binary at this physical address and start it at its first byte
     #[arg(long, help_heading = "Guest", value_name = "ADDRESS", requires = "kernel", value_parser = number)]
     pub flat: Option<u32>,
@@ -190,6 +198,9 @@ pub struct BootArgs {
     /// A debugger for it.
     #[command(flatten)]
     pub gdb: GdbArgs,
+    /// Take commands of the monitor at this socket, as text or JSON
+    #[arg(long, help_heading = "Debugging", value_name = "PATH")]
+    pub monitor: Option<PathBuf>,
     /// A log of what it does.
     #[command(flatten)]
     pub log: LogArgs,
@@ -225,7 +236,9 @@ impl GuestArgs {
             tier: self.tier,
             timeout: self.timeout,
             limit: self.limit,
-            stats: self.stats,
+            stats: self.stats || self.stats_format.is_some() || self.stats_file.is_some(),
+            stats_format: self.stats_format.unwrap_or_default(),
+            stats_file: self.stats_file.clone(),
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             append: self.append.clone().unwrap_or_default(),
@@ -250,6 +263,7 @@ impl BootArgs {
     pub fn to_config(&self) -> Result<VmConfig, ConfigError> {
         Ok(VmConfig {
             gdb: self.gdb.to_options(),
+            monitor: self.monitor.clone(),
             log: self.log.clone(),
             perf: self.perf.clone(),
             ..self.guest.to_config()?
@@ -331,7 +345,7 @@ mod tests {
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --log int,io --log-file l \
+             --limit 1000 --stats-format json --stats-file s --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --monitor /run/m --log int,io --log-file l \
              --log-filter 0x10..0x20 --perf jitdump --symbols s --dump d.html --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
@@ -341,6 +355,8 @@ mod tests {
             timeout: Some(Duration::from_millis(1500)),
             limit: Some(1000),
             stats: true,
+            stats_format: StatsFormat::Json,
+            stats_file: Some("s".into()),
             kernel: Some("k".into()),
             initrd: Some("i".into()),
             append: "console=ttyS0".into(),
@@ -357,6 +373,7 @@ mod tests {
                 address: Address::Unix("/run/g".into()),
                 wait: true,
             }),
+            monitor: Some("/run/m".into()),
             log: LogArgs {
                 log: vec![Topic::Int, Topic::Io],
                 log_file: Some("l".into()),

@@ -40,6 +40,16 @@ impl Tier {
     }
 }
 
+/// How statistics are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum StatsFormat {
+    /// Tables
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+}
+
 /// Where the guest's serial port leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SerialPort {
@@ -75,8 +85,12 @@ pub struct VmConfig {
     pub timeout: Option<Duration>,
     /// Stop the guest after this many guest instructions.
     pub limit: Option<u64>,
-    /// Print what the VMM did when the guest ends.
+    /// Keep account of the time, and print what the VMM did when the guest ends.
     pub stats: bool,
+    /// How to print it.
+    pub stats_format: StatsFormat,
+    /// Where to, instead of standard error.
+    pub stats_file: Option<PathBuf>,
     /// The kernel's file; the embedded default guest if there is none.
     pub kernel: Option<PathBuf>,
     /// The initial RAM disk's file.
@@ -97,6 +111,8 @@ pub struct VmConfig {
     pub code_cache: CodeCache,
     /// A port for debuggers.
     pub gdb: Option<GdbOptions>,
+    /// The monitor's socket.
+    pub monitor: Option<PathBuf>,
     /// What to log of the guest.
     pub log: LogArgs,
     /// What to tell perf.
@@ -112,6 +128,8 @@ impl Default for VmConfig {
             timeout: None,
             limit: None,
             stats: false,
+            stats_format: StatsFormat::Text,
+            stats_file: None,
             kernel: None,
             initrd: None,
             append: String::new(),
@@ -122,6 +140,7 @@ impl Default for VmConfig {
             test_device: false,
             code_cache: CodeCache::Off,
             gdb: None,
+            monitor: None,
             log: LogArgs::default(),
             perf: PerfArgs::default(),
         }

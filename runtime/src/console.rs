@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub mod progress;
+pub mod prompt;
 pub mod stdio;
 pub mod terminal;
 
@@ -21,6 +22,16 @@ pub trait Console: Send {
     fn write(&mut self, bytes: &[u8]);
     /// The next byte for the guest, if there is one; does not wait.
     fn read(&mut self) -> Option<u8>;
+}
+
+impl Console for Box<dyn Console> {
+    fn write(&mut self, bytes: &[u8]) {
+        (**self).write(bytes);
+    }
+
+    fn read(&mut self) -> Option<u8> {
+        (**self).read()
+    }
 }
 
 /// One step of a script: once `wait_for` has been written, `send` is typed.

@@ -1,14 +1,14 @@
-//! From a configuration to a machine that is ready to run.
+//! The files of a configuration, and machines that are built without an image.
 
-use crate::clock::{Clock, HostClock, Waker};
+use crate::builder::Builder;
+use crate::clock::Waker;
 use crate::config::VmConfig;
 use crate::console::stdio::QuitFlag;
 use crate::console::{BufferConsole, Console, progress};
 use crate::devices::acpi;
-use crate::devices::pc::{Pc, PcConfig};
 use crate::embedded;
 use crate::loader::{self, File, Image, LoadError};
-use crate::vm::{Host, Vm};
+use crate::vm::Vm;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,10 +16,11 @@ use std::sync::Arc;
 pub type ConsoleAndQuit = (Box<dyn Console>, QuitFlag);
 
 /// The files of a configuration, read.
+#[derive(Default)]
 pub struct Files {
     rom: Option<Vec<u8>>,
-    kernel: Option<Vec<u8>>,
-    initrd: Option<Vec<u8>>,
+    pub(crate) kernel: Option<Vec<u8>>,
+    pub(crate) initrd: Option<Vec<u8>>,
 }
 
 impl Files {
@@ -28,13 +29,26 @@ impl Files {
     /// # Errors
     /// The first file that cannot be read.
     pub fn read(config: &VmConfig) -> Result<Self, LoadError> {
-        let read =
-            |path: &Option<std::path::PathBuf>| path.as_deref().map(loader::read_file).transpose();
-        Ok(Self {
-            rom: read(&config.rom)?,
-            kernel: read(&config.kernel)?,
-            initrd: read(&config.initrd)?,
-        })
+        let mut files = Self::default();
+        files.read_missing(config)?;
+        Ok(files)
+    }
+
+    /// Reads those whose bytes are not there already.
+    ///
+    /// # Errors
+    /// The first file that cannot be read.
+    pub fn read_missing(&mut self, config: &VmConfig) -> Result<(), LoadError> {
+        for (path, bytes) in [
+            (&config.rom, &mut self.rom),
+            (&config.kernel, &mut self.kernel),
+            (&config.initrd, &mut self.initrd),
+        ] {
+            if let (Some(path), None) = (path, &bytes) {
+                *bytes = Some(loader::read_file(path)?);
+            }
+        }
+        Ok(())
     }
 
     /// The kernel's file, or the embedded guest's.
@@ -88,7 +102,7 @@ impl Files {
     }
 }
 
-/// Builds a machine; `console` makes its console.
+/// Builds a machine without an image; `console` makes its console.
 ///
 /// # Errors
 /// What the host refuses.
@@ -96,24 +110,9 @@ pub fn machine(
     config: &VmConfig,
     console: impl FnOnce(Arc<Waker>) -> anyhow::Result<ConsoleAndQuit>,
 ) -> anyhow::Result<Vm> {
-    let clock: Arc<dyn Clock> = Arc::new(HostClock::new());
-    let waker = Arc::new(Waker::new(Arc::clone(&clock)));
-    let (console, quit) = console(Arc::clone(&waker))?;
-    let pc = Pc::new(PcConfig {
-        ram_bytes: config.memory_bytes(),
-        console,
-        debug_output: Box::new(progress::GuestStderr),
-        clock: Arc::clone(&clock),
-    });
-    Vm::new(
-        config,
-        Host {
-            pc,
-            clock,
-            waker,
-            quit,
-        },
-    )
+    let builder = Builder::new(config.clone());
+    let (console, quit) = console(builder.waker())?;
+    builder.console(console).quit_flag(quit).build_empty()
 }
 
 /// A console without input whose output goes nowhere.

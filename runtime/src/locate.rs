@@ -4,6 +4,7 @@
 //! the next. Its frames are write-protected before it is entered into the cache.
 
 use crate::cache::{BlockId, Compiled, Key};
+use crate::ledger::Account;
 use crate::system::debug;
 use crate::vm::Vm;
 use crate::volatile;
@@ -23,7 +24,10 @@ impl Vm {
         if let Some(id) = self.cache.recent(eip, self.cpu.state.jump_tag) {
             return Some(id);
         }
-        match self.locate(eip) {
+        let before = self.cpu.ledger.enter(Account::LOCATE);
+        let located = self.locate(eip);
+        self.cpu.ledger.leave(before);
+        match located {
             Ok(id) => Some(id),
             Err(e) => {
                 self.cpu.raised = Some(e);
@@ -92,7 +96,10 @@ impl Vm {
             Some(id) if self.still_right(id, linear)? => id,
             wrong => {
                 wrong.inspect(|&id| self.cache.remove(&mut self.cpu.code, id));
-                self.decode(key, linear, phys)?
+                let before = self.cpu.ledger.enter(Account::DECODE);
+                let decoded = self.decode(key, linear, phys);
+                self.cpu.ledger.leave(before);
+                decoded?
             }
         };
         self.refresh_tag();
@@ -169,7 +176,9 @@ impl Vm {
         if self.cpu.points.asks(at, exact) || self.cpu.logs_entry(key.eip) {
             self.cache.make_asking(id);
         }
+        let before = self.cpu.ledger.enter(Account::LOAD);
         self.tiers.load(&mut self.cache, &mut self.cpu, id);
+        self.cpu.ledger.leave(before);
         Ok(id)
     }
 

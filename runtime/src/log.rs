@@ -9,6 +9,7 @@
 //! The filter is one range of addresses: of EIP for `exec`, `block` and `int`, of the
 //! linear address for `mmu`, and of the port or the physical address for `io`.
 
+use crate::ledger::Account;
 use crate::system::Event;
 use crate::vcpu::Cpu;
 use clap::{Args, ValueEnum};
@@ -217,14 +218,24 @@ impl Cpu {
 
     /// Reads the memory of a device.
     pub(crate) fn mmio_read(&mut self, phys: u64, size: u8) -> u32 {
-        let value = self.pc.mmio_read(phys, size);
+        match self.log.is_some() || self.ledger.is_open() {
+            false => self.pc.mmio_read(phys, size),
+            true => self.mmio_read_observed(phys, size),
+        }
+    }
+
+    #[cold]
+    fn mmio_read_observed(&mut self, phys: u64, size: u8) -> u32 {
+        let value = self.on_account(Account::MEMORY_MAPPED, |cpu| cpu.pc.mmio_read(phys, size));
         self.log_mmio("read", phys, size, value);
         value
     }
 
     /// Writes the memory of a device.
     pub(crate) fn mmio_write(&mut self, phys: u64, size: u8, value: u32) {
-        self.pc.mmio_write(phys, size, value);
+        self.on_account(Account::MEMORY_MAPPED, |cpu| {
+            cpu.pc.mmio_write(phys, size, value);
+        });
         self.log_mmio("write", phys, size, value);
     }
 

@@ -1,6 +1,7 @@
 //! The `ring1` program.
 
 use anyhow::Context;
+use runtime::builder::Builder;
 use runtime::cli::words::CommandLineError;
 use runtime::cli::{self, BootArgs, Command, debug_exit_status, status};
 use runtime::config::{CodeCache, SerialPort, VmConfig};
@@ -64,21 +65,30 @@ fn boot(args: &BootArgs) -> anyhow::Result<u8> {
     if config.kernel.is_none() && config.rom.is_none() {
         return run_embedded(&config);
     }
-    let (exit, mut vm) = run(&config)?;
+    let (exit, vm) = run(&config)?;
     if config.stats {
-        eprint!("{}", summary::Summary::of(&mut vm));
+        write_stats(&config, &vm, &mut std::io::stderr())?;
     }
     Ok(report(exit, &vm))
 }
 
 /// Runs the embedded guest and always shows what the VMM did.
 fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
-    let (exit, mut vm) = run(config)?;
-    print!("{}", summary::Summary::of(&mut vm));
+    let (exit, vm) = run(config)?;
+    write_stats(config, &vm, &mut std::io::stdout())?;
     Ok(match exit {
         Exit::DebugExit(embedded::SUCCESS) => status::POWERED_OFF,
         other => report(other, &vm),
     })
+}
+
+fn write_stats(
+    config: &VmConfig,
+    vm: &runtime::vm::Vm,
+    out: &mut dyn std::io::Write,
+) -> anyhow::Result<()> {
+    let written = summary::Summary::of(vm).write(config, out);
+    written.context("cannot write the statistics")
 }
 
 fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
@@ -86,24 +96,27 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     if config.serial == SerialPort::Stdio {
         progress::start(files.describe(config));
     }
-    let mut vm = launch::machine(config, |waker| {
-        if config.serial == SerialPort::None {
-            return Ok(launch::silent_console());
-        }
-        let console = StdioConsole::new(waker).context("cannot use standard input")?;
+    let symbols = Symbols::of_guest(config.perf.symbols.as_deref(), files.kernel())?;
+    let mut builder = Builder::new(config.clone()).files(files);
+    if config.serial == SerialPort::Stdio {
+        let console = StdioConsole::new(builder.waker(), builder.monitor())
+            .context("cannot use standard input")?;
         let quit = console.quit_flag();
-        Ok((Box::new(console), quit))
-    })?;
-    files.load(config, &mut vm)?;
+        builder = builder.console(console).quit_flag(quit);
+    }
+    let mut vm = builder.build()?;
     vm.cpu.log = Log::open(&config.log)
         .context("cannot write the log")?
         .map(Box::new);
-    let symbols = Symbols::of_guest(config.perf.symbols.as_deref(), files.kernel())?;
     if let Some(kind) = config.perf.perf {
         tell_perf(&mut vm, kind, symbols.clone())?;
     }
     if let Some(gdb) = &config.gdb {
         listen_for_debugger(&mut vm, gdb)?;
+    }
+    if let Some(path) = &config.monitor {
+        vm.listen_for_monitor(path)
+            .with_context(|| format!("cannot open the monitor's socket {}", path.display()))?;
     }
     let exit = vm.run();
     progress::finish();
@@ -112,6 +125,11 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         let all = dump::options::ShowArgs::all_into(path);
         dump::command::write(&mut vm, &all, config, &symbols)?;
     }
+    save_code(config, &mut vm);
+    Ok((exit, vm))
+}
+
+fn save_code(config: &VmConfig, vm: &mut runtime::vm::Vm) {
     match vm.tiers.save() {
         // Nobody has asked for it.
         Err(error) if config.code_cache == CodeCache::User => {
@@ -120,7 +138,6 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         Err(error) => tracing::warn!("the code of this run is not kept: {error}"),
         Ok(()) => {}
     }
-    Ok((exit, vm))
 }
 
 fn tell_perf(vm: &mut runtime::vm::Vm, kind: PerfKind, symbols: Symbols) -> anyhow::Result<()> {

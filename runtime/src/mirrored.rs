@@ -18,6 +18,7 @@
 
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
+use crate::ledger::Account;
 use crate::native;
 use crate::run::Part;
 use crate::vm::Vm;
@@ -197,7 +198,12 @@ impl Vm {
         let linear = u32::try_from(fault.address.wrapping_sub(mirror)).map(LinearAddr);
         // Where the block's rest has changed the view, nothing can be mapped now.
         let mapped = self.cpu.state.read_table == table
-            && linear.is_ok_and(|linear| self.cpu.mmu.mirror(linear, access, user));
+            && linear.is_ok_and(|linear| {
+                let before = self.cpu.ledger.enter(Account::MIRROR);
+                let mapped = self.cpu.mmu.mirror(linear, access, user);
+                self.cpu.ledger.leave(before);
+                mapped
+            });
         if let Some(owner) = owner {
             self.charge(owner, mapped);
         }

@@ -17,10 +17,11 @@ use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::gdb::points::Stop;
 use crate::interp;
+use crate::ledger::Account;
 use crate::mirrored::MirrorPolicy;
 use crate::system::debug;
 use crate::system::{Event, deliver, interrupt};
-use crate::vcpu::Shadow;
+use crate::vcpu::{Cpu, Shadow};
 use crate::vm::Vm;
 use shadow_mmu::PhysAddr;
 use translator::compile::ExitKind;
@@ -48,10 +49,24 @@ pub(crate) enum Part {
 impl Vm {
     /// Runs until the machine stops.
     pub fn run(&mut self) -> Exit {
+        let before = self.cpu.ledger.enter(Account::LOOP);
+        let mut exit = self.run_to_exit();
+        while self.take_reset() {
+            if let Err(error) = self.reset() {
+                tracing::error!("the machine cannot be reset: {error:#}");
+                break;
+            }
+            exit = self.run_to_exit();
+        }
+        self.cpu.ledger.leave(before);
+        self.tell_debugger(exit);
+        exit
+    }
+
+    fn run_to_exit(&mut self) -> Exit {
         let _entered = self.cache.landings.enter();
         loop {
             if let Some(exit) = self.settle() {
-                self.tell_debugger(exit);
                 return exit;
             }
             if !self.cpu.attention {
@@ -160,10 +175,11 @@ impl Vm {
         };
         // Nobody sees it before the first instruction is over.
         self.cpu.state.eflags &= !flags::RF;
-        let retired = match part {
-            Part::All => interp::run_block(&mut self.cpu, &block.ops, block.terminal),
-            Part::First => interp::run_first(&mut self.cpu, &block.ops, block.terminal),
+        let run = |cpu: &mut Cpu| match part {
+            Part::All => interp::run_block(cpu, &block.ops, block.terminal),
+            Part::First => interp::run_first(cpu, &block.ops, block.terminal),
         };
+        let retired = self.cpu.on_account(Account::INTERPRETER, run);
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -207,7 +223,9 @@ impl Vm {
             return true;
         }
         let before = debug::begin(&mut self.cpu);
+        let account = self.cpu.ledger.enter(Account::INTERPRETER);
         let retired = interp::run_first(&mut self.cpu, &block.ops, block.terminal);
+        self.cpu.ledger.leave(account);
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -306,7 +324,9 @@ impl Vm {
             // The handler may fault at once, and its handler.
             self.cpu.state.budget -= 1;
             self.cpu.points.forget_access();
+            let before = self.cpu.ledger.enter(Account::EXCEPTION);
             deliver(&mut self.cpu, Event::Exception(e));
+            self.cpu.ledger.leave(before);
             self.cpu.points.step_done();
             self.cpu.request_attention();
         }
@@ -321,10 +341,18 @@ impl Vm {
                 return Some(Exit::TripleFault);
             }
             self.drop_written_code();
+            if self.monitor_is_due()
+                && let Some(exit) = self.attend_monitor()
+            {
+                return Some(exit);
+            }
             if self.debugger_is_due()
                 && let Some(exit) = self.attend_debugger()
             {
                 return Some(exit);
+            }
+            if self.is_paused() {
+                break;
             }
             if self.cache.exhausted {
                 self.flush_cache();
@@ -381,14 +409,20 @@ impl Vm {
     /// Delivers the interrupt that waits.
     fn interrupt(&mut self) {
         self.cpu.halted = false;
+        let before = self.cpu.ledger.enter(Account::INTERRUPT);
         let vector = self.cpu.pc.acknowledge();
         self.counters.interrupts += 1;
         deliver(&mut self.cpu, Event::External(vector));
+        self.cpu.ledger.leave(before);
         self.cpu.state.budget -= 1;
         self.cpu.points.step_done();
     }
 
     fn drop_written_code(&mut self) {
+        if self.cpu.code_writes.is_empty() && self.cpu.calm.is_empty() {
+            return;
+        }
+        let before = self.cpu.ledger.enter(Account::INVALIDATE);
         while let Some((phys, len)) = self.cpu.code_writes.pop() {
             let end = phys.0 + u64::from(len);
             let mut at = phys.0;
@@ -406,6 +440,7 @@ impl Vm {
             let code = &mut self.cpu.code;
             self.cache.calmed(code, calm.phys, calm.len, calm.runs);
         }
+        self.cpu.ledger.leave(before);
     }
 
     fn device_event(&mut self) -> Option<Exit> {
@@ -418,7 +453,7 @@ impl Vm {
 
     /// The slice is over: devices, compiled code, limits, and a new budget.
     fn end_slice(&mut self) -> Option<Exit> {
-        self.cpu.pc.poll();
+        self.poll_devices();
         if self.tiers.mirror == MirrorPolicy::Hot {
             self.cpu.pass_slice();
         }
@@ -460,11 +495,19 @@ impl Vm {
             until = until.min(end);
         }
         if !self.cpu.pc.interrupt_pending() {
+            let before = self.cpu.ledger.enter(Account::IDLE);
             self.waker.wait_until(Some(until));
+            self.cpu.ledger.leave(before);
             self.counters.idle_ns += self.clock.now_ns() - now;
         }
-        self.cpu.pc.poll();
+        self.poll_devices();
         self.limits_reached()
+    }
+
+    fn poll_devices(&mut self) {
+        let before = self.cpu.ledger.enter(Account::TIMERS);
+        self.cpu.pc.poll();
+        self.cpu.ledger.leave(before);
     }
 
     /// Recomputes the tag of the direct-mapped caches.
@@ -480,9 +523,11 @@ impl Vm {
 
     /// Drops all blocks and compiled code.
     pub(crate) fn flush_cache(&mut self) {
+        let before = self.cpu.ledger.enter(Account::INVALIDATE);
         for frame in self.cache.clear(&mut self.cpu.code) {
             self.cpu.mmu.unprotect_code(frame);
         }
         self.cpu.callouts.clear();
+        self.cpu.ledger.leave(before);
     }
 }

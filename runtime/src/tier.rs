@@ -18,6 +18,7 @@ use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
 use crate::cache::{BlockId, Cache, Compiled};
 use crate::config::Tier;
+use crate::ledger::Account;
 use crate::mirrored::MirrorPolicy;
 use crate::native;
 use crate::stopwatch::Stopwatch;
@@ -169,6 +170,11 @@ impl Tiers {
         })
     }
 
+    /// The tier that the machine was made for.
+    pub fn policy(&self) -> Tier {
+        self.policy
+    }
+
     /// Called when a block is about to be interpreted: counts, queues or
     /// compiles it as the policy says. True if it has compiled code now.
     #[inline(always)]
@@ -258,6 +264,13 @@ impl Tiers {
         if cache.get(id).is_none_or(|b| b.compiled != Compiled::No) {
             return false;
         }
+        let before = cpu.ledger.enter(Account::COMPILE);
+        let installed = self.compile_uncompiled(cache, cpu, id);
+        cpu.ledger.leave(before);
+        installed
+    }
+
+    fn compile_uncompiled(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
         let Some(mut request) = prepare(cache, cpu, id) else {
             return false;
         };

@@ -15,8 +15,10 @@ use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::devices::rom::{self, Rom};
 use crate::gdb::Debugger;
+use crate::launch::Files;
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::mirrored::MirrorDebt;
+use crate::monitor::Monitor;
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
 use crate::stopwatch::Stopwatch;
@@ -58,6 +60,9 @@ pub struct Vm {
     pub counters: RunCounters,
     pub(crate) mirror_debt: MirrorDebt,
     pub(crate) debugger: Option<Box<Debugger>>,
+    pub(crate) monitor: Option<Box<Monitor>>,
+    /// What a reset needs.
+    pub(crate) origin: Option<Box<(VmConfig, Files)>>,
     pub(crate) trampoline: Trampoline,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) waker: Arc<Waker>,
@@ -86,6 +91,9 @@ impl Vm {
         let mut cpu = Cpu::new(model, mmu, host.pc);
         if !cpu.model.has(Feature::Apic) {
             cpu.pc.set_apic_base(0);
+        }
+        if config.stats {
+            cpu.ledger.open();
         }
         if config.test_device {
             cpu.pc.insert_test_device();
@@ -129,6 +137,8 @@ impl Vm {
             counters: RunCounters::default(),
             mirror_debt: MirrorDebt::default(),
             debugger: None,
+            monitor: None,
+            origin: None,
             // SAFETY: `entry` is the tier's trampoline; the arena lives
             // as long as the cache, in the same `Vm`, and keeps it.
             trampoline: unsafe { Trampoline::new(entry) },

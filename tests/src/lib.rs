@@ -11,4 +11,5 @@ pub mod gdb;
 pub mod images;
 pub mod lockstep;
 pub mod machine;
+pub mod monitor;
 pub mod suites;

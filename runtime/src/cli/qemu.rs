@@ -9,7 +9,7 @@
 mod values;
 
 use std::ffi::{OsStr, OsString};
-use values::{cpu, device, gdb, log, machine, memory, serial};
+use values::{cpu, device, gdb, log, machine, memory, monitor, serial};
 
 /// What an option of QEMU means here.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ use Meaning::{Nothing, Only, Refused, Same, Word, Words};
 const NO_DISK: &str = "ring1 has no disks; an --initrd can hold a file system";
 const NO_NETWORK: &str = "ring1 has no network; '-nic none' is accepted";
 const NO_DISPLAY: &str = "ring1 has no display; '-nographic' is what it does";
-const NO_MONITOR: &str = "ring1 has no monitor; on the console, Ctrl-A h lists its keys";
+const NO_QMP: &str = "ring1's monitor does not speak QMP; --monitor has JSON of its own";
 const NOTHING_TO_SAVE: &str = "ring1 saves and loads no states; '-snapshot' is accepted";
 
 /// QEMU's options, without their dash, by what they are about.
@@ -72,7 +72,7 @@ pub const TABLE: &[(&str, Meaning)] = &[
     ("smp", Only(&["1"], "ring1 has one processor")),
     ("display", Only(&["none"], NO_DISPLAY)),
     ("vga", Only(&["none"], NO_DISPLAY)),
-    ("monitor", Only(&["none"], NO_MONITOR)),
+    ("monitor", Words(monitor)),
     ("parallel", Only(&["none"], "ring1 has no parallel port")),
     ("net", Only(&["none"], NO_NETWORK)),
     ("nic", Only(&["none"], NO_NETWORK)),
@@ -98,7 +98,7 @@ pub const TABLE: &[(&str, Meaning)] = &[
     ("sdl", Refused(NO_DISPLAY)),
     ("curses", Refused(NO_DISPLAY)),
     ("vnc", Refused(NO_DISPLAY)),
-    ("qmp", Refused(NO_MONITOR)),
+    ("qmp", Refused(NO_QMP)),
     (
         "usb",
         Refused("ring1 has no USB; the serial port is the keyboard"),

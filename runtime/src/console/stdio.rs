@@ -7,8 +7,9 @@
 //! in one piece per call; if it was closed at the other end, it is dropped from
 //! then on.
 //!
-//! Ctrl-A is the escape, from pipes too: `x` quits, `h` shows help on standard
-//! error, Ctrl-A sends itself; anything else is dropped.
+//! Ctrl-A is the escape, from pipes too: `x` quits, `c` goes to the monitor and back,
+//! `s` shows the statistics so far and `h` help, both on standard error, Ctrl-A sends
+//! itself; anything else is dropped.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::prompt::Prompt;
 use super::terminal::RawMode;
 use super::{Console, progress};
 use crate::clock::Waker;
+use crate::monitor::inbox::Caller;
 
 /// Bytes of input that wait for the guest before the reader waits, too.
 const INPUT_BYTES: usize = 4096;
@@ -28,6 +31,8 @@ const INPUT_BYTES: usize = 4096;
 const ESCAPE: u8 = 0x01;
 const HELP: &str = "\r\n\
     ring1: Ctrl-A x      quit\r\n\
+    ring1: Ctrl-A c      the monitor, and back\r\n\
+    ring1: Ctrl-A s      statistics so far\r\n\
     ring1: Ctrl-A h      this help\r\n\
     ring1: Ctrl-A Ctrl-A send Ctrl-A\r\n";
 
@@ -57,18 +62,21 @@ pub struct StdioConsole {
 }
 
 impl StdioConsole {
-    /// Puts a terminal on standard input into raw mode and starts to read.
+    /// Puts a terminal on standard input into raw mode and starts to read; `monitor` is
+    /// for the keys that lead to it.
     ///
     /// # Errors
     /// When the host cannot start a thread or install signal handlers.
-    pub fn new(waker: Arc<Waker>) -> std::io::Result<Self> {
+    pub fn new(waker: Arc<Waker>, monitor: Caller) -> std::io::Result<Self> {
         let raw_mode = RawMode::enter()?;
+        let echo = raw_mode.is_some();
         let (sender, input) = sync_channel(INPUT_BYTES);
         let quit = QuitFlag::default();
         let reader = Reader {
             sender,
             waker,
             quit: quit.clone(),
+            prompt: Prompt::new(monitor, Box::new(std::io::stderr()), echo),
             escaped: false,
         };
         std::thread::Builder::new()
@@ -125,6 +133,7 @@ struct Reader {
     sender: SyncSender<u8>,
     waker: Arc<Waker>,
     quit: QuitFlag,
+    prompt: Prompt,
     /// The last byte was Ctrl-A.
     escaped: bool,
 }
@@ -155,6 +164,10 @@ impl Reader {
     fn take(&mut self, byte: u8) -> bool {
         if !std::mem::replace(&mut self.escaped, false) {
             self.escaped = byte == ESCAPE;
+            if self.prompt.is_open() && !self.escaped {
+                self.prompt.take(byte);
+                return true;
+            }
             return self.escaped || self.send(byte);
         }
         match byte {
@@ -162,6 +175,14 @@ impl Reader {
             b'x' | b'X' => {
                 self.quit.request();
                 self.waker.wake();
+            }
+            b'c' | b'C' => {
+                progress::finish();
+                self.prompt.toggle();
+            }
+            b's' | b'S' => {
+                progress::finish();
+                self.prompt.run("info stats");
             }
             b'h' | b'H' | b'?' => {
                 progress::finish();
@@ -189,13 +210,17 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::clock::HostClock;
+    use crate::monitor::inbox::inbox;
 
     fn reader() -> (Reader, Receiver<u8>) {
         let (sender, receiver) = sync_channel(16);
+        let waker = Arc::new(Waker::new(Arc::new(HostClock::new())));
+        let (caller, _) = inbox(Arc::clone(&waker));
         let reader = Reader {
             sender,
-            waker: Arc::new(Waker::new(Arc::new(HostClock::new()))),
+            waker,
             quit: QuitFlag::default(),
+            prompt: Prompt::new(caller, Box::new(std::io::sink()), false),
             escaped: false,
         };
         (reader, receiver)
@@ -218,6 +243,15 @@ mod tests {
         reader.take(b'x');
         assert!(reader.quit.quit_requested());
         assert_eq!(receiver.try_recv().ok(), None);
+    }
+
+    #[test]
+    fn what_is_typed_at_the_monitor_is_not_for_the_guest() {
+        let (mut reader, receiver) = reader();
+        for byte in *b"a\x01chelp\n\x01c\x04b\x01cinfo\n\x04c" {
+            assert!(reader.take(byte));
+        }
+        assert_eq!(receiver.try_iter().collect::<Vec<u8>>(), b"a\x04bc");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! (status and enable), the PM1a control block, the 24-bit power management
 //! timer at 3.579545 MHz. A system powers off by writing the S5 sleep type with
 //! SLP_EN to PM1a control. There is no SMI command port: the machine is always
-//! in ACPI mode. The only event that can raise the SCI is the timer's carry.
+//! in ACPI mode. Two events can raise the SCI: the timer's carry and the power button.
 //!
 //! Port 0xCF9 is the chipset's reset control, which the FADT names as reset
 //! register. The tables themselves are in `acpi::tables`.
@@ -29,8 +29,9 @@ pub const SLEEP_TYPE_S5: u8 = 0;
 const CONTROL: u16 = 4;
 const TIMER: u16 = 8;
 const TIMER_STATUS: u16 = 0x0001;
-/// The enable bits that exist: timer, global lock, buttons, clock. All but the
-/// timer's guard events that never come, but systems check that they stick.
+const POWER_BUTTON_STATUS: u16 = 0x0100;
+/// The enable bits that exist: timer, global lock, buttons, clock. All but the timer's
+/// and the power button's guard events that never come, but systems check that they stick.
 const ENABLE_WRITABLE: u16 = 0x0721;
 const SCI_ENABLE: u16 = 0x0001;
 const SLEEP_TYPE_SHIFT: u32 = 10;
@@ -95,6 +96,13 @@ impl PowerManagement {
         }
         self.seen_ticks = ticks;
         self.pin.set(self.status & self.enable != 0);
+    }
+
+    /// The power button is pressed; returns whether that interrupts.
+    pub fn press_button(&mut self) -> bool {
+        self.status |= POWER_BUTTON_STATUS;
+        self.pin.set(self.status & self.enable != 0);
+        self.enable & POWER_BUTTON_STATUS != 0
     }
 
     /// When the timer carries next, if that may interrupt.
@@ -267,6 +275,20 @@ mod tests {
         power.write(0, 2, 1);
         assert!(!power.pin().level());
         assert_eq!(power.read(0, 2), 0);
+    }
+
+    #[test]
+    fn the_power_button_interrupts_when_enabled() {
+        let (mut power, _clock) = block();
+        assert!(!power.press_button());
+        assert!(!power.pin().level());
+        assert_eq!(power.read(0, 2), u32::from(POWER_BUTTON_STATUS));
+        power.write(2, 2, u32::from(POWER_BUTTON_STATUS));
+        assert!(power.pin().level());
+        power.write(0, 2, u32::from(POWER_BUTTON_STATUS));
+        assert!(!power.pin().level());
+        assert!(power.press_button());
+        assert!(power.pin().level());
     }
 
     #[test]

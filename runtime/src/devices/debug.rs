@@ -48,6 +48,11 @@ impl DebugPorts {
         }
     }
 
+    /// Takes away where the console port writes; it writes to nowhere then.
+    pub fn unplug(&mut self) -> Box<dyn Write + Send> {
+        std::mem::replace(&mut self.output, Box::new(std::io::sink()))
+    }
+
     /// The last progress code.
     pub fn post_code(&self) -> u8 {
         self.post_code

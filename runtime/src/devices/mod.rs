@@ -11,6 +11,7 @@
 //! part of the trace.
 
 pub mod acpi;
+pub mod card;
 pub mod cmos;
 pub mod coprocessor;
 pub mod debug;
@@ -46,10 +47,12 @@ pub enum DeviceId {
     Debug,
     /// The test device.
     Test,
+    /// An embedder's card, by its number.
+    Card(u8),
 }
 
 impl DeviceId {
-    /// All devices; `DeviceId as usize` is the index.
+    /// All devices of the board itself, in the order of [`DeviceId::index`].
     pub const ALL: [DeviceId; 10] = [
         DeviceId::Pic,
         DeviceId::Pit,
@@ -62,6 +65,23 @@ impl DeviceId {
         DeviceId::Debug,
         DeviceId::Test,
     ];
+
+    /// The place in the access ledger: the board's own devices, then the cards.
+    pub fn index(self) -> usize {
+        match self {
+            DeviceId::Pic => 0,
+            DeviceId::Pit => 1,
+            DeviceId::Cmos => 2,
+            DeviceId::Serial => 3,
+            DeviceId::I8042 => 4,
+            DeviceId::Coprocessor => 5,
+            DeviceId::Power => 6,
+            DeviceId::ResetControl => 7,
+            DeviceId::Debug => 8,
+            DeviceId::Test => 9,
+            DeviceId::Card(n) => Self::ALL.len() + usize::from(n),
+        }
+    }
 
     /// The name in statistics.
     pub fn name(self) -> &'static str {
@@ -76,6 +96,7 @@ impl DeviceId {
             DeviceId::ResetControl => "reset control",
             DeviceId::Debug => "debug ports",
             DeviceId::Test => "test device",
+            DeviceId::Card(_) => "card",
         }
     }
 }

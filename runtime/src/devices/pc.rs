@@ -3,7 +3,8 @@
 //! [`PORTS`] and the `IRQ_` constants below are the whole wiring. [`Pc`] owns
 //! the chips, finds the one a port belongs to, and after each access copies
 //! what it drives (its interrupt pin, a wish to power off or reset) to where it
-//! belongs. Physical addresses that are not RAM are in `pc::mmio`. The vCPU thread owns the `Pc`; nothing here is shared.
+//! belongs. Physical addresses that are not RAM are in `pc::mmio`, what an embedder
+//! adds to the board in `pc::slots`. The vCPU thread owns the `Pc`; nothing here is shared.
 //!
 //! Time passes in [`Pc::poll`], which the run loop calls every few ten
 //! microseconds and around HLT. It reads the clock once and returns unless the
@@ -14,6 +15,7 @@
 //! the earliest deadline of any chip.
 
 mod mmio;
+mod slots;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -23,12 +25,13 @@ use crate::clock::Clock;
 use crate::console::Console;
 use crate::devices::DeviceId;
 use crate::devices::acpi::{PowerManagement, ResetControl};
+use crate::devices::card::Slot;
 use crate::devices::cmos::Cmos;
 use crate::devices::coprocessor::Coprocessor;
 use crate::devices::debug::DebugPorts;
 use crate::devices::i8042::I8042;
 use crate::devices::lapic::LocalApic;
-use crate::devices::pic::{Acknowledge, Pic};
+use crate::devices::pic::{Acknowledge, ChipState, Pic};
 use crate::devices::pit::Pit;
 use crate::devices::rom::Rom;
 use crate::devices::serial::Serial;
@@ -152,6 +155,8 @@ pub struct Pc {
     interrupt: bool,
     event: Option<PcEvent>,
     next_due_ns: u64,
+    slots: Vec<Slot>,
+    ram_bytes: u64,
     ledger: [Accesses; DeviceId::ALL.len()],
 }
 
@@ -177,6 +182,8 @@ impl Pc {
             interrupt: false,
             event: None,
             next_due_ns: u64::MAX,
+            slots: Vec::new(),
+            ram_bytes: config.ram_bytes,
             ledger: [Accesses::default(); DeviceId::ALL.len()],
         }
     }
@@ -193,7 +200,10 @@ impl Pc {
         if size > 1 && target.lanes == Lanes::Narrow {
             return self.read_split(port, size);
         }
-        self.ledger[target.device as usize].reads += 1;
+        if let DeviceId::Card(n) = target.device {
+            return self.card_read(n, target.offset, size);
+        }
+        self.ledger[target.device.index()].reads += 1;
         let value = self.device(target.device).read(target.offset, size);
         self.settle(target.device);
         value
@@ -210,7 +220,10 @@ impl Pc {
         if size > 1 && target.lanes == Lanes::Narrow {
             return self.write_split(port, size, value);
         }
-        self.ledger[target.device as usize].writes += 1;
+        if let DeviceId::Card(n) = target.device {
+            return self.card_write(n, target.offset, size, value);
+        }
+        self.ledger[target.device.index()].writes += 1;
         self.device(target.device)
             .write(target.offset, size, value & undriven(size));
         self.settle(target.device);
@@ -313,11 +326,14 @@ impl Pc {
         self.debug.reports()
     }
 
-    /// Port accesses by device.
-    pub fn counters(&self) -> impl Iterator<Item = (&'static str, Accesses)> + '_ {
-        DeviceId::ALL
+    /// Accesses by device: to ports, and of cards to memory, too.
+    pub fn counters(&self) -> impl Iterator<Item = (&str, Accesses)> + '_ {
+        let own = DeviceId::ALL.iter().map(|device| device.name());
+        let cards = self
+            .slots
             .iter()
-            .map(|&device| (device.name(), self.ledger[device as usize]))
+            .map(|slot| (slot.name.as_str(), slot.accesses));
+        own.zip(self.ledger).chain(cards)
     }
 
     fn device(&mut self, device: DeviceId) -> &mut dyn Device {
@@ -332,7 +348,37 @@ impl Pc {
             DeviceId::ResetControl => &mut self.reset,
             DeviceId::Debug => &mut self.debug,
             DeviceId::Test => &mut self.test,
+            // Cards are accessed where they are.
+            DeviceId::Card(_) => &mut self.reset,
         }
+    }
+
+    /// The ports of each device, first and last, in the order of [`Pc::counters`].
+    pub fn ports_by_device(&self) -> Vec<Vec<(u16, u16)>> {
+        let mut all = vec![Vec::new(); DeviceId::ALL.len() + self.slots.len()];
+        for range in self.bus.ranges() {
+            if let Some(ports) = all.get_mut(range.device.index()) {
+                ports.push((range.first, range.first + (range.count - 1)));
+            }
+        }
+        all
+    }
+
+    /// The master and the slave interrupt controller.
+    pub fn pic_state(&self) -> [ChipState; 2] {
+        self.pic.state()
+    }
+
+    /// The power button is pressed. Whether the guest has enabled its event.
+    pub fn press_power_button(&mut self) -> bool {
+        let enabled = self.power.press_button();
+        self.settle(DeviceId::Power);
+        enabled
+    }
+
+    /// Who answers at a port.
+    pub fn device_at(&self, port: u16) -> Option<DeviceId> {
+        self.bus.find(port).map(|target| target.device)
     }
 
     /// Copies what a device drives to where it is wired.
@@ -354,8 +400,12 @@ impl Pc {
             DeviceId::ResetControl => self.wish(|pc| pc.reset.take_event()),
             DeviceId::Debug => self.wish(|pc| pc.debug.take_event()),
             DeviceId::Test => self.settle_test(),
+            DeviceId::Card(n) => self.settle_card(n),
         }
-        if matches!(device, DeviceId::Pit | DeviceId::Cmos | DeviceId::Power) {
+        if matches!(
+            device,
+            DeviceId::Pit | DeviceId::Cmos | DeviceId::Power | DeviceId::Card(_)
+        ) {
             self.schedule();
         }
         self.drive_lint0();
@@ -376,6 +426,7 @@ impl Pc {
         self.cmos.poll();
         self.power.poll(now_ns);
         self.lapic.poll(now_ns);
+        self.poll_cards(now_ns);
         self.settle(DeviceId::Pit);
         self.settle(DeviceId::Cmos);
         self.settle(DeviceId::Power);
@@ -389,6 +440,10 @@ impl Pc {
             self.lapic.next_deadline_ns(),
         ];
         self.next_due_ns = deadlines.into_iter().flatten().min().unwrap_or(u64::MAX);
+        if !self.slots.is_empty() {
+            let cards = self.cards_deadline_ns().unwrap_or(u64::MAX);
+            self.next_due_ns = self.next_due_ns.min(cards);
+        }
     }
 }
 

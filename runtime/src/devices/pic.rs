@@ -315,7 +315,36 @@ impl Default for Pic {
     }
 }
 
+/// The registers of one 8259A, for onlookers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChipState {
+    /// Levels of its inputs.
+    pub inputs: u8,
+    /// Interrupt request register.
+    pub irr: u8,
+    /// In-service register.
+    pub isr: u8,
+    /// Interrupt mask register.
+    pub imr: u8,
+    /// Inputs that are level-triggered by the chipset.
+    pub elcr: u8,
+    /// Vector of input 0.
+    pub vector_base: u8,
+}
+
 impl Pic {
+    /// The registers of master and slave.
+    pub fn state(&self) -> [ChipState; 2] {
+        [&self.master, &self.slave].map(|chip| ChipState {
+            inputs: chip.inputs,
+            irr: chip.irr,
+            isr: chip.isr,
+            imr: chip.imr,
+            elcr: chip.elcr,
+            vector_base: chip.vector_base,
+        })
+    }
+
     /// Both chips uninitialised, with all inputs masked.
     pub fn new() -> Self {
         Self {

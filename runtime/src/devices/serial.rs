@@ -24,7 +24,7 @@ use vm_superio::Trigger;
 use vm_superio::serial::{NoEvents, Serial as Uart};
 
 use crate::bus::Device;
-use crate::console::Console;
+use crate::console::{BufferConsole, Console};
 use crate::irq::IrqPin;
 
 const DATA: u8 = 0;
@@ -72,6 +72,11 @@ impl Serial {
             console,
             pin: IrqPin::default(),
         }
+    }
+
+    /// Takes the console away; nobody is at the other end then.
+    pub fn unplug(&mut self) -> Box<dyn Console> {
+        std::mem::replace(&mut self.console, Box::new(BufferConsole::new(&[]).0))
     }
 
     /// IRQ 4.

@@ -15,7 +15,7 @@ use gdbstub::conn::Connection;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -159,6 +159,19 @@ pub enum Event {
     Left,
 }
 
+/// A socket in the file system that is its owner's alone.
+pub(crate) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    // A socket that a machine before has left behind has nobody listening.
+    if UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    let private = rustix::fs::Mode::from_raw_mode(0o177);
+    let before = rustix::process::umask(private);
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    listener
+}
+
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -172,19 +185,7 @@ impl Listener {
                 let at = listener.local_addr()?;
                 Ok((Self::Tcp(listener), Address::Tcp(at)))
             }
-            Address::Unix(path) => {
-                // A socket that a machine before has left behind has nobody listening.
-                if UnixStream::connect(path)
-                    .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-                {
-                    std::fs::remove_file(path)?;
-                }
-                let private = rustix::fs::Mode::from_raw_mode(0o177);
-                let before = rustix::process::umask(private);
-                let listener = UnixListener::bind(path);
-                rustix::process::umask(before);
-                Ok((Self::Unix(listener?), address.clone()))
-            }
+            Address::Unix(path) => Ok((Self::Unix(bind_unix(path)?), address.clone())),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod points;
 mod target;
 
 use crate::exit::Exit;
+use crate::ledger::Account;
 use crate::vm::Vm;
 use connection::{Address, Event, Link, Port};
 use gdbstub::common::Signal;
@@ -83,11 +84,19 @@ impl Vm {
     #[cold]
     pub(crate) fn attend_debugger(&mut self) -> Option<Exit> {
         let mut debugger = self.debugger.take()?;
+        let before = self.cpu.ledger.enter(Account::HELD);
         let exit = debugger.attend(self);
+        self.cpu.ledger.leave(before);
         self.debugger = Some(debugger);
         // Code and tables may be others now.
         self.cpu.request_attention();
         exit
+    }
+
+    /// Whether a debugger is there.
+    pub(crate) fn has_debugger(&self) -> bool {
+        let debugger = self.debugger.as_ref();
+        debugger.is_some_and(|d| d.session.is_some())
     }
 
     /// Tells the debugger that the guest has ended.
@@ -98,7 +107,7 @@ impl Vm {
     }
 
     /// Makes blocks respect the breakpoints, and the CPU its next way to go on.
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if !self.cpu.points.stepping {
             for at in self.cpu.points.apply() {
                 self.cache.remove_containing(&mut self.cpu.code, at.0);
@@ -134,7 +143,7 @@ impl Debugger {
             match self.port.wait(LOOK) {
                 Some(event) => self.hear(vm, event),
                 None => {
-                    let exit = vm.limits_reached();
+                    let exit = vm.serve_monitor().or_else(|| vm.limits_reached());
                     if exit.is_some() {
                         return exit;
                     }

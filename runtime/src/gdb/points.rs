@@ -99,6 +99,13 @@ impl Points {
         self.wanted[usize::from(hardware)].insert(at.0);
     }
 
+    /// Takes over what a debugger wants of a machine that is no more. The next
+    /// [`Points::apply`] has it respected.
+    pub fn adopt(&mut self, old: &mut Self) {
+        self.wanted = std::mem::take(&mut old.wanted);
+        self.watched = std::mem::take(&mut old.watched);
+    }
+
     /// Takes one out; false if there is none.
     pub fn remove(&mut self, at: LinearAddr, hardware: bool) -> bool {
         self.wanted[usize::from(hardware)].remove(&at.0)

@@ -1,12 +1,7 @@
 //! What GDB can do with a stopped machine: the packets as `gdbstub` has sorted
 //! them, carried out on a [`Vm`].
 //!
-//! Memory is named by linear address and reached through the guest's current page
-//! tables with a supervisor's eyes: rights do not matter, no accessed or dirty flag
-//! is set, nothing is filled into shadow tables, and a page that is not there is an
-//! error for GDB, never a fault for the guest. Only RAM can be written, and only RAM
-//! and ROM be read: what a device makes of a read is not for a debugger to find out.
-//! A store goes the way of a device's, so page tables and translated code follow.
+//! Memory is what [`crate::access`] says it is.
 
 use super::arch::{self, I386};
 use super::points::Watchpoint;
@@ -25,7 +20,7 @@ use gdbstub::target::ext::breakpoints::{
 use gdbstub::target::ext::monitor_cmd::{ConsoleOutput, MonitorCmd, MonitorCmdOps};
 use gdbstub::target::{Target, TargetError, TargetResult};
 use gdbstub_arch::x86::reg::X86CoreRegs;
-use shadow_mmu::{LinearAddr, PhysAddr};
+use shadow_mmu::LinearAddr;
 use std::convert::Infallible;
 
 /// Error numbers that GDB is sent.
@@ -65,38 +60,15 @@ impl SingleThreadBase for Vm {
     }
 
     fn read_addrs(&mut self, start: u32, data: &mut [u8]) -> TargetResult<usize, Self> {
-        let mut done = 0;
-        while done < data.len() {
-            let at = LinearAddr(start.wrapping_add(done as u32));
-            let piece = piece(at, data.len() - done);
-            let into = &mut data[done..done + piece];
-            if !self.read_piece(at, into) {
-                break;
-            }
-            done += piece;
-        }
-        match done {
+        match self.read_some(LinearAddr(start), data) {
             0 if !data.is_empty() => Err(TargetError::Errno(errno::EFAULT)),
             done => Ok(done),
         }
     }
 
     fn write_addrs(&mut self, start: u32, data: &[u8]) -> TargetResult<(), Self> {
-        let mut pieces = Vec::new();
-        let mut done = 0;
-        while done < data.len() {
-            let at = LinearAddr(start.wrapping_add(done as u32));
-            let bytes = piece(at, data.len() - done);
-            let phys = self.in_ram(at).ok_or(TargetError::Errno(errno::EFAULT))?;
-            pieces.push((phys, done..done + bytes));
-            done += bytes;
-        }
-        for (phys, range) in pieces {
-            self.cpu.write_phys(phys, &data[range]);
-        }
-        // What EIP means may be something else now.
-        self.cpu.request_attention();
-        Ok(())
+        self.write_memory(LinearAddr(start), data)
+            .map_err(|_| TargetError::Errno(errno::EFAULT))
     }
 
     fn support_resume(&mut self) -> Option<SingleThreadResumeOps<'_, Self>> {
@@ -104,31 +76,7 @@ impl SingleThreadBase for Vm {
     }
 }
 
-/// How many of `bytes` bytes from `at` on are in its page.
-fn piece(at: LinearAddr, bytes: usize) -> usize {
-    bytes.min(0x1000 - (at.0 & 0xfff) as usize)
-}
-
 impl Vm {
-    /// Reads RAM or ROM within one page; false if there is neither.
-    fn read_piece(&mut self, at: LinearAddr, into: &mut [u8]) -> bool {
-        let Some(phys) = self.cpu.mmu.peek(at) else {
-            return false;
-        };
-        if self.cpu.mmu.ram().read_slice(phys, into).is_none() {
-            into.fill(0xff);
-            self.cpu.pc.mmio_fetch(phys.0, into);
-        }
-        true
-    }
-
-    /// Where a linear address is, if in RAM.
-    fn in_ram(&mut self, at: LinearAddr) -> Option<PhysAddr> {
-        let phys = self.cpu.mmu.peek(at)?;
-        self.cpu.mmu.ram().read_slice(phys, &mut [0])?;
-        Some(phys)
-    }
-
     /// Has the shadow MMU withhold what is watched, and no more.
     pub(crate) fn watch_pages(&mut self) {
         let pages = self.cpu.points.watched_pages();

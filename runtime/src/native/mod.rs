@@ -9,6 +9,7 @@ pub mod landing;
 
 use crate::config::Tier;
 use crate::interp::Op;
+use crate::ledger::Account;
 use crate::vcpu::{Cpu, Shadow};
 use crate::volatile;
 use anyhow::ensure;
@@ -95,7 +96,9 @@ impl Trampoline {
     #[inline(always)]
     pub unsafe fn enter(self, cpu: &mut Cpu, code: u64) -> u64 {
         let state: *mut Cpu = cpu;
-        let exit = (self.0)(state.cast(), code as *const u8);
+        let exit = cpu.on_account(Account::GUEST, |_| {
+            (self.0)(state.cast(), code as *const u8)
+        });
         crate::fpu::after_native(cpu);
         exit
     }
@@ -195,10 +198,21 @@ fn run(cpu: &mut Cpu, op: Op) -> bool {
         *count += 1;
     }
     cpu.state.eip = op.insn().next_eip;
-    let done = op.run(cpu).is_ok();
+    let done = match cpu.ledger.is_open() {
+        false => op.run(cpu).is_ok(),
+        true => run_on_account(cpu, op),
+    };
     cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
     if !done {
         cpu.state.eip = op.insn().eip;
     }
     done
+}
+
+/// Runs an instruction and has the ledger know. False if it has raised an exception.
+#[cold]
+#[inline(never)]
+fn run_on_account(cpu: &mut Cpu, op: Op) -> bool {
+    let account = Account::callout(op.insn().mnemonic);
+    cpu.on_account(account, |cpu| op.run(cpu).is_ok())
 }

@@ -6,6 +6,7 @@
 //! data: the memory access is known to succeed before the device is touched.
 
 use super::{debug, operand, tss};
+use crate::ledger::Account;
 use crate::vcpu::{Cpu, cr0};
 use shadow_mmu::Access;
 use translator::exception::Exception;
@@ -129,9 +130,20 @@ fn port_number(cpu: &Cpu, i: &Insn, n: usize) -> u16 {
     }
 }
 
+/// The account of the device at a port.
+fn account(cpu: &Cpu, port: u16) -> Account {
+    let device = cpu.pc.device_at(port);
+    device.map_or(Account::UNCLAIMED, Account::device)
+}
+
 fn read_port(cpu: &mut Cpu, port: u16, w: Width) -> u32 {
     debug::note_port(cpu, port, w.bytes());
-    let v = cpu.pc.port_read(port, w.bytes() as u8);
+    let v = match cpu.ledger.is_open() {
+        false => cpu.pc.port_read(port, w.bytes() as u8),
+        true => cpu.on_account(account(cpu, port), |cpu| {
+            cpu.pc.port_read(port, w.bytes() as u8)
+        }),
+    };
     if cpu.log.is_some() {
         cpu.log_port(port, w.bytes(), v & w.mask(), false);
     }
@@ -141,7 +153,12 @@ fn read_port(cpu: &mut Cpu, port: u16, w: Width) -> u32 {
 
 fn write_port(cpu: &mut Cpu, port: u16, w: Width, v: u32) {
     debug::note_port(cpu, port, w.bytes());
-    cpu.pc.port_write(port, w.bytes() as u8, v & w.mask());
+    match cpu.ledger.is_open() {
+        false => cpu.pc.port_write(port, w.bytes() as u8, v & w.mask()),
+        true => cpu.on_account(account(cpu, port), |cpu| {
+            cpu.pc.port_write(port, w.bytes() as u8, v & w.mask());
+        }),
+    }
     if cpu.log.is_some() {
         cpu.log_port(port, w.bytes(), v & w.mask(), true);
     }

@@ -7,8 +7,9 @@
 //! loop. Nothing is written if any byte of an access faults.
 
 use super::Cpu;
+use crate::ledger::Account;
 use crate::system::port;
-use shadow_mmu::{Access, LinearAddr, PhysAddr, Translation};
+use shadow_mmu::{Access, LinearAddr, PageFault, PhysAddr, Translation};
 use translator::exception::Exception;
 use translator::insn::{SegReg, Width};
 use translator::state::Segment;
@@ -295,16 +296,52 @@ impl Cpu {
         access: Access,
         user: bool,
     ) -> Result<Translation, Exception> {
-        let hidden = self.mmu.counters().hidden_faults;
-        let translated = self.mmu.translate(addr, access, user);
-        if self.log.is_some() {
-            let hid = self.mmu.counters().hidden_faults > hidden;
-            let outcome = translated.map(|t| hid.then_some(t.phys.0));
-            self.log_translation(addr, access, user, outcome.map_err(|f| f.error));
-        }
+        let observed = self.log.is_some() || self.ledger.is_open();
+        let translated = match observed {
+            false => self.mmu.translate(addr, access, user),
+            true => self.translate_observed(addr, access, user),
+        };
         translated.map_err(|f| Exception::PageFault {
             addr: f.addr.0,
             error: f.error,
+        })
+    }
+
+    /// The same, for log and ledger.
+    #[cold]
+    #[inline(never)]
+    fn translate_observed(
+        &mut self,
+        addr: LinearAddr,
+        access: Access,
+        user: bool,
+    ) -> Result<Translation, PageFault> {
+        let hidden = self.mmu.counters().hidden_faults;
+        let before = self.ledger.enter(Account::WALK);
+        let translated = self.mmu.translate(addr, access, user);
+        let hid = self.mmu.counters().hidden_faults > hidden;
+        let account = match translated {
+            Err(_) => Account::TRUE_FAULT,
+            Ok(_) if hid => Account::HIDDEN_FAULT,
+            Ok(_) => Account::WALK,
+        };
+        self.ledger.leave_as(account, before);
+        if self.log.is_some() {
+            let outcome = translated.map(|t| hid.then_some(t.phys.0));
+            self.log_translation(addr, access, user, outcome.map_err(|f| f.error));
+        }
+        translated
+    }
+
+    /// What the shadow tables know of a page: its physical address in those that permit
+    /// reads and writes of the supervisor, and reads and writes of the user.
+    pub fn shadow_entries(&self, at: LinearAddr) -> [Option<u64>; 4] {
+        let [supervisor, user] = self.views;
+        let base = self.mmu.ram().host_base() as u64;
+        [supervisor.read, supervisor.write, user.read, user.write].map(|table| {
+            let entry = shadow_entry(table, at.0);
+            let page = entry.wrapping_add(u64::from(at.0 & !0xfff));
+            (entry != 0).then(|| page.wrapping_sub(base))
         })
     }
 
@@ -459,7 +496,9 @@ impl Cpu {
     fn after_write(&mut self, phys: PhysAddr, len: u32) {
         let user = self.sys.cpl == 3;
         let fetches = self.mmu.fetch_number(user);
+        let before = self.ledger.enter(Account::TRACE);
         let effect = self.mmu.note_write(phys, len);
+        self.ledger.leave(before);
         let concerns = effect.code && (self.code.stored(phys, len) || self.is_running(phys, len));
         if concerns {
             self.code_writes.push((phys, len));

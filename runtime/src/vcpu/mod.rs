@@ -19,6 +19,7 @@ use crate::cpu_model::CpuModel;
 use crate::devices::pc::Pc;
 use crate::gdb::points::Points;
 use crate::interp::Op;
+use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::system::crossing::Crossings;
 use crate::system::debug;
@@ -122,6 +123,8 @@ pub struct Cpu {
     smap_lifted: bool,
     /// What a debugger wants the CPU to stop for.
     pub points: Points,
+    /// Where the time goes.
+    pub ledger: Ledger,
     /// The execution log.
     pub log: Option<Box<Log>>,
     /// Ways between the rings that have been taken.
@@ -192,6 +195,7 @@ impl Cpu {
             watch: watch::Watch::default(),
             smap_lifted: false,
             points: Points::default(),
+            ledger: Ledger::default(),
             log: None,
             crossings: Box::default(),
             loads: Box::default(),

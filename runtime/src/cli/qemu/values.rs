@@ -113,6 +113,27 @@ pub fn gdb(value: &str) -> Result<Vec<String>, String> {
     Ok(vec![format!("--gdb={}", address.unwrap_or(value))])
 }
 
+/// `-monitor none`, `unix:PATH,server,nowait`: the console has one in any case.
+pub fn monitor(value: &str) -> Result<Vec<String>, String> {
+    if value == "none" {
+        return Ok(Vec::new());
+    }
+    let Some(rest) = value.strip_prefix("unix:") else {
+        let reason =
+            "ring1's monitor is on the console, behind Ctrl-A c, and with 'unix:PATH' at a socket";
+        return Err(reason.into());
+    };
+    let mut parts = rest.split(',');
+    let path = parts.next().unwrap_or_default();
+    let known = ["server", "server=on", "nowait", "wait=off"];
+    match parts.find(|part| !known.contains(part)) {
+        Some(part) => Err(format!(
+            "ring1 serves the monitor at 'unix:PATH', without '{part}'"
+        )),
+        None => Ok(vec![format!("--monitor={path}")]),
+    }
+}
+
 /// `-d int,in_asm`: the names differ for blocks only.
 pub fn log(value: &str) -> Result<Vec<String>, String> {
     let items = value.split(',').map(|item| match item {

@@ -79,6 +79,29 @@ pub fn write(
     Ok(())
 }
 
+/// The same as text, without symbols.
+///
+/// # Errors
+/// A block cannot be found.
+pub fn text(vm: &mut Vm, args: &ShowArgs) -> anyhow::Result<String> {
+    let symbols = Symbols::default();
+    let chosen = select(vm, args, &symbols)?;
+    let tier = vm.tiers.policy();
+    let mut collector = Collector::new(vm, tier, &symbols, args.code_choice(), args.opt)?;
+    let mut out = Vec::new();
+    let columns = args.columns();
+    let mut text = Text {
+        out: &mut out,
+        columns,
+    };
+    for id in chosen {
+        if let Some(block) = collector.block(id) {
+            text.block(&block)?;
+        }
+    }
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
 fn about(vm: &Vm, config: &VmConfig) -> About {
     let name = |path: &Option<std::path::PathBuf>| {
         let name = path.as_ref()?.file_name()?;

@@ -5,7 +5,7 @@
 //! interrupts go through the pair of 8259A. The DSDT names the serial port, the
 //! clock and the timer, and says how to power off. The FADT tells the truth
 //! about what is missing: no keyboard controller worth probing, no display, no
-//! power button.
+//! sleep button.
 
 use acpi_tables::aml::{
     Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate, Scope, ZERO,
@@ -96,8 +96,7 @@ fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
         .dsdt_32(dsdt)
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
-        // These two say that there is no such button.
-        .flag(Flags::PwrButton)
+        // There is no such button; the power button is the one of the fixed registers.
         .flag(Flags::SlpButton)
         // The clock cannot wake the machine through fixed registers.
         .flag(Flags::FixRtc)

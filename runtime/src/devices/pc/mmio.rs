@@ -27,6 +27,9 @@ impl Pc {
             self.settle_lapic();
             return value;
         }
+        if let Some((card, offset)) = self.card_at(phys) {
+            return self.card_read(card, offset, size);
+        }
         let mut bytes = undriven(size).to_le_bytes();
         for (at, slot) in (phys..).zip(&mut bytes[..usize::from(size.min(4))]) {
             if let Some(byte) = self.test.byte(at) {
@@ -44,12 +47,21 @@ impl Pc {
         }
     }
 
+    /// Reads ROM and nothing else; false if it is not there.
+    pub fn rom_fetch(&self, phys: u64, into: &mut [u8]) -> bool {
+        let rom = self.rom.as_ref().filter(|rom| rom.read(phys).is_some());
+        rom.inspect(|rom| rom.fetch(phys, into)).is_some()
+    }
+
     /// A write to physical memory that is not RAM; ignored where nothing answers.
     pub fn mmio_write(&mut self, phys: u64, size: u8, value: u32) {
         if let Some(offset) = self.lapic.offset_of(phys) {
             self.lapic.write(offset, size, value);
             self.settle_lapic();
             return;
+        }
+        if let Some((card, offset)) = self.card_at(phys) {
+            return self.card_write(card, offset, size, value);
         }
         for (at, byte) in (phys..).zip(&value.to_le_bytes()[..usize::from(size.min(4))]) {
             if let Some(slot) = self.test.byte(at) {
