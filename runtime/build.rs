@@ -1,6 +1,7 @@
-//! Builds the guest that ring1 carries, from `samples/guests/default`, into
-//! `OUT_DIR/default-guest.elf`: its programs first, each an ELF file, then the
-//! kernel that has them inside.
+//! Builds what ring1 carries into `OUT_DIR`. From `samples/guests/default` the default
+//! guest: its programs first, each an ELF file, then the kernel that has them inside.
+//! From `samples/guests/compare` the guest and the Linux program of `ring1 compare`,
+//! which share some of the default guest's parts.
 
 #[path = "../samples/guests/toolchain.rs"]
 mod toolchain;
@@ -23,20 +24,56 @@ const KERNEL: &[&str] = &[
 
 const PROGRAMS: &[&str] = &["sieve", "crc", "trespass", "meter", "partner"];
 
+const COMPARE_GUEST: &[&str] = &[
+    "default/boot.S",
+    "default/console.c",
+    "default/tables.c",
+    "default/format.c",
+    "compare/entry.S",
+    "compare/meter.c",
+    "compare/space.c",
+    "compare/fork.c",
+    "compare/guest.c",
+];
+
+const COMPARE_PROGRAM: &[&str] = &[
+    "default/format.c",
+    "compare/start.S",
+    "compare/meter.c",
+    "compare/vdso.c",
+    "compare/program.c",
+];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../samples/guests/toolchain.rs");
-    if let Err(reason) = build() {
+    if let Err(reason) = build_default().and_then(|()| build_compare()) {
         println!("cargo::error={}", reason.replace('\n', " | "));
         std::process::exit(1);
     }
 }
 
-fn build() -> Result<(), String> {
+fn toolchain(sources: &str) -> Result<Toolchain, String> {
     let here = std::env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?;
     let out = PathBuf::from(std::env::var("OUT_DIR").map_err(|error| error.to_string())?);
-    let sources = Path::new(&here).join("../samples/guests/default");
-    let tools = Toolchain::new(&sources, &out)?;
+    Toolchain::new(&Path::new(&here).join(sources), &out)
+}
+
+fn compile_all(tools: &Toolchain, sources: &[&str]) -> Result<Vec<PathBuf>, String> {
+    sources.iter().map(|source| tools.compile(source)).collect()
+}
+
+fn build_compare() -> Result<(), String> {
+    let tools = toolchain("../samples/guests")?;
+    let guest = compile_all(&tools, COMPARE_GUEST)?;
+    tools.link("default/link.ld", &guest, "compare-guest.elf")?;
+    let program = compile_all(&tools, COMPARE_PROGRAM)?;
+    tools.link("default/user/link.ld", &program, "compare-program.elf")?;
+    Ok(())
+}
+
+fn build_default() -> Result<(), String> {
+    let tools = toolchain("../samples/guests/default")?;
     let format = tools.compile("format.c")?;
     let library = [
         tools.compile("user/start.S")?,
@@ -49,9 +86,7 @@ fn build() -> Result<(), String> {
         tools.link("user/link.ld", &objects, &format!("{program}.elf"))?;
     }
     let mut objects = vec![format];
-    for source in KERNEL {
-        objects.push(tools.compile(source)?);
-    }
+    objects.extend(compile_all(&tools, KERNEL)?);
     tools.link("link.ld", &objects, "default-guest.elf")?;
     Ok(())
 }

@@ -17,10 +17,13 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::bench::options::BenchArgs;
+use crate::compare::options::CompareArgs;
 use crate::config::{
     CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, StatsFormat, Tier, VmConfig,
 };
 use crate::cpu_model::Processor;
+use crate::debug::dump::options::DumpArgs;
+use crate::debug::perf::PerfArgs;
 use crate::gdb::options::GdbArgs;
 use crate::loader::{FlatMode, FlatOptions};
 use crate::log::LogArgs;
@@ -85,7 +88,7 @@ pub enum Command {
     /// Run a guest, its serial port on this terminal
     #[command(after_help = format!("{}\n\n{EXIT_STATUSES}", help::BOOT))]
     Boot(BootArgs),
-    /// Run a guest for a while and show its blocks: guest assembly, CLIF, host assembly
+    /// Run a guest for a while and show its blocks: as text, JSON, CLIF, graph or page
     #[command(after_help = help::DUMP)]
     Dump(DumpArgs),
     /// Compare this build with the host CPU on random instruction sequences
@@ -94,6 +97,9 @@ pub enum Command {
     /// Time boots and programs in guests: on the host CPU, in ring1, in QEMU
     #[command(after_help = help::BENCH)]
     Bench(BenchArgs),
+    /// Measure what virtualization costs, operation by operation, in cycles
+    #[command(after_help = help::COMPARE)]
+    Compare(CompareArgs),
     /// Print completions for a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions(manual::CompletionsArgs),
@@ -198,6 +204,9 @@ pub struct BootArgs {
     /// A log of what it does.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Names of its code, for perf.
+    #[command(flatten)]
+    pub perf: PerfArgs,
 }
 
 /// The values of `--flat-bits`.
@@ -209,23 +218,6 @@ pub enum FlatBits {
     /// Flat protected mode, paging off
     #[value(name = "32")]
     Protected,
-}
-
-/// The guest, and which of its blocks to show.
-#[derive(Clone, Debug, Args)]
-pub struct DumpArgs {
-    /// The guest to look into.
-    #[command(flatten)]
-    pub guest: GuestArgs,
-    /// Show the block that starts at this linear address
-    #[arg(long, value_name = "EIP", value_parser = number)]
-    pub at: Option<u32>,
-    /// Show the blocks run most often, this many [default: 1 without --at]
-    #[arg(long, value_name = "COUNT")]
-    pub hottest: Option<usize>,
-    /// Run the guest for at most this many seconds first
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub run_for: Duration,
 }
 
 impl GuestArgs {
@@ -273,15 +265,9 @@ impl BootArgs {
             gdb: self.gdb.to_options(),
             monitor: self.monitor.clone(),
             log: self.log.clone(),
+            perf: self.perf.clone(),
             ..self.guest.to_config()?
         })
-    }
-}
-
-impl DumpArgs {
-    /// How many of the hottest blocks to show: one if nothing was said.
-    pub fn hottest_count(&self) -> usize {
-        self.hottest.unwrap_or(usize::from(self.at.is_none()))
     }
 }
 
@@ -312,7 +298,7 @@ fn machine_file(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A duration in seconds, with or without a fraction.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let parsed: f64 = text
         .parse()
         .map_err(|_| String::from("not a number of seconds"))?;
@@ -323,6 +309,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::debug::perf::PerfKind;
     use crate::gdb::connection::Address;
     use crate::gdb::options::GdbOptions;
     use crate::log::Topic;
@@ -359,7 +346,7 @@ mod tests {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
              --limit 1000 --stats-format json --stats-file s --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --monitor /run/m --log int,io --log-file l \
-             --log-filter 0x10..0x20 --flat 0x8000 --flat-bits 32",
+             --log-filter 0x10..0x20 --perf jitdump --symbols s --dump d.html --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
             memory_mib: 64,
@@ -392,6 +379,11 @@ mod tests {
                 log_file: Some("l".into()),
                 log_filter: Some(0x10..=0x20),
             },
+            perf: PerfArgs {
+                perf: Some(PerfKind::Jitdump),
+                symbols: Some("s".into()),
+                dump: Some("d.html".into()),
+            },
         };
         assert_eq!(given, Ok(expected));
     }
@@ -416,12 +408,13 @@ mod tests {
     #[test]
     fn dump_shows_the_hottest_block_unless_told_otherwise() {
         let count = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
-            Some(Command::Dump(dump)) => dump.hottest_count(),
+            Some(Command::Dump(dump)) => dump.show.hottest_count(),
             other => panic!("parsed as {other:?}"),
         };
         assert_eq!(count(&["ring1", "dump"]), 1);
         assert_eq!(count(&["ring1", "dump", "--at", "0x100000"]), 0);
         assert_eq!(count(&["ring1", "dump", "--hottest", "7"]), 7);
+        assert_eq!(count(&["ring1", "dump", "--format", "html"]), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cpu_model::Processor;
+use crate::debug::perf::PerfArgs;
 use crate::gdb::options::GdbOptions;
 use crate::loader::FlatOptions;
 use crate::log::LogArgs;
@@ -114,6 +115,8 @@ pub struct VmConfig {
     pub monitor: Option<PathBuf>,
     /// What to log of the guest.
     pub log: LogArgs,
+    /// What to tell perf.
+    pub perf: PerfArgs,
 }
 
 impl Default for VmConfig {
@@ -139,6 +142,7 @@ impl Default for VmConfig {
             gdb: None,
             monitor: None,
             log: LogArgs::default(),
+            perf: PerfArgs::default(),
         }
     }
 }

@@ -51,6 +51,11 @@ impl Files {
         Ok(())
     }
 
+    /// The kernel's file, or the embedded guest's.
+    pub fn kernel(&self) -> &[u8] {
+        self.kernel.as_deref().unwrap_or(embedded::IMAGE)
+    }
+
     /// The machine and its files, in a few words.
     pub fn describe(&self, config: &VmConfig) -> String {
         let files = [
@@ -84,7 +89,7 @@ impl Files {
         Image {
             kernel: File {
                 path: path(&config.kernel),
-                bytes: self.kernel.as_deref().unwrap_or(embedded::IMAGE),
+                bytes: self.kernel(),
             },
             initrd: self.initrd.as_deref().map(|bytes| File {
                 path: path(&config.initrd),

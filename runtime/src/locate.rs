@@ -68,6 +68,12 @@ impl Vm {
         })
     }
 
+    /// The block at `eip` in the CPU's current mode, decoded if need be; nothing is
+    /// delivered if that is not possible.
+    pub fn decoded_at(&mut self, eip: u32) -> Option<BlockId> {
+        self.locate(eip).ok()
+    }
+
     /// Finds or makes the block at `eip`.
     #[cold]
     #[inline(never)]

@@ -3,13 +3,16 @@
 use anyhow::Context;
 use runtime::builder::Builder;
 use runtime::cli::words::CommandLineError;
-use runtime::cli::{self, BootArgs, Command, DumpArgs, debug_exit_status, status};
-use runtime::config::{CodeCache, SerialPort, Tier, VmConfig};
+use runtime::cli::{self, BootArgs, Command, debug_exit_status, status};
+use runtime::config::{CodeCache, SerialPort, VmConfig};
 use runtime::console::{StdioConsole, progress, terminal};
+use runtime::debug::dump;
+use runtime::debug::perf::{Perf, PerfKind};
+use runtime::debug::symbols::Symbols;
 use runtime::exit::Exit;
 use runtime::gdb::options::GdbOptions;
 use runtime::log::Log;
-use runtime::{bench, embedded, launch, selftest, summary};
+use runtime::{bench, compare, embedded, launch, native, selftest, summary};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -31,8 +34,9 @@ fn main() -> ExitCode {
             ..VmConfig::default()
         }),
         Some(Command::Boot(args)) => boot(args),
-        Some(Command::Dump(args)) => dump(args),
+        Some(Command::Dump(args)) => dump::command::run(args),
         Some(Command::Bench(args)) => bench::command::run(args),
+        Some(Command::Compare(args)) => compare::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
         Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),
@@ -89,6 +93,7 @@ fn write_stats(
 
 fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let files = launch::Files::read(config)?;
+    let symbols = Symbols::of_guest(config.perf.symbols.as_deref(), files.kernel())?;
     if config.serial == SerialPort::Stdio {
         progress::start(files.describe(config));
     }
@@ -103,6 +108,9 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     vm.cpu.log = Log::open(&config.log)
         .context("cannot write the log")?
         .map(Box::new);
+    if let Some(kind) = config.perf.perf {
+        tell_perf(&mut vm, kind, symbols.clone())?;
+    }
     if let Some(gdb) = &config.gdb {
         listen_for_debugger(&mut vm, gdb)?;
     }
@@ -113,6 +121,10 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
     let exit = vm.run();
     progress::finish();
     terminal::restore();
+    if let Some(path) = &config.perf.dump {
+        let all = dump::options::ShowArgs::all_into(path);
+        dump::command::write(&mut vm, &all, config, &symbols)?;
+    }
     match vm.tiers.save() {
         // Nobody has asked for it.
         Err(error) if config.code_cache == CodeCache::User => {
@@ -122,6 +134,15 @@ fn run(config: &VmConfig) -> anyhow::Result<(Exit, runtime::vm::Vm)> {
         Ok(()) => {}
     }
     Ok((exit, vm))
+}
+
+fn tell_perf(vm: &mut runtime::vm::Vm, kind: PerfKind, symbols: Symbols) -> anyhow::Result<()> {
+    let (perf, path) = Perf::open(kind, symbols).context("cannot write for perf")?;
+    vm.cache
+        .tell_perf(perf, &native::ROUTINE_NAMES)
+        .context("cannot map memory whose code perf can name")?;
+    eprintln!("ring1: names of guest code go to {}", path.display());
+    Ok(())
 }
 
 fn listen_for_debugger(vm: &mut runtime::vm::Vm, gdb: &GdbOptions) -> anyhow::Result<()> {
@@ -173,20 +194,4 @@ fn report(exit: Exit, vm: &runtime::vm::Vm) -> u8 {
             status::RESET
         }
     }
-}
-
-fn dump(args: &DumpArgs) -> anyhow::Result<u8> {
-    let mut config = args.guest.to_config()?;
-    config.timeout = Some(args.run_for);
-    // The interpreter counts how often it enters each block.
-    let tier = std::mem::replace(&mut config.tier, Tier::Interp);
-    let files = launch::Files::read(&config)?;
-    let mut vm = launch::machine(&config, |_| Ok(launch::silent_console()))?;
-    files.load(&config, &mut vm)?;
-    vm.run();
-    print!(
-        "{}",
-        runtime::debug::dump::blocks(&mut vm, args.at, args.hottest_count(), tier)?
-    );
-    Ok(status::POWERED_OFF)
 }

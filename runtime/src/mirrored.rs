@@ -138,13 +138,15 @@ impl MirrorDebt {
 impl Vm {
     /// A slice has ended before the block at EIP.
     pub(crate) fn sample(&mut self) {
-        if self.tiers.mirror != MirrorPolicy::Hot || !self.cpu.mode().settled() {
-            return;
-        }
         let Some(id) = self.known_at(self.cpu.state.eip) else {
             return;
         };
-        if let Some(block) = self.cache.get_mut(id)
+        let Some(block) = self.cache.get_mut(id) else {
+            return;
+        };
+        block.samples = block.samples.saturating_add(1);
+        if self.tiers.mirror == MirrorPolicy::Hot
+            && self.cpu.mode().settled()
             && block.mirror.sampled()
         {
             self.use_mirror(id);

@@ -11,6 +11,8 @@
 
 mod kept;
 
+pub use kept::flavour;
+
 use crate::cache::copies::Copies;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
@@ -168,6 +170,11 @@ impl Tiers {
         })
     }
 
+    /// What the machine was made for.
+    pub fn policy(&self) -> Tier {
+        self.policy
+    }
+
     /// Called when a block is about to be interpreted: counts, queues or
     /// compiles it as the policy says. True if it has compiled code now.
     #[inline(always)]
@@ -217,24 +224,9 @@ impl Tiers {
         }
     }
 
-    /// Compiles a block for its listing alone, as `tier` does.
-    ///
-    /// # Errors
-    /// See [`CompileError`].
-    pub fn listing(&mut self, block: &Block, tier: Tier) -> Result<HostCode, CompileError> {
-        let request = CompileRequest {
-            block,
-            link_base: 0,
-            grouped: true,
-            native_vectors: true,
-            mirrored: tier == Tier::Mirror,
-            callout_base: 0,
-            listing: true,
-        };
-        match tier.pins_direct_code() {
-            true => self.direct.compile(&request),
-            false => self.compiler.compile(&request),
-        }
+    /// Whether code is direct code.
+    pub fn uses_direct_code(&self) -> bool {
+        self.direct_code
     }
 
     /// Installs what the worker has finished.
@@ -334,7 +326,9 @@ fn numbers(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<(u32, u32)> 
     }
     let link_base = cache.reserve_links(id, 2)?;
     let callout_base = cpu.callouts.len() as u32;
-    cpu.callouts.extend_from_slice(&cache.get(id)?.ops);
+    let block = cache.get_mut(id)?;
+    block.first_callout = callout_base;
+    cpu.callouts.extend_from_slice(&block.ops);
     Some((link_base, callout_base))
 }
 

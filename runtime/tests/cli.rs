@@ -78,7 +78,7 @@ fn help(command: &str, environment: &[(&str, &str)]) -> String {
 
 #[test]
 fn help_has_examples_and_exit_statuses() {
-    for command in ["", "boot", "dump", "selftest", "bench"] {
+    for command in ["", "boot", "dump", "selftest", "bench", "compare"] {
         let text = help(command, &[]);
         assert!(text.contains("\nExamples:\n  ring1"), "{command}: {text}");
         assert!(text.contains("\nExit status:\n  0  "), "{command}: {text}");

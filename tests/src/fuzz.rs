@@ -133,6 +133,10 @@ impl Fuzzer {
                 continue;
             };
             let problem = self.compile(&block, n % CRANELIFT_EVERY == 0).err();
+            let further = eip.wrapping_add(rng.u32() & !0xfff);
+            let there = decode_block(&bytes[at..], further, mode, MAX_BLOCK_INSNS);
+            let moved = there.map_or(Ok(()), |there| self.moved(&block, &there));
+            let problem = problem.or_else(|| moved.err());
             let length = block.len_bytes as usize;
             let short = block.insns.is_empty() || length > bytes.len() - at;
             let problem = problem.or_else(|| short.then(|| "a wrong length".into()));
@@ -145,6 +149,38 @@ impl Fuzzer {
             }
         }
         Ok(())
+    }
+
+    /// Code of a block that moves is, moved, what is made of the block elsewhere.
+    fn moved(&mut self, here: &Block, there: &Block) -> Result<(), String> {
+        let by = there.eip.wrapping_sub(here.eip);
+        if !here.moves() || !there.moves() {
+            return Ok(());
+        }
+        if here.len_bytes != there.len_bytes || here.terminal.moved(by) != there.terminal {
+            return Err("a block that moves is another one elsewhere".into());
+        }
+        let [here, there] = [here, there].map(|block| {
+            self.direct.compile(&CompileRequest {
+                block,
+                link_base: 0,
+                grouped: true,
+                native_vectors: true,
+                mirrored: block.mode.settled(),
+                callout_base: 0,
+                listing: false,
+            })
+        });
+        match (here, there) {
+            (Ok(mut moved), Ok(there)) => {
+                let same = moved.move_by(by) && moved.bytes == there.bytes;
+                let same = same && moved.links == there.links;
+                same.then_some(())
+                    .ok_or_else(|| "moved code is not code for that address".into())
+            }
+            (Err(_), Err(_)) => Ok(()),
+            _ => Err("only one of two equal blocks can be compiled".into()),
+        }
     }
 
     fn compile(&mut self, block: &Block, cranelift: bool) -> Result<(), String> {

@@ -19,6 +19,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ),
     ("runtime/src/cache/arena.rs", "memory for compiled code"),
     ("runtime/src/console/terminal.rs", "signal handlers"),
+    (
+        "runtime/src/debug/perf/jitdump.rs",
+        "the mapping by which perf finds the file",
+    ),
     ("runtime/src/fpu/host.rs", "x87 and vectors on the host"),
     (
         "runtime/src/native/mod.rs",

@@ -78,7 +78,7 @@ pub struct CompileRequest<'a> {
     /// Direct code only: access guest memory through the mirror instead of looking
     /// it up. A fault of the host must continue at a [`Landing`].
     pub mirrored: bool,
-    /// Keep the CLIF as text, for a dump.
+    /// Keep the CLIF as text and note what code is for, for a dump.
     pub listing: bool,
 }
 
@@ -95,8 +95,10 @@ pub struct HostCode {
     pub insn_map: Vec<(u32, u32)>,
     /// Pieces of the host code by what they are for, by host offset: see [`loc`].
     pub parts: Vec<(u32, u32)>,
-    /// The CLIF, if it was asked for.
+    /// The CLIF as it was emitted, if it was asked for.
     pub clif: Option<String>,
+    /// The CLIF that host code was selected from, likewise.
+    pub optimised: Option<String>,
     /// The instructions the block leaves to the runtime.
     pub callouts: Vec<Callout>,
     /// Where the host may fault, and what then, by host offset.
@@ -262,6 +264,7 @@ impl Compiler {
         let emitted = emit::emit(&mut self.ctx, &mut self.scratch, &job);
         let clif = request.listing.then(|| self.ctx.func.display().to_string());
         let bytes = self.generate()?;
+        let optimised = request.listing.then(|| self.ctx.func.display().to_string());
         let parts = self.parts();
         let insns = &request.block.insns;
         let insn_map = parts
@@ -277,6 +280,7 @@ impl Compiler {
             insn_map,
             parts,
             clif,
+            optimised,
             callouts: emitted.callouts,
             landings: Vec::new(),
             relocations: Vec::new(),

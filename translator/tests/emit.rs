@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use translator::block::Block;
 use translator::compile::{CompileRequest, Compiler, HostCode, Opt};
 use translator::decode::decode_block;
-use translator::dump::dump;
+use translator::dump::text::{Column, rows};
+use translator::dump::{Listing, named_clif};
 use translator::insn::SegReg;
 use translator::mode::Mode;
 
@@ -31,6 +32,16 @@ fn compile(compiler: &mut Compiler, block: &Block) -> HostCode {
     compiler.compile(&request).expect("the block compiles")
 }
 
+/// The CLIF of a listing is such that clif-util takes it, before and after optimisation.
+fn parses(code: &HostCode) {
+    for clif in [&code.clif, &code.optimised].into_iter().flatten() {
+        let named = named_clif(clif, "block_00401000");
+        let functions = cranelift_reader::parse_functions(&named);
+        let functions = functions.unwrap_or_else(|error| panic!("{error}\n{named}"));
+        assert_eq!(functions.len(), 1);
+    }
+}
+
 fn golden(name: &str, bytes: &[u8], mode: Mode) {
     let block = decode(bytes, mode).expect("a whole instruction");
     let mut compiler = Compiler::new().expect("a host that Cranelift knows");
@@ -49,7 +60,9 @@ fn golden(name: &str, bytes: &[u8], mode: Mode) {
     }
     let want = std::fs::read_to_string(&path).expect("a golden file");
     assert_eq!(clif, want, "CLIF of {name} has changed; BLESS=1 accepts it");
-    let text = dump(&block, bytes, &code);
+    let listing = Listing::new(&block, bytes, &code);
+    let text = rows(&listing, &[Column::Clif, Column::Host]);
+    parses(&code);
     for (n, insn) in block.insns.iter().enumerate() {
         assert!(
             text.contains(&format!("{:08x}", insn.eip)),
@@ -173,7 +186,8 @@ proptest! {
         if let Some(block) = decode(&bytes, mode) {
             let code = compile(&mut compiler, &block);
             prop_assert!(code.links.len() <= 2);
-            prop_assert!(!dump(&block, &bytes, &code).is_empty());
+            prop_assert!(Listing::new(&block, &bytes, &code).parts.len() >= block.insns.len());
+            parses(&code);
         }
     }
 

@@ -140,7 +140,7 @@ mod tests {
     fn a_program_cannot_boot() {
         let guest = Guest {
             kernel: "k".into(),
-            initrd: "i".into(),
+            initrd: Some("i".into()),
             append: String::new(),
             memory_mib: 1,
         };

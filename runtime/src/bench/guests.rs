@@ -58,7 +58,11 @@ fn kernel(args: &BenchArgs) -> Result<PathBuf> {
 pub fn boot_guest(args: &BenchArgs) -> Result<Guest> {
     Ok(Guest {
         kernel: kernel(args)?,
-        initrd: named_or_found(args.initrd.as_ref(), "debian/initrd.gz", DEBIAN)?,
+        initrd: Some(named_or_found(
+            args.initrd.as_ref(),
+            "debian/initrd.gz",
+            DEBIAN,
+        )?),
         append: args.append.clone(),
         memory_mib: args.boot_memory_mib(),
     })
@@ -76,7 +80,7 @@ pub fn workload_files(args: &BenchArgs) -> Result<WorkloadFiles> {
     }
     let guest = Guest {
         kernel: kernel(args)?,
-        initrd,
+        initrd: Some(initrd),
         append: String::new(),
         memory_mib: args.workloads_memory_mib(),
     };

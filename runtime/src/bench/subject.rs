@@ -15,8 +15,8 @@ pub const QEMU_USER: &str = "qemu-i386";
 pub struct Guest {
     /// The kernel's file.
     pub kernel: PathBuf,
-    /// The initial RAM disk's file.
-    pub initrd: PathBuf,
+    /// The initial RAM disk's file, if there is one.
+    pub initrd: Option<PathBuf>,
     /// The kernel command line.
     pub append: String,
     /// Guest memory in MiB.
@@ -100,7 +100,7 @@ impl Subject {
                     command.arg("--code-cache").arg(folder);
                 }
                 command.arg("--kernel").arg(&guest.kernel);
-                command.arg("--initrd").arg(&guest.initrd);
+                add_file(&mut command, "--initrd", guest.initrd.as_deref());
                 command.arg("--append");
                 command
             }
@@ -109,7 +109,7 @@ impl Subject {
                 command.args(["-accel", "tcg", "-m", &memory, "-nic", "none"]);
                 command.args(["-nographic", "-no-reboot"]);
                 command.arg("-kernel").arg(&guest.kernel);
-                command.arg("-initrd").arg(&guest.initrd);
+                add_file(&mut command, "-initrd", guest.initrd.as_deref());
                 command.arg("-append");
                 command
             }
@@ -133,6 +133,13 @@ impl Subject {
             }
             Subject::Ring1 { .. } | Subject::Qemu => None,
         }
+    }
+}
+
+/// An option whose value is a file, if there is one.
+fn add_file(command: &mut Command, option: &str, file: Option<&Path>) {
+    if let Some(file) = file {
+        command.arg(option).arg(file);
     }
 }
 
@@ -192,7 +199,7 @@ mod tests {
     fn both_machines_are_given_the_same_guest() {
         let guest = Guest {
             kernel: "k".into(),
-            initrd: "i".into(),
+            initrd: Some("i".into()),
             append: "console=ttyS0".into(),
             memory_mib: 64,
         };

@@ -7,7 +7,8 @@
 #![allow(unsafe_code)] // Maps executable memory.
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
+use rustix::mm::{madvise, mmap, mmap_anonymous, mprotect, mremap_fixed, munmap};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
@@ -50,6 +51,35 @@ impl Arena {
             used: 0,
             backed: 0,
         })
+    }
+
+    /// Puts memory without a file in the place of the file, at the same addresses.
+    /// perf takes names from a map for such memory only.
+    ///
+    /// # Errors
+    /// What the host says about mapping it. The arena cannot be used any more.
+    pub fn without_file(&mut self) -> std::io::Result<()> {
+        let (size, prot) = (self.bytes, ProtFlags::READ | ProtFlags::WRITE);
+        // SAFETY: a fresh mapping at an address the kernel chooses.
+        let fresh = unsafe { mmap_anonymous(null_mut(), size, prot, MapFlags::SHARED)? };
+        // SAFETY: both are mapped for at least that long, and apart.
+        unsafe {
+            fresh
+                .cast::<u8>()
+                .copy_from_nonoverlapping(self.writable, self.used);
+        }
+        let (moves, execute) = (MremapFlags::MAYMOVE, MprotectFlags::EXEC);
+        // SAFETY: both views are replaced by mappings of the same length with the same
+        // bytes in use; nothing runs in them now. (A length of 0 asks for a second view
+        // of shared memory.)
+        unsafe {
+            mremap_fixed(fresh, 0, size, moves, self.executable.cast())?;
+            let code = self.executable.cast();
+            mprotect(code, size, MprotectFlags::READ | execute)?;
+            mremap_fixed(fresh, size, size, moves, self.writable.cast())?;
+        }
+        self.backed = 0;
+        Ok(())
     }
 
     /// Copies `code` in and returns its executable address, or `None` if full.
@@ -100,6 +130,18 @@ impl Arena {
                 place.write_unaligned(distance);
             }
         }
+    }
+
+    /// The `len` bytes at an executable address, if they are in use.
+    pub fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
+        let start = at.checked_sub(self.executable as u64)? as usize;
+        let end = start.checked_add(len)?;
+        if end > self.used {
+            return None;
+        }
+        // SAFETY: the bytes lie in the mapping, and whoever changes them borrows the
+        // arena exclusively.
+        Some(unsafe { std::slice::from_raw_parts(self.executable.add(start), len) })
     }
 
     /// Forgets all code after the first `keep` bytes. The caller must hold no

@@ -51,6 +51,10 @@ pub struct CachedBlock {
     pub side_exits: u32,
     /// Times of these that it could not have the vector state.
     pub vector_exits: u32,
+    /// Its heat is not its own: it was known from an earlier run, or at another address.
+    pub kept: bool,
+    /// Slices of the budget that ended before it.
+    pub samples: u32,
     /// Whether its code uses the mirror.
     pub mirror: MirrorUse,
     /// Its compiled form.
@@ -65,6 +69,8 @@ pub struct CachedBlock {
     pub(super) incoming: Vec<u32>,
     /// Slots of its own: first and count.
     pub(super) outgoing: (u32, u32),
+    /// Number of its first instruction among the callouts, once it was compiled.
+    pub first_callout: u32,
 }
 
 impl CachedBlock {
@@ -77,6 +83,17 @@ impl CachedBlock {
             len_bytes: self.len_bytes,
             terminal: self.terminal,
         }
+    }
+
+    /// Slots of its own: first and count. None if it was never to be compiled.
+    pub fn slots(&self) -> Option<Range<u32>> {
+        let (first, count) = self.outgoing;
+        (count > 0).then(|| first..first + count)
+    }
+
+    /// Slots that lead here; some may be of blocks that are gone.
+    pub fn slots_here(&self) -> &[u32] {
+        &self.incoming
     }
 
     /// Whether debug events surround its one instruction.

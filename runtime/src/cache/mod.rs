@@ -23,6 +23,7 @@ pub mod overwrites;
 mod pages;
 mod twins;
 
+use crate::debug::perf::Perf;
 use crate::interp::Op;
 use crate::mirrored::MirrorUse;
 use crate::native::landing::Landings;
@@ -37,6 +38,7 @@ use pages::CodePages;
 use shadow_mmu::PhysAddr;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use translator::block::Block;
 use translator::compile::HostCode;
 use translator::state::{ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, jump_index, jump_window};
@@ -124,6 +126,10 @@ pub struct Cache {
     jumps: Box<[JumpEntry]>,
     arena: Arena,
     arena_keep: usize,
+    /// Routines that are kept, by host address.
+    routines: Vec<Range<u64>>,
+    /// What is written for perf.
+    perf: Option<Box<Perf>>,
     /// The link slots.
     pub links: Links,
     /// Where code continues after a fault of the host.
@@ -148,6 +154,8 @@ impl Cache {
     pub fn new(fixed: &[&[u8]]) -> std::io::Result<(Self, Vec<u64>)> {
         let mut arena = Arena::new(ARENA_BYTES)?;
         let addresses: Vec<u64> = fixed.iter().filter_map(|code| arena.add(code)).collect();
+        let routines = addresses.iter().zip(fixed);
+        let routines = routines.map(|(&at, code)| at..at + code.len() as u64);
         let cache = Self {
             blocks: Vec::new(),
             free: Vec::new(),
@@ -160,6 +168,8 @@ impl Cache {
             jumps: vec![JumpEntry::default(); ALL_JUMP_ENTRIES].into_boxed_slice(),
             arena_keep: arena.used(),
             arena,
+            routines: routines.collect(),
+            perf: None,
             landings: Landings::default(),
             links: Links::new(addresses.first().copied().unwrap_or(0)),
             exhausted: false,
@@ -167,6 +177,25 @@ impl Cache {
             counters: CacheCounters::default(),
         };
         Ok((cache, addresses))
+    }
+
+    /// Has perf told of all code from now on, and of the routines by these names.
+    ///
+    /// # Errors
+    /// The host refuses memory of the kind that perf needs.
+    pub fn tell_perf(&mut self, mut perf: Perf, names: &[&str]) -> std::io::Result<()> {
+        if perf.wants_no_file() {
+            self.arena.without_file()?;
+        }
+        for (routine, name) in self.routines.iter().zip(names) {
+            let len = (routine.end - routine.start) as usize;
+            let code = self.arena.get(routine.start, len);
+            if let Some(code) = code.filter(|code| !code.is_empty()) {
+                perf.code(name, routine.start, code);
+            }
+        }
+        self.perf = Some(Box::new(perf));
+        Ok(())
     }
 
     /// Host address of the jump cache, for generated code.
@@ -252,6 +281,8 @@ impl Cache {
             special: block.mode.single(),
             side_exits: 0,
             vector_exits: 0,
+            kept: false,
+            samples: 0,
             mirror: MirrorUse::default(),
             compiled: if block.mode.interpreted() {
                 Compiled::Never
@@ -263,6 +294,7 @@ impl Cache {
             copy: None,
             incoming: Vec::new(),
             outgoing: (0, 0),
+            first_callout: 0,
         });
         let parts: Vec<_> = frames(key.phys, crosses_to)
             .map(|frame| (frame, cached.bytes_in(frame)))
@@ -331,10 +363,19 @@ impl Cache {
             self.links.describe(link.slot, link.eip, jump);
         }
         self.landings.add(address, &code.landings);
+        if let (Some(perf), Some(block)) = (&mut self.perf, self.blocks.get(id.0 as usize)) {
+            let eip = block.as_ref().map_or(0, |block| block.key.eip);
+            perf.block(eip, address, &code.bytes);
+        }
         if let Some(block) = self.get_mut(id) {
             block.compiled = Compiled::At(address);
         }
         true
+    }
+
+    /// The `len` bytes of compiled code at an address that a block is said to have.
+    pub fn code_at(&self, address: u64, len: usize) -> Option<&[u8]> {
+        self.arena.get(address, len)
     }
 
     /// Reserves link slots for a block about to be compiled, or `None` if there

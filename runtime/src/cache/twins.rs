@@ -71,6 +71,8 @@ impl Cache {
                 Compiled::Never => Compiled::Never,
                 _ => Compiled::No,
             },
+            kept: true,
+            samples: 0,
             origin: Some(origin_id),
             twins: Vec::new(),
             copy: None,

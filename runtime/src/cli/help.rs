@@ -34,6 +34,8 @@ Examples:
       The machine that the file describes, but for its memory.
   ring1 boot --kernel vmlinuz --gdb :1234 --gdb-wait
       Stopped before its first instruction, for GDB to connect.
+  perf record -k mono ring1 boot --kernel vmlinuz --perf jitdump --symbols System.map
+      Guest code by name in perf report, after perf inject --jit.
   ring1 -kernel vmlinuz -append \"console=ttyS0\" -m 256 -nographic
       QEMU's spelling; docs/qemu-options.md lists what is understood.";
 
@@ -41,8 +43,13 @@ Examples:
 pub const DUMP: &str = "\
 Examples:
   ring1 dump --hottest 5
-  ring1 dump --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 --run-for 5 --hottest 3
-  ring1 dump --kernel vmlinuz --at 0xc1000000
+  ring1 dump --format html --output demo.html
+      All of them, as a page to browse in.
+  ring1 dump --kernel vmlinuz --initrd initrd.gz --append \"console=ttyS0 nokaslr\" --symbols System.map --at start_kernel
+  ring1 dump --kernel sector.bin --flat 0x7c00 --run-for 0 --at 0x7c00
+      The image, before it has run.
+  ring1 dump --tier interp --code cranelift --stages clif,optimised,host
+      The hottest block by an exact count, as Cranelift compiles it.
 
 Exit status:
   0  blocks were shown
@@ -59,6 +66,18 @@ Examples:
 Exit status:
   0  measured
   1  a file or the host is at fault, or checksums differ
+  2  wrong usage";
+
+/// For `ring1 compare`.
+pub const COMPARE: &str = "\
+Examples:
+  ring1 compare
+  ring1 compare --output costs.html
+  ring1 compare --kernel vmlinuz --initrd initrd.gz
+
+Exit status:
+  0  measured
+  1  a file or the host is at fault
   2  wrong usage";
 
 /// For `ring1 selftest`.

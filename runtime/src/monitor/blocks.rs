@@ -5,9 +5,8 @@ use super::commands::{address, split};
 use super::memory::{self, Kind};
 use crate::cache::Compiled;
 use crate::cli::number;
-use crate::config::Tier;
-use crate::debug::dump;
-use crate::native;
+use crate::debug::dump::command;
+use crate::debug::dump::options::{ShowArgs, Stage};
 use crate::vm::Vm;
 use serde_json::json;
 use std::fmt::Write;
@@ -91,13 +90,15 @@ pub fn dump(vm: &mut Vm, what: &str) -> Outcome {
 }
 
 fn blocks(vm: &mut Vm, at: Option<&str>, hottest: &str, file: Option<&str>) -> Outcome {
-    let at = at.map(|at| address(vm, at)).transpose()?.map(|at| at.0);
-    let hottest = if at.is_some() { 0 } else { count(hottest)? };
-    let tier = match native::direct_supported() {
-        true => Tier::Direct,
-        false => Tier::Cranelift,
+    let at = at.map(|at| address(vm, at)).transpose()?;
+    let args = ShowArgs {
+        hottest: at.is_none().then(|| count(hottest)).transpose()?,
+        at: at.iter().map(|at| format!("{:#010x}", at.0)).collect(),
+        stages: vec![Stage::Host],
+        ..ShowArgs::default()
     };
-    let text = dump::blocks(vm, at, hottest, tier).map_err(|error| format!("{error:#}"))?;
+    let tier = vm.tiers.policy();
+    let text = command::text(vm, &args, tier).map_err(|error| format!("{error:#}"))?;
     match file {
         Some(file) => written(file, text.as_bytes()),
         None => Ok(Answer::new(text.clone(), json!({"text": text}))),

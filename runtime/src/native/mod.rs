@@ -21,6 +21,15 @@ use translator::state::CpuState;
 /// The routines that every block of a tier relies on.
 pub use translator::direct::Routines;
 
+/// Names of the routines, in the order that the cache holds them.
+pub const ROUTINE_NAMES: [&str; 5] = [
+    "ring1:unlinked",
+    "ring1:trampoline",
+    "ring1:callout",
+    "ring1:load_vectors",
+    "ring1:unpaired_return",
+];
+
 /// Makes the routines of the compiler that `tier` uses. (The interpreter uses
 /// none; it gets the ones that every host has.)
 ///

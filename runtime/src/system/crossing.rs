@@ -82,10 +82,11 @@ fn way_back(selector: u16) -> usize {
 
 /// Delivers an event in ring 3 to ring 0, if one went the same way before.
 pub fn inward(cpu: &mut Cpu, event: Event) -> bool {
-    let known = cpu.crossings.inward[usize::from(event.vector())];
+    let known = &cpu.crossings.inward[usize::from(event.vector())];
     if known.from != cpu.state.mode || cpu.state.eflags & AC != 0 {
         return false;
     }
+    let known = *known;
     let barred = matches!(event, Event::Software(_)) && known.gate.dpl() < 3;
     let Some(esp) = stack_of_ring_0(cpu, &known.ss) else {
         return false;
@@ -202,12 +203,13 @@ pub fn outward(cpu: &mut Cpu) -> bool {
     let Some([eip, cs, image, outer_esp, ss]) = cpu.read_known(esp) else {
         return false;
     };
-    let known = cpu.crossings.outward[way_back(cs as u16)];
+    let known = &cpu.crossings.outward[way_back(cs as u16)];
+    if known.from != cpu.state.mode || known.cs.selector != cs as u16 {
+        return false;
+    }
+    let known = *known;
     let timed = known.to & Mode::TIME_STAMP != 0;
-    let same = known.from == cpu.state.mode
-        && known.cs.selector == cs as u16
-        && known.ss.selector == ss as u16
-        && timed == (cpu.sys.cr4 & cr4::TSD == 0);
+    let same = known.ss.selector == ss as u16 && timed == (cpu.sys.cr4 & cr4::TSD == 0);
     let unusual = (cpu.state.eflags | image) & AC != 0
         || cpu.state.eflags & NT != 0
         || image & (VM | TF) != 0

@@ -166,7 +166,7 @@ fn write_port(cpu: &mut Cpu, port: u16, w: Width, v: u32) {
 }
 
 /// A device was touched: its line may have risen, or the machine may end.
-fn accessed(cpu: &mut Cpu) {
+pub fn accessed(cpu: &mut Cpu) {
     let interrupt = cpu.state.eflags & IF != 0 && cpu.pc.interrupt_pending();
     if interrupt || cpu.pc.has_event() || cpu.nmi_due() {
         cpu.request_attention();

@@ -23,7 +23,7 @@ use translator::direct::verify::verify;
 const MAX_BYTES: usize = 320;
 
 /// How a block's code is to be made.
-pub(super) fn flavour(block: &CachedBlock) -> Flavour {
+pub fn flavour(block: &CachedBlock) -> Flavour {
     Flavour {
         grouped: block.side_exits < MANY_SIDE_EXITS,
         native_vectors: block.vector_exits < MANY_VECTOR_EXITS,
@@ -34,6 +34,7 @@ pub(super) fn flavour(block: &CachedBlock) -> Flavour {
 /// Gives a block the history that leads to code made in this way.
 fn adopt(block: &mut CachedBlock, flavour: Flavour, policy: MirrorPolicy) {
     block.heat = LUKEWARM;
+    block.kept = true;
     if !flavour.grouped {
         block.side_exits = MANY_SIDE_EXITS;
     }

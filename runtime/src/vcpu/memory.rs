@@ -8,6 +8,7 @@
 
 use super::Cpu;
 use crate::ledger::Account;
+use crate::system::port;
 use shadow_mmu::{Access, LinearAddr, PageFault, PhysAddr, Translation};
 use translator::exception::Exception;
 use translator::insn::{SegReg, Width};
@@ -447,7 +448,9 @@ impl Cpu {
             }
         } else {
             self.mmio_write(t.phys.0, w.bytes() as u8, v & w.mask());
-            self.request_attention();
+            // The local APIC may have been told to send one.
+            self.nmi_pending |= self.pc.take_nmi();
+            port::accessed(self);
         }
     }
 

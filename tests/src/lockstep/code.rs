@@ -168,6 +168,11 @@ impl CodeMaker<'_> {
     }
 }
 
+/// Whether the instruction is a repeated string instruction.
+pub fn is_repeated(insn: &Instruction) -> bool {
+    insn.is_string_instruction() && (insn.has_rep_prefix() || insn.has_repne_prefix())
+}
+
 /// What the instruction loads is another each time.
 pub fn is_never_the_same(insn: &Instruction) -> bool {
     use Mnemonic as M;

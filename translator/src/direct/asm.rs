@@ -425,6 +425,7 @@ mod tests {
             base: None,
             index: Some((reg::R9, 2)),
             disp: -4,
+            wide: false,
         };
         let wanted = "lea r10,[r9*4-4]";
         assert_eq!(text(|a| a.lea(Size::Q, reg::R10, no_base)), wanted);

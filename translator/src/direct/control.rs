@@ -137,6 +137,9 @@ impl Emitter<'_> {
             return;
         }
         let over = in_between.then(|| self.asm.jump_short());
+        if !in_between {
+            self.mark(loc::NOTHING, self.block.eip);
+        }
         for n in 0..self.s.near.len() {
             let (branch, cold) = self.s.near[n];
             self.asm.land(branch);
@@ -165,6 +168,7 @@ impl Emitter<'_> {
             return self.store_refused(branch, index, resume);
         }
         self.asm.land(branch);
+        self.mark_cold(cold);
         match cold {
             Cold::Exit(index) | Cold::SharedExit(index) => self.side_exit(index, cold),
             Cold::Budget(eip) => {
@@ -242,6 +246,21 @@ impl Emitter<'_> {
         }
     }
 
+    /// Notes what code out of line is for, where that does not say so itself.
+    fn mark_cold(&mut self, cold: Cold) {
+        let last = self.block.insns.len() - 1;
+        let part = match cold {
+            Cold::LostBudget { .. } => loc::exit(ExitKind::Budget, 0),
+            Cold::Miss | Cold::LostMiss(_) | Cold::Unpaired | Cold::LostUnpaired(_) => {
+                loc::exit(ExitKind::Next, last)
+            }
+            Cold::Unlinked(_) => loc::exit(ExitKind::Unlinked, last),
+            Cold::CallOut(index) => loc::insn(index),
+            _ => return,
+        };
+        self.mark(part.bits(), self.block.eip);
+    }
+
     pub(super) fn mark_insn(&mut self, index: usize) {
         if let Some(insn) = self.block.insns.get(index) {
             self.mark(loc::insn(index).bits(), insn.eip);
@@ -251,7 +270,6 @@ impl Emitter<'_> {
     /// Where a link leads that is not made.
     fn unlinked(&mut self, number: usize) {
         let here = self.asm.here() as u32;
-        self.mark_insn(self.block.insns.len() - 1);
         let Some(link) = self.code.links.get_mut(number) else {
             return;
         };

@@ -19,9 +19,12 @@ const GROUP_GAP: f64 = 7.0;
 /// Height of a heading, which has the axis's figures too.
 const HEADING: f64 = 30.0;
 
+/// From this ratio of its ends on an axis has figures at powers of ten only.
+const WIDE: f64 = 10_000.0;
+
 /// The axis along which bars grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Axis {
+pub(crate) enum Axis {
     /// From 1, for ratios.
     Logarithmic,
     /// From 0, for times.
@@ -29,13 +32,13 @@ pub(super) enum Axis {
 }
 
 /// Bars that belong together: one per series, where there is a figure.
-pub(super) struct Group {
+pub(crate) struct Group {
     pub label: String,
     pub values: Vec<Option<f64>>,
 }
 
 /// Groups under a heading.
-pub(super) struct Section {
+pub(crate) struct Section {
     pub heading: String,
     pub groups: Vec<Group>,
 }
@@ -83,7 +86,12 @@ impl Scale {
         if self.axis == Axis::Linear {
             return (0..=5).map(|n| self.high * f64::from(n) / 5.0).collect();
         }
-        let decades = (-6..=6).flat_map(|n| [1.0, 2.0, 5.0].map(|m| m * 10_f64.powi(n)));
+        // Over many decades there is room for their figures only.
+        let steps: &[f64] = match self.high / self.low > WIDE {
+            true => &[1.0],
+            false => &[1.0, 2.0, 5.0],
+        };
+        let decades = (-6..=9).flat_map(|n| steps.iter().map(move |m| m * 10_f64.powi(n)));
         let inside = |tick: &f64| (self.low * 0.999..=self.high * 1.001).contains(tick);
         decades.filter(inside).collect()
     }
@@ -98,7 +106,7 @@ fn round_up(value: f64) -> f64 {
 }
 
 /// The picture; `title` is for those who do not see it.
-pub(super) fn bars(title: &str, axis: Axis, sections: &[Section]) -> String {
+pub(crate) fn bars(title: &str, axis: Axis, sections: &[Section]) -> String {
     let groups = || sections.iter().flat_map(|section| &section.groups);
     let values: Vec<f64> = groups()
         .flat_map(|group| group.values.iter().flatten().copied())
@@ -184,7 +192,7 @@ fn bars_of(scale: &Scale, group: &Group, y: f64) -> String {
 }
 
 /// Text as HTML and SVG have it.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -224,6 +232,8 @@ mod tests {
     #[test]
     fn ends_of_axes_are_round() {
         assert_eq!([0.7, 3.4, 788.0].map(round_up), [1.0, 5.0, 1000.0]);
+        let scale = Scale::of(Axis::Logarithmic, &[1.0, 30_000.0]);
+        assert_eq!(scale.ticks(), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
         let scale = Scale::of(Axis::Linear, &[5.5]);
         assert_eq!(scale.ticks(), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!([0.05, 2.0, 1000.0].map(label), ["0.05", "2", "1000"]);

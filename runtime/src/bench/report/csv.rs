@@ -40,7 +40,7 @@ pub(super) fn write(report: &Report) -> String {
 }
 
 /// A field, quoted if it must be.
-fn field(text: &str) -> String {
+pub(crate) fn field(text: &str) -> String {
     if text.contains([',', '"', '\n']) {
         return format!("\"{}\"", text.replace('"', "\"\""));
     }

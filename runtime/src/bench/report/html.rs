@@ -5,40 +5,46 @@
 
 use super::chart::{Axis, Group, Section, bars, escaped};
 use super::{Booted, Report};
+use crate::bench::host::Host;
 use crate::bench::results::{Ratio, Results, family};
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("style.css");
 
 pub(super) fn write(report: &Report) -> String {
-    let mut body = String::from("<h1>ring1 bench</h1>\n");
-    body += &circumstances(report);
+    let mut body = circumstances(&report.host, &report.notes);
     if let Some(booted) = &report.booted {
         body += &boots(booted);
     }
     if let Some(results) = &report.workloads {
         body += &workloads(results);
     }
+    page("ring1 bench", &report.host, &body)
+}
+
+/// A page around its body.
+pub(crate) fn page(title: &str, host: &Host, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>ring1 bench, {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
-        escaped(&report.host.date)
+         <title>{title}, {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <h1>{title}</h1>\n{body}</body>\n</html>\n",
+        escaped(&host.date)
     )
 }
 
 /// Where and when, and what should be known.
-fn circumstances(report: &Report) -> String {
+pub(crate) fn circumstances(host: &Host, notes: &[String]) -> String {
     let mut text = String::from("<dl>\n");
     // Writing to a String cannot fail.
-    for (name, value) in report.host.lines() {
+    for (name, value) in host.lines() {
         let _ = writeln!(text, "<dt>{name}</dt><dd>{}</dd>", escaped(&value));
     }
     text += "</dl>\n";
-    if !report.notes.is_empty() {
+    if !notes.is_empty() {
         text += "<ul class=\"notes\">\n";
-        for note in &report.notes {
+        for note in notes {
             let _ = writeln!(text, "<li>{}</li>", escaped(note));
         }
         text += "</ul>\n";
@@ -128,7 +134,8 @@ fn section(results: &Results, ratios: &[Ratio], of: &str) -> Section {
     }
 }
 
-fn legend(series: &[String]) -> String {
+/// What the colours stand for.
+pub(crate) fn legend(series: &[String]) -> String {
     let entry = |(number, name): (usize, &String)| {
         format!("<span><i class=\"s{number}\"></i>{}</span>", escaped(name))
     };
@@ -136,7 +143,12 @@ fn legend(series: &[String]) -> String {
     format!("<p class=\"legend\">{}</p>\n", entries.join(" "))
 }
 
-fn table(caption: &str, head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+/// A table; a cell that says so is marked as wrong.
+pub(crate) fn table(
+    caption: &str,
+    head: &[String],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
     let line = |tag: &str, cells: &[String]| {
         let cell = |cell: &String| {
             let class = if cell == "DIFFER" {

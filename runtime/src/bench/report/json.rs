@@ -1,20 +1,13 @@
 //! Every run as JSON, with the medians and the ratios that tables show.
-//!
-//! The few kinds of values that occur do not warrant a serialiser: strings,
-//! finite numbers, arrays and objects whose fields are written in order.
 
 use super::Report;
 use crate::bench::boot::Boots;
+use crate::bench::host::Host;
 use crate::bench::results::Results;
+use crate::json::{array, number, object, string};
 
 pub(super) fn write(report: &Report) -> String {
-    let host = report.host.lines().into_iter();
-    let host = host.map(|(name, value)| (name.to_owned(), string(&value)));
-    let notes = report.notes.iter().map(|note| string(note));
-    let mut fields = vec![
-        ("host".to_owned(), object(host)),
-        ("notes".to_owned(), array(notes)),
-    ];
+    let mut fields = circumstances(&report.host, &report.notes);
     if let Some(booted) = &report.booted {
         let boots = array(booted.boots.iter().map(boot));
         let kernel = ("kernel".to_owned(), string(&booted.kernel));
@@ -29,6 +22,17 @@ pub(super) fn write(report: &Report) -> String {
         fields.push(("families".to_owned(), families));
     }
     object(fields) + "\n"
+}
+
+/// Where and when, and what should be known: the first fields of a report.
+pub(crate) fn circumstances(host: &Host, notes: &[String]) -> Vec<(String, String)> {
+    let host = host.lines().into_iter();
+    let host = host.map(|(name, value)| (name.to_owned(), string(&value)));
+    let notes = notes.iter().map(|note| string(note));
+    vec![
+        ("host".to_owned(), object(host)),
+        ("notes".to_owned(), array(notes)),
+    ]
 }
 
 fn boot(boots: &Boots) -> String {
@@ -84,36 +88,6 @@ fn family(results: &Results, name: &str) -> String {
     ])
 }
 
-fn string(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted += &format!("\\u{:04x}", u32::from(c)),
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
-}
-
-fn number(value: Option<f64>) -> String {
-    let finite = value.filter(|value| value.is_finite());
-    finite.map_or("null".to_owned(), |value| value.to_string())
-}
-
-fn array(values: impl IntoIterator<Item = String>) -> String {
-    let values: Vec<String> = values.into_iter().collect();
-    format!("[{}]", values.join(", "))
-}
-
-fn object(fields: impl IntoIterator<Item = (String, String)>) -> String {
-    let fields = fields.into_iter();
-    let fields: Vec<String> = fields
-        .map(|(name, value)| format!("{}: {value}", string(&name)))
-        .collect();
-    format!("{{{}}}", fields.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::sample;
@@ -133,11 +107,5 @@ mod tests {
         }
         let balance = |open, close| text.matches(open).count() == text.matches(close).count();
         assert!(balance('{', '}') && balance('[', ']'));
-    }
-
-    #[test]
-    fn what_json_cannot_say_is_escaped_or_null() {
-        assert_eq!(string("a\n\"\\"), r#""a\u000a\"\\""#);
-        assert_eq!(number(Some(f64::NAN)), "null");
     }
 }

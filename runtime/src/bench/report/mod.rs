@@ -1,10 +1,10 @@
 //! What came out, and the ways to write it: a text for people, a page with
 //! plots, and every single run for programs.
 
-mod chart;
-mod csv;
-mod html;
-mod json;
+pub(crate) mod chart;
+pub(crate) mod csv;
+pub(crate) mod html;
+pub(crate) mod json;
 mod text;
 
 use super::boot::Boots;

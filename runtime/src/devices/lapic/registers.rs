@@ -77,7 +77,6 @@ impl LocalApic {
 
     /// Reads the register with number `number`: its offset in 16 bytes.
     fn read_register(&mut self, number: u32) -> u32 {
-        let now_ns = self.clock.now_ns();
         match number {
             0x02 => self.id,
             0x03 => VERSION,
@@ -96,6 +95,7 @@ impl LocalApic {
             0x32..=0x37 => self.lvt[number as usize - 0x32],
             0x38 => self.timer.initial(),
             0x39 => {
+                let now_ns = self.clock.now_ns();
                 self.poll(now_ns);
                 self.timer.current(now_ns)
             }
@@ -110,8 +110,10 @@ impl LocalApic {
     }
 
     fn write_register(&mut self, number: u32, value: u32) {
-        let now_ns = self.clock.now_ns();
-        self.poll(now_ns);
+        // To read the clock costs more than most writes do.
+        if self.timer.next_deadline_ns().is_some() {
+            self.poll(self.clock.now_ns());
+        }
         match number {
             0x02 => self.id = value & 0xFF00_0000,
             0x08 => self.tpr = value & 0xFF,
@@ -123,8 +125,8 @@ impl LocalApic {
             0x30 => self.write_icr(value),
             0x31 => self.icr[1] = value & 0xFF00_0000,
             0x32..=0x37 => self.write_lvt(number as usize - 0x32, value),
-            0x38 => self.timer.set_initial(value, now_ns),
-            0x3E => self.timer.set_divide(value, now_ns),
+            0x38 => self.timer.set_initial(value, self.clock.now_ns()),
+            0x3E => self.timer.set_divide(value, self.clock.now_ns()),
             // Read-only.
             0x03 | 0x09 | 0x0A | 0x10..=0x27 | 0x39 => {}
             _ => self.error(ESR_ILLEGAL_REGISTER),
