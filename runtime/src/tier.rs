@@ -170,7 +170,7 @@ impl Tiers {
         })
     }
 
-    /// The tier that the machine was made for.
+    /// What the machine was made for.
     pub fn policy(&self) -> Tier {
         self.policy
     }

@@ -140,10 +140,6 @@ fn what_is_wrong_is_said() {
                 "`dump ` lacks something or is not known; try help dump",
             ),
             (
-                "dump block 0x5",
-                "no block that starts at 0x00000005 has run",
-            ),
-            (
                 "dump memory 0 0 f",
                 "a number of bytes is 1 to 268435456, not `0`",
             ),

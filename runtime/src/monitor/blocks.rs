@@ -5,7 +5,7 @@ use super::commands::{address, split};
 use super::memory::{self, Kind};
 use crate::cache::Compiled;
 use crate::cli::number;
-use crate::debug::dump;
+use crate::debug::dump::command;
 use crate::debug::dump::options::{ShowArgs, Stage};
 use crate::vm::Vm;
 use serde_json::json;
@@ -91,13 +91,14 @@ pub fn dump(vm: &mut Vm, what: &str) -> Outcome {
 
 fn blocks(vm: &mut Vm, at: Option<&str>, hottest: &str, file: Option<&str>) -> Outcome {
     let at = at.map(|at| address(vm, at)).transpose()?;
-    let show = ShowArgs {
-        at: at.iter().map(|at| format!("{:#x}", at.0)).collect(),
+    let args = ShowArgs {
         hottest: at.is_none().then(|| count(hottest)).transpose()?,
-        stages: vec![Stage::Clif, Stage::Host],
+        at: at.iter().map(|at| format!("{:#010x}", at.0)).collect(),
+        stages: vec![Stage::Host],
         ..ShowArgs::default()
     };
-    let text = dump::command::text(vm, &show).map_err(|error| format!("{error:#}"))?;
+    let tier = vm.tiers.policy();
+    let text = command::text(vm, &args, tier).map_err(|error| format!("{error:#}"))?;
     match file {
         Some(file) => written(file, text.as_bytes()),
         None => Ok(Answer::new(text.clone(), json!({"text": text}))),

@@ -10,7 +10,7 @@ use super::select::select;
 use super::text::Text;
 use super::{About, Sink};
 use crate::cli::status;
-use crate::config::{CodeCache, VmConfig};
+use crate::config::{CodeCache, Tier, VmConfig};
 use crate::console::progress;
 use crate::debug::symbols::Symbols;
 use crate::launch;
@@ -79,27 +79,25 @@ pub fn write(
     Ok(())
 }
 
-/// The same as text, without symbols.
+/// The same as text, for whoever has asked a machine that stands. `tier` is what it was
+/// made for.
 ///
 /// # Errors
 /// A block cannot be found.
-pub fn text(vm: &mut Vm, args: &ShowArgs) -> anyhow::Result<String> {
+pub fn text(vm: &mut Vm, args: &ShowArgs, tier: Tier) -> anyhow::Result<String> {
     let symbols = Symbols::default();
     let chosen = select(vm, args, &symbols)?;
-    let tier = vm.tiers.policy();
     let mut collector = Collector::new(vm, tier, &symbols, args.code_choice(), args.opt)?;
-    let mut out = Vec::new();
-    let columns = args.columns();
     let mut text = Text {
-        out: &mut out,
-        columns,
+        out: Vec::new(),
+        columns: args.columns(),
     };
     for id in chosen {
         if let Some(block) = collector.block(id) {
             text.block(&block)?;
         }
     }
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    Ok(String::from_utf8_lossy(&text.out).into_owned())
 }
 
 fn about(vm: &Vm, config: &VmConfig) -> About {
