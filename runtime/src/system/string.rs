@@ -19,6 +19,9 @@ use translator::insn::{Gpr, Insn, Rep, SegReg, Width};
 
 /// Bytes moved before the run loop gets to look around.
 const QUANTUM: u32 = 256 << 10;
+/// Elements in a run that take as long as one by itself, which goes the careful way: to
+/// a device, or across pages.
+const CAREFUL: u32 = 4096;
 
 /// Bytes looked at or copied through a small buffer.
 const CHUNK: usize = 256;
@@ -81,7 +84,10 @@ fn repeat(cpu: &mut Cpu, i: &Insn, body: Body) -> Result<(), Exception> {
             return Ok(());
         }
         let progress = body(cpu, &pass, count.min(quantum))?;
-        quantum = quantum.saturating_sub(progress.done);
+        quantum = quantum.saturating_sub(match progress.done {
+            1 => CAREFUL,
+            many => many,
+        });
         pass.put(cpu, Gpr::ECX, count.wrapping_sub(progress.done));
         // A write into translated code may have hit this very instruction.
         if cpu.attention && !progress.ended && count != progress.done {
