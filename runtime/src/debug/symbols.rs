@@ -50,14 +50,16 @@ impl Symbols {
         }
     }
 
-    /// Those of a file, if one is named, or of the kernel, if it has any.
+    /// Those of a file, if one is named, or of the kernel, if that is ELF and has any.
     ///
     /// # Errors
     /// See [`Symbols::read`].
     pub fn of_guest(file: Option<&Path>, kernel: &[u8]) -> Result<Self, SymbolError> {
         match file {
             Some(path) => Self::read(path),
-            None => Ok(Self::parse(kernel)),
+            // A kernel of another kind is megabytes of what is no text.
+            None if kernel.starts_with(&object::elf::ELFMAG) => Ok(Self::parse(kernel)),
+            None => Ok(Self::default()),
         }
     }
 
