@@ -171,21 +171,25 @@ pub fn remember_inward(cpu: &mut Cpu, event: Event, gate: &Descriptor, from: u32
     }
 }
 
+/// Protected mode in which nothing is looked at between instructions.
+fn is_plain(mode: Mode) -> bool {
+    mode.0 & Mode::PROTECTED != 0 && !mode.interpreted()
+}
+
+fn has_flat_stack(mode: Mode) -> bool {
+    mode.stack32() && mode.unlimited(SegReg::Ss) && mode.zero_base(SegReg::Ss)
+}
+
 /// The crossing that has just been made.
 fn crossing(cpu: &Cpu, from: u32) -> Option<Crossing> {
     let to = cpu.mode();
-    let plain = |mode: Mode| mode.0 & Mode::PROTECTED != 0 && !mode.interpreted();
     let [cs, ss] = [SegReg::Cs, SegReg::Ss].map(|seg| *cpu.state.segment(seg));
     let (code, stack) = (global(cpu, cs.selector)?, global(cpu, ss.selector)?);
     // The crossing may have stored to the table.
     let current = code.segment(Selector(cs.selector)) == cs
         && stack.segment(Selector(ss.selector)) == ss
         && (code.attributes() & stack.attributes() & Segment::ACCESSED) != 0;
-    let usual = plain(Mode(from))
-        && plain(to)
-        && to.stack32()
-        && to.unlimited(SegReg::Ss)
-        && to.zero_base(SegReg::Ss);
+    let usual = is_plain(Mode(from)) && is_plain(to) && has_flat_stack(to);
     (current && usual).then_some(Crossing {
         from,
         to: to.0,
@@ -237,8 +241,7 @@ pub fn fast(cpu: &mut Cpu, cs: Segment, ss: Segment, cpl: u8, eip: u32) {
     }
     cpu.cross(cs, ss, cpl, from);
     cpu.mode_changed();
-    let usual = |mode: Mode| mode.0 & Mode::PROTECTED != 0 && !mode.interpreted();
-    if usual(Mode(from)) && usual(cpu.mode()) {
+    if is_plain(Mode(from)) && is_plain(cpu.mode()) {
         cpu.crossings.fast[way] = (from, cpu.state.mode);
     }
 }
@@ -258,9 +261,7 @@ fn keeps_segments(cpu: &Cpu) -> bool {
 pub fn remember_outward(cpu: &mut Cpu, from: u32) {
     if cpu.sys.cpl == 3
         && Mode(from).supervisor()
-        && Mode(from).stack32()
-        && Mode(from).unlimited(SegReg::Ss)
-        && Mode(from).zero_base(SegReg::Ss)
+        && has_flat_stack(Mode(from))
         && let Some(crossing) = crossing(cpu, from)
     {
         cpu.crossings.outward[way_back(crossing.cs.selector)] = crossing;

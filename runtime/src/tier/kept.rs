@@ -74,6 +74,9 @@ impl Tiers {
         let Some(block) = cache.get(id).filter(|b| b.compiled == Compiled::No) else {
             return;
         };
+        if self.disk.is_none() && !block.moves() {
+            return;
+        }
         let Some(content) = content(block, cpu, &mut buffer) else {
             return;
         };
