@@ -3,6 +3,7 @@
 
 use crate::machine::{Ended, Setup};
 use runtime::gdb::connection::Address;
+use runtime::vm::Vm;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -19,6 +20,19 @@ pub fn debugged<R: Send>(
     wait: bool,
     debug: impl FnOnce(&str) -> R + Send,
 ) -> (Ended, R) {
+    debugged_after(setup, wait, |_| (), debug)
+}
+
+/// The same, after `prepare`.
+///
+/// # Panics
+/// When the machine cannot be made, or `debug` panics.
+pub fn debugged_after<R: Send>(
+    setup: &Setup,
+    wait: bool,
+    prepare: impl FnOnce(&mut Vm),
+    debug: impl FnOnce(&str) -> R + Send,
+) -> (Ended, R) {
     let (sender, address) = channel::<String>();
     std::thread::scope(|scope| {
         let debugger = scope.spawn(move || {
@@ -26,6 +40,7 @@ pub fn debugged<R: Send>(
             debug(&address)
         });
         let ended = setup.run_after(|vm| {
+            prepare(vm);
             let anywhere = Address::parse(":0").expect("an address");
             let at = vm.listen_for_debugger(&anywhere, wait).expect("a port");
             sender.send(at.to_string()).expect("the debugger waits");

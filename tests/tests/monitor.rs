@@ -2,12 +2,12 @@
 
 use runtime::config::Tier;
 use runtime::exit::Exit;
-use runtime::gdb::connection::Address;
 use runtime::loader::FlatMode;
 use runtime::selftest::rng::Rng;
 use runtime::vm::Vm;
 use serde_json::{Value, json};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 use tests::gdb;
 use tests::machine::{Setup, TIERS};
@@ -387,41 +387,106 @@ fn several_clients_are_served_and_noise_harms_nobody() {
     assert_eq!(ended.exit, Exit::Quit);
 }
 
+/// Runs the guest with a port for debuggers, where it waits, and a monitor; and `watch`
+/// with the port's address and the monitor's socket.
+fn debugged_and_monitored(watch: impl FnOnce(&str, &Path) + Send) {
+    let path = socket();
+    let (ended, ()) = gdb::debugged_after(
+        &setup(Tier::Auto),
+        true,
+        |vm| vm.listen_for_monitor(&path).expect("a socket"),
+        |address| watch(address, &path),
+    );
+    assert_eq!(ended.exit, Exit::Quit);
+}
+
 #[test]
 fn a_debugger_and_the_monitor_get_along() {
-    let path = socket();
-    let (sender, address) = std::sync::mpsc::channel();
-    let ended = std::thread::scope(|scope| {
-        let at = path.clone();
-        let watcher = scope.spawn(move || {
-            let address: String = address.recv().expect("the machine starts");
-            let mut debugger = gdb::Client::connect(&address);
-            assert!(debugger.ask("?").is_some());
-            let mut client = Client::connect(&at);
-            let held = client.ask("info status").unwrap();
-            assert_eq!(held["state"], "held by the debugger");
-            let refused = client.ask("step").unwrap_err();
-            assert_eq!(refused, "a debugger is connected: step there");
-            client.ask("pause").unwrap();
-            // Detached, the guest stands for the monitor alone.
-            assert_eq!(debugger.ask("D").as_deref(), Some("OK"));
-            assert_eq!(client.ask("info status").unwrap()["state"], "paused");
-            client.ask("step").unwrap();
-            // Another debugger is heard although the guest is paused.
-            let mut debugger = gdb::Client::connect(&address);
-            assert!(debugger.ask("g").is_some());
-            debugger.send("k");
-        });
-        let ended = setup(Tier::Auto).run_after(|vm| {
-            vm.listen_for_monitor(&path).expect("a socket");
-            let anywhere = Address::parse(":0").expect("an address");
-            let at = vm.listen_for_debugger(&anywhere, true).expect("a port");
-            sender.send(at.to_string()).expect("somebody watches");
-        });
-        watcher.join().expect("the commands end");
-        ended
+    debugged_and_monitored(|address, path| {
+        let mut debugger = gdb::Client::connect(address);
+        assert!(debugger.ask("?").is_some());
+        let mut client = Client::connect(path);
+        let held = client.ask("info status").unwrap();
+        assert_eq!(held["state"], "held by the debugger");
+        let refused = client.ask("step").unwrap_err();
+        assert_eq!(refused, "a debugger is connected: step there");
+        client.ask("pause").unwrap();
+        // Detached, the guest stands for the monitor alone.
+        assert_eq!(debugger.ask("D").as_deref(), Some("OK"));
+        assert_eq!(client.ask("info status").unwrap()["state"], "paused");
+        client.ask("step").unwrap();
+        // Another debugger is heard although the guest is paused.
+        let mut debugger = gdb::Client::connect(address);
+        assert!(debugger.ask("g").is_some());
+        debugger.send("k");
+    });
+}
+
+/// Waits for an interrupt that never comes: a step takes for ever.
+const SLEEPER: [u8; 4] = [
+    0xfb, // sti
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp $ - 1
+];
+
+fn sleeper<'a>() -> Setup<'a> {
+    Setup::flat(&SLEEPER, START, FlatMode::Protected32, Tier::Auto)
+}
+
+#[test]
+fn who_quits_ends_a_step() {
+    let (ended, stepped) = monitored(&sleeper(), |path| {
+        std::thread::scope(|scope| {
+            let mut stepper = Client::connect(path);
+            let stepped = scope.spawn(move || stepper.ask("step 9"));
+            let mut client = Client::connect(path);
+            while client.ask("info status").unwrap()["state"] != "stepping" {}
+            client.ask("quit").unwrap();
+            stepped.join().expect("an answer")
+        })
     });
     assert_eq!(ended.exit, Exit::Quit);
+    assert_eq!(stepped, Err("the step was ended before its time".into()));
+}
+
+#[test]
+fn a_machine_that_goes_ends_a_step() {
+    let mut setup = sleeper();
+    setup.timeout = Duration::from_millis(300);
+    let path = socket();
+    let at = path.clone();
+    let mut stepper = None;
+    let ended = setup.run_after(|vm| {
+        vm.listen_for_monitor(&path).expect("a socket");
+        stepper = Some(std::thread::spawn(move || {
+            Client::connect(&at).ask("step 9")
+        }));
+    });
+    assert_eq!(ended.exit, Exit::Timeout);
+    drop(ended);
+    let stepped = stepper.expect("a thread").join().expect("an answer");
+    assert_eq!(stepped, Err("the machine has ended".into()));
+}
+
+#[test]
+fn a_debugger_that_comes_ends_a_step_and_one_that_has_gone_does_not() {
+    debugged_and_monitored(|address, path| {
+        let mut client = Client::connect(path);
+        for _ in 0..20 {
+            let mut debugger = gdb::Client::connect(address);
+            assert!(debugger.ask("?").is_some());
+            client.ask("pause").unwrap();
+            assert_eq!(debugger.ask("D").as_deref(), Some("OK"));
+            // The connection's end is heard meanwhile.
+            client.ask("step 2000").unwrap();
+        }
+        client.raw(b"{\"command\": \"step 1000000\"}\n");
+        let mut debugger = gdb::Client::connect(address);
+        assert!(debugger.ask("?").is_some());
+        let ended = client.json().expect("an answer");
+        assert_eq!(ended["error"], "the step was ended before its time");
+        debugger.send("k");
+    });
 }
 
 #[test]

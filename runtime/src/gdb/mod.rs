@@ -195,12 +195,15 @@ impl Debugger {
         match event {
             Event::Came(link) => self.meet(vm, link),
             Event::Said(bytes) => bytes.into_iter().for_each(|byte| self.byte(vm, byte)),
+            // Who has detached wanted nothing any more, and others may want something now.
+            Event::Left if self.session.is_none() => {}
             Event::Left => self.forget(vm),
         }
     }
 
     /// A debugger has come: the guest is held until it lets it go.
     fn meet(&mut self, vm: &mut Vm, link: Link) {
+        vm.end_monitor_step();
         vm.cpu.points.clear();
         let stub = GdbStub::builder(link)
             .packet_buffer_size(PACKET_BYTES)

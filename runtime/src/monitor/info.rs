@@ -30,6 +30,7 @@ pub fn status(vm: &Vm, monitor: &Monitor) -> Answer {
     let state = match (monitor.paused(), monitor.debugged()) {
         (true, _) => "paused",
         (false, true) => "held by the debugger",
+        (false, false) if monitor.steps() => "stepping",
         (false, false) => "running",
     };
     let retired = vm.counters.retired();

@@ -43,12 +43,13 @@ struct Step {
 
 /// A machine's monitor.
 pub struct Monitor {
-    // Before the socket: it is dropped first, so that no client waits for an answer.
+    // All that a client may wait for is dropped before the socket, which waits for its
+    // clients: the commands not heard yet, and the step that is under way.
     inbox: Inbox,
+    step: Option<Step>,
     caller: Caller,
     socket: Option<Socket>,
     paused: bool,
-    step: Option<Step>,
     ending: Option<Exit>,
     reset: bool,
     /// The debugger that holds the guest lets commands through.
@@ -75,10 +76,10 @@ impl Monitor {
     pub(crate) fn new(caller: Caller, inbox: Inbox) -> Self {
         Self {
             inbox,
+            step: None,
             caller,
             socket: None,
             paused: false,
-            step: None,
             ending: None,
             reset: false,
             debugged: false,
@@ -93,6 +94,11 @@ impl Monitor {
     /// Whether the guest is paused.
     pub(crate) fn paused(&self) -> bool {
         self.paused && self.step.is_none()
+    }
+
+    /// Whether a step is under way.
+    pub(crate) fn steps(&self) -> bool {
+        self.step.is_some()
     }
 
     fn attend(&mut self, vm: &mut Vm) -> Option<Exit> {
@@ -189,7 +195,10 @@ impl Monitor {
                 self.end_step(vm);
                 (self.reset, self.ending) = (true, Some(Exit::Reset));
             }
-            Effect::Quit => self.ending = Some(Exit::Quit),
+            Effect::Quit => {
+                self.end_step(vm);
+                self.ending = Some(Exit::Quit);
+            }
         }
     }
 
@@ -250,6 +259,14 @@ impl Vm {
         let ending = monitor.ending.take();
         self.monitor = Some(monitor);
         ending
+    }
+
+    /// Ends the monitor's step, as another is about to decide how the guest runs.
+    pub(crate) fn end_monitor_step(&mut self) {
+        if let Some(mut monitor) = self.monitor.take() {
+            monitor.end_step(self);
+            self.monitor = Some(monitor);
+        }
     }
 
     /// Whether the monitor keeps the guest from running.
