@@ -362,7 +362,7 @@ impl Vm {
             {
                 return Some(exit);
             }
-            if self.cpu.state.budget < MAX_BLOCK_INSNS as i64
+            if (self.cpu.state.budget < MAX_BLOCK_INSNS as i64 || self.cpu.slice_over)
                 && let Some(exit) = self.end_slice()
             {
                 return Some(exit);
@@ -458,7 +458,7 @@ impl Vm {
             self.cpu.pass_slice();
         }
         self.tiers.collect(&mut self.cache);
-        self.cpu.state.budget = SLICE;
+        (self.cpu.state.budget, self.cpu.slice_over) = (SLICE, false);
         self.counters.slices += 1;
         self.cache.slice = self.counters.slices;
         self.limits_reached()

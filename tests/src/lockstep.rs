@@ -32,6 +32,7 @@ use runtime::vm::Vm;
 use std::fmt::Write;
 use std::sync::Arc;
 use translator::decode::MAX_BLOCK_INSNS;
+use translator::flags;
 use world::World;
 
 /// Blocks from one entry before another is tried.
@@ -174,8 +175,10 @@ impl Lockstep {
             let block = before.block(world);
             // Code that was made by accident may ask for the time.
             // A repeated string instruction stops wherever it overwrites a block, and each
-            // machine has blocks of its own, so their pieces need not be the same.
-            let in_pieces = self.dropped() != dropped && block.iter().any(code::is_repeated);
+            // machine has blocks of its own; and it stops when it has gone on for long,
+            // unless it is the host's. So their pieces need not be the same.
+            let stopped = self.dropped() != dropped || before.resumes() || self.pauses();
+            let in_pieces = stopped && block.iter().any(code::is_repeated);
             let undefined = in_pieces
                 || block.iter().any(code::is_never_the_same)
                 || self.tier.pins_direct_code() && block.iter().any(code::leaves_undefined);
@@ -207,6 +210,12 @@ impl Lockstep {
     fn dropped(&self) -> u64 {
         let [one, other] = self.machines.each_ref();
         one.cache.counters.invalidated + other.cache.counters.invalidated
+    }
+
+    /// Whether a machine has stopped in the midst of a repetition.
+    fn pauses(&self) -> bool {
+        let resumes = |vm: &Vm| vm.cpu.state.eflags & flags::RF != 0;
+        self.machines.iter().any(resumes)
     }
 
     /// How many instructions the second machine may run on after a block. (What
@@ -290,6 +299,11 @@ impl Snapshot {
         let fpu = vm.cpu.fpu.image();
         let memory = world.memory(vm);
         Snapshot { words, fpu, memory }
+    }
+
+    /// Whether a repetition goes on here.
+    fn resumes(&self) -> bool {
+        self.words[9].1 & flags::RF != 0
     }
 
     /// The instructions of the block at EIP.

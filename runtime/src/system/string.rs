@@ -8,7 +8,8 @@
 //!
 //! Registers are updated after every chunk, so a fault or an interruption leaves
 //! exactly the completed iterations behind. A long repetition gives the run loop
-//! a chance after [`QUANTUM`] bytes by leaving EIP at the instruction.
+//! a chance after [`QUANTUM`] bytes by leaving EIP at the instruction, and ends the
+//! slice, which counts instructions and would last for ages of such ones.
 
 use crate::vcpu::Cpu;
 use iced_x86::Code;
@@ -80,6 +81,7 @@ fn repeat(cpu: &mut Cpu, i: &Insn, body: Body) -> Result<(), Exception> {
             break;
         }
         if quantum == 0 {
+            cpu.slice_over = true;
             pause(cpu, i);
             return Ok(());
         }
@@ -280,15 +282,18 @@ fn stos(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
     })
 }
 
-fn lods(cpu: &mut Cpu, p: &Pass, _count: u32) -> Result<Progress, Exception> {
+/// Only the last element counts of those that nobody sees being read.
+fn lods(cpu: &mut Cpu, p: &Pass, count: u32) -> Result<Progress, Exception> {
+    let done = match p.run(cpu, p.source, Gpr::ESI, count, Access::Read)? {
+        Some(source) => source.elements,
+        None => 1,
+    };
+    p.advance(cpu, Gpr::ESI, done - 1);
     let v = cpu.read_mem(p.source, p.get(cpu, Gpr::ESI), p.w)?;
     let eax = &mut cpu.state.gpr[0];
     *eax = *eax & !p.w.mask() | v & p.w.mask();
     p.advance(cpu, Gpr::ESI, 1);
-    Ok(Progress {
-        done: 1,
-        ended: false,
-    })
+    Ok(Progress { done, ended: false })
 }
 
 /// Fills `bytes` with repetitions of a 1-, 2- or 4-byte pattern.

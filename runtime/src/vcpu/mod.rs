@@ -72,6 +72,8 @@ pub struct Cpu {
     pub attention: bool,
     /// There is more to look at than another mode or address space.
     pub beyond_context: bool,
+    /// The slice is over although its budget is not spent.
+    pub slice_over: bool,
     /// Numbers of the contexts, and the context that [`CpuState::jump_tag`] is of.
     pub tags: Tags,
     /// See [`Cpu::tags`].
@@ -185,6 +187,7 @@ impl Cpu {
             },
             raised: None,
             attention: false,
+            slice_over: false,
             beyond_context: false,
             tags: Tags::default(),
             tagged: Context::NOWHERE,
