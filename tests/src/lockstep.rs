@@ -50,6 +50,8 @@ pub struct Lockstep {
     tier: Tier,
     code_cache: CodeCache,
     rng: Rng,
+    /// How far each had come at the last entry: machines that parted stay apart.
+    entered: [Progress; 2],
     /// The worlds of these machines.
     worlds: Vec<u64>,
     /// There will be no more.
@@ -99,6 +101,7 @@ impl Lockstep {
             tier,
             code_cache: code_cache.clone(),
             rng: Rng::new(0),
+            entered: Default::default(),
             worlds: Vec::new(),
             worn: false,
             expired: false,
@@ -137,6 +140,7 @@ impl Lockstep {
             for vm in &mut self.machines {
                 world.enter(vm, &entry);
             }
+            self.entered = self.machines.each_ref().map(retired);
             agreed = self
                 .follow(&world)
                 .map_err(|difference| format!("{}, {world}: {difference}", self.history()))?;
@@ -236,7 +240,7 @@ impl Lockstep {
                 self.expired = true;
                 return Ok(Met::Expired);
             }
-            let [one, other] = self.machines.each_ref().map(progress);
+            let [one, other] = self.progress();
             match one.cmp(&other) {
                 std::cmp::Ordering::Equal if exits[0].is_some() == exits[1].is_some() => {
                     return match exits[0] == exits[1] {
@@ -261,15 +265,23 @@ impl Lockstep {
                 _ => break,
             }
         }
-        let at = self
-            .machines
-            .each_ref()
-            .map(|vm| (progress(vm), vm.cpu.state.eip));
-        Err(format!("the machines do not meet: {at:x?}, {exits:?}"))
+        let eips = self.machines.each_ref().map(|vm| vm.cpu.state.eip);
+        let at = self.progress();
+        Err(format!(
+            "the machines do not meet: {at:x?}, {eips:x?}, {exits:?}"
+        ))
+    }
+
+    /// How far each machine has come since it was entered.
+    fn progress(&self) -> [Progress; 2] {
+        [0, 1].map(|n| {
+            let (now, then) = (retired(&self.machines[n]), self.entered[n]);
+            (now.0 - then.0, now.1 - then.1)
+        })
     }
 }
 
-fn progress(vm: &Vm) -> Progress {
+fn retired(vm: &Vm) -> Progress {
     (vm.counters.retired(), vm.counters.exceptions.iter().sum())
 }
 
