@@ -67,8 +67,8 @@ fn target() -> PathBuf {
 }
 
 /// A folder like a clone, but for what steps do not need.
-fn clone() -> PathBuf {
-    let clone = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
+fn clone(name: &str) -> PathBuf {
+    let clone = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&clone);
     fs::create_dir_all(clone.join("target/release")).unwrap();
     symlink(root().join("samples"), clone.join("samples")).unwrap();
@@ -103,9 +103,10 @@ fn run(step: &Step, clone: &Path) -> (String, String) {
         if asked > answered {
             answered = asked;
             // Without more to say the input ends, which ends GDB.
-            match typed.next() {
-                Some(line) => stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap(),
-                None => stdin = None,
+            match (typed.next(), &mut stdin) {
+                // Who no longer listens has ended; what that means is seen below.
+                (Some(line), Some(stdin)) => drop(stdin.write_all(line.as_bytes())),
+                _ => stdin = None,
             }
         }
     }
@@ -136,7 +137,7 @@ fn plain(bytes: &[u8]) -> String {
 #[test]
 fn every_command_prints_what_the_readme_shows() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let clone = clone();
+    let clone = clone("readme");
     let mut complaints = Vec::new();
     for step in steps(&readme) {
         if let Some(reason) = lacks(&step.command) {
@@ -156,6 +157,25 @@ fn every_command_prints_what_the_readme_shows() {
         }
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n\n"));
+}
+
+#[test]
+fn gdb_stops_in_debians_kernel_too() {
+    let command = "samples/gdb.sh --debian".to_owned();
+    if let Some(reason) = without_gdb().or_else(without_debian) {
+        eprintln!("SKIPPED: {command}: {reason}");
+        return;
+    }
+    let step = Step {
+        command,
+        shown: Vec::new(),
+    };
+    let (printed, errors) = run(&step, &clone("debian"));
+    let entries = ["entry_INT80_32 ()", "entry_SYSENTER_32 ()"];
+    let entry = printed.lines().any(|line| {
+        line.starts_with("Breakpoint ") && entries.iter().any(|entry| line.ends_with(entry))
+    });
+    assert!(entry, "{printed}{errors}");
 }
 
 #[test]

@@ -113,6 +113,14 @@ fn same(shown: &str, printed: &str) -> bool {
     }
 }
 
+/// Messages of a kernel, after a time in brackets, come between any two lines.
+fn is_of_linux(line: &str) -> bool {
+    let stamp = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "));
+    stamp.is_some_and(|(time, _)| time.trim_start().parse::<f64>().is_ok())
+}
+
 /// Searches the output for what is shown, in order, and returns the first lines that are
 /// not there.
 pub fn missing(shown: &[String], printed: &str) -> Option<String> {
@@ -125,6 +133,7 @@ pub fn missing(shown: &[String], printed: &str) -> Option<String> {
         .collect();
     let printed: Vec<&str> = printed
         .lines()
+        .filter(|line| !is_of_linux(line))
         .map(|line| line.trim_start_matches(gdb).trim_end())
         .collect();
     let mut from = 0;
@@ -164,6 +173,12 @@ fn figures_may_differ_and_words_may_not() {
         None
     );
     assert!(missing(&row, "| in | 1234.6 / 5 | ~215 |\n| - | - | - |").is_some());
+    let boot = lines("Welcome\n/root # pwd");
+    assert_eq!(
+        missing(&boot, "Welcome\n[    2.427522] random: done\n/root # pwd"),
+        None
+    );
+    assert!(missing(&boot, "Welcome\n[2.4] x\nWhat?\n/root # pwd").is_some());
     let gdb = lines("(gdb) info line\nLine 3 at 0x1000ab.");
     assert_eq!(missing(&gdb, "(gdb) Line 3 at 0x2000ab.\n(gdb) "), None);
     assert!(missing(&lines("seed 0x60e001c1f753"), "seed 0x60e001c1f754").is_some());
