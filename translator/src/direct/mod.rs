@@ -40,6 +40,7 @@ mod relocation;
 mod rename;
 mod repeat;
 mod returns;
+mod selectors;
 mod special;
 mod stores;
 mod string;
