@@ -11,6 +11,7 @@
 # downloads nothing.
 # The packages come through apt with a private state below target/debian/apt, so the host needs neither
 # the i386 architecture nor any change. RING1_DEBIAN_MIRROR names another mirror than the host's.
+# RING1 names the program to run instead of a fresh build.
 # Bookworm is the last Debian release with i386 kernels, so that is what is fetched, whatever the host runs.
 set -eu
 
@@ -164,5 +165,7 @@ build_initrd
 [ "$fetch_only" = no ] || exit 0
 append="console=ttyS0"
 [ -z "$run" ] || append="$append ring1.run=\"$run\""
+set -- boot --kernel "$out/vmlinuz-$flavour" --initrd "$out/initrd.gz" --append "$append" "$@"
+[ -z "${RING1:-}" ] || exec "$RING1" "$@"
 cd "$repo"
-exec cargo run --release -- boot --kernel "$out/vmlinuz-$flavour" --initrd "$out/initrd.gz" --append "$append" "$@"
+exec cargo run --release -- "$@"

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Compare(args)) => compare::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
+        Some(Command::Guest(args)) => args.write().map(|()| status::POWERED_OFF),
         Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::SelftestHelper(args)) => {
