@@ -93,7 +93,6 @@ fetch_missing() {
     missing=
     for each in vmlinuz-686 vmlinuz-686-pae busybox memtest86+; do [ -e "$out/$each" ] || missing=yes; done
     [ -n "$missing" ] || return 0
-    mkdir -p "$out"
     prepare_apt
     need dpkg-deb "package dpkg"
     for each in 686 686-pae; do
@@ -160,8 +159,13 @@ build_initrd() {
     echo "debian.sh: $out/initrd.gz is ready" >&2
 }
 
-fetch_missing
-build_initrd
+mkdir -p "$out"
+# One at a time, if several are started at once.
+(
+    ! command -v flock >/dev/null || flock 9
+    fetch_missing
+    build_initrd
+) 9>"$out/lock"
 [ "$fetch_only" = no ] || exit 0
 append="console=ttyS0"
 [ -z "$run" ] || append="$append ring1.run=\"$run\""
