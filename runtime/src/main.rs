@@ -70,17 +70,21 @@ fn boot(args: &BootArgs) -> anyhow::Result<u8> {
     if config.stats {
         write_stats(&config, &vm, &mut std::io::stderr())?;
     }
-    Ok(report(exit, &vm))
+    let status = report(exit, &vm);
+    vm.end_with_process();
+    Ok(status)
 }
 
 /// Runs the embedded guest and always shows what the VMM did.
 fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
     let (exit, vm) = run(config)?;
     write_stats(config, &vm, &mut std::io::stdout())?;
-    Ok(match exit {
+    let status = match exit {
         Exit::DebugExit(embedded::SUCCESS) => status::POWERED_OFF,
         other => report(other, &vm),
-    })
+    };
+    vm.end_with_process();
+    Ok(status)
 }
 
 fn write_stats(
