@@ -1,5 +1,6 @@
 //! Builds what ring1 carries into `OUT_DIR`. From `samples/guests/default` the default
-//! guest: its programs first, each an ELF file, then the kernel that has them inside.
+//! guest: its programs first, each an ELF file, then the kernel that has them inside, also
+//! with debug information.
 //! From `samples/guests/compare` the guest and the Linux program of `ring1 compare`,
 //! which share some of the default guest's parts.
 
@@ -7,7 +8,7 @@
 mod toolchain;
 
 use std::path::{Path, PathBuf};
-use toolchain::Toolchain;
+use toolchain::{STRIPPED, Toolchain};
 
 const KERNEL: &[&str] = &[
     "boot.S",
@@ -66,9 +67,10 @@ fn compile_all(tools: &Toolchain, sources: &[&str]) -> Result<Vec<PathBuf>, Stri
 fn build_compare() -> Result<(), String> {
     let tools = toolchain("../samples/guests")?;
     let guest = compile_all(&tools, COMPARE_GUEST)?;
-    tools.link("default/link.ld", &guest, "compare-guest.elf")?;
+    tools.link("default/link.ld", &guest, "compare-guest.elf", STRIPPED)?;
     let program = compile_all(&tools, COMPARE_PROGRAM)?;
-    tools.link("default/user/link.ld", &program, "compare-program.elf")?;
+    let script = "default/user/link.ld";
+    tools.link(script, &program, "compare-program.elf", STRIPPED)?;
     Ok(())
 }
 
@@ -83,10 +85,16 @@ fn build_default() -> Result<(), String> {
     for program in PROGRAMS {
         let mut objects = library.to_vec();
         objects.push(tools.compile(&format!("user/{program}.c"))?);
-        tools.link("user/link.ld", &objects, &format!("{program}.elf"))?;
+        tools.link(
+            "user/link.ld",
+            &objects,
+            &format!("{program}.elf"),
+            STRIPPED,
+        )?;
     }
     let mut objects = vec![format];
     objects.extend(compile_all(&tools, KERNEL)?);
-    tools.link("link.ld", &objects, "default-guest.elf")?;
+    tools.link("link.ld", &objects, "default-guest.elf", STRIPPED)?;
+    tools.link("link.ld", &objects, "default-guest.debug.elf", &[])?;
     Ok(())
 }

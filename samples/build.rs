@@ -5,7 +5,7 @@
 mod toolchain;
 
 use std::path::{Path, PathBuf};
-use toolchain::Toolchain;
+use toolchain::{STRIPPED, Toolchain};
 
 /// Guests entered in protected mode; `src/lib.rs` lists the same names.
 const CHECKS: &[&str] = &[
@@ -40,9 +40,10 @@ fn build() -> Result<(), String> {
     let harness = tools.compile("harness.S")?;
     for name in CHECKS {
         let check = tools.compile(&format!("{name}.S"))?;
-        tools.link("link.ld", &[harness.clone(), check], &format!("{name}.elf"))?;
+        let objects = [harness.clone(), check];
+        tools.link("link.ld", &objects, &format!("{name}.elf"), STRIPPED)?;
     }
     let real = tools.compile("real.S")?;
-    tools.link("real.ld", &[real], "real.bin")?;
+    tools.link("real.ld", &[real], "real.bin", STRIPPED)?;
     Ok(())
 }

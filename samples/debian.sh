@@ -11,6 +11,7 @@
 # downloads nothing.
 # The packages come through apt with a private state below target/debian/apt, so the host needs neither
 # the i386 architecture nor any change. RING1_DEBIAN_MIRROR names another mirror than the host's.
+# RING1 names the program to run instead of a fresh build.
 # Bookworm is the last Debian release with i386 kernels, so that is what is fetched, whatever the host runs.
 set -eu
 
@@ -92,7 +93,6 @@ fetch_missing() {
     missing=
     for each in vmlinuz-686 vmlinuz-686-pae busybox memtest86+; do [ -e "$out/$each" ] || missing=yes; done
     [ -n "$missing" ] || return 0
-    mkdir -p "$out"
     prepare_apt
     need dpkg-deb "package dpkg"
     for each in 686 686-pae; do
@@ -159,10 +159,17 @@ build_initrd() {
     echo "debian.sh: $out/initrd.gz is ready" >&2
 }
 
-fetch_missing
-build_initrd
+mkdir -p "$out"
+# One at a time, if several are started at once.
+(
+    ! command -v flock >/dev/null || flock 9
+    fetch_missing
+    build_initrd
+) 9>"$out/lock"
 [ "$fetch_only" = no ] || exit 0
 append="console=ttyS0"
 [ -z "$run" ] || append="$append ring1.run=\"$run\""
+set -- boot --kernel "$out/vmlinuz-$flavour" --initrd "$out/initrd.gz" --append "$append" "$@"
+[ -z "${RING1:-}" ] || exec "$RING1" "$@"
 cd "$repo"
-exec cargo run --release -- boot --kernel "$out/vmlinuz-$flavour" --initrd "$out/initrd.gz" --append "$append" "$@"
+exec cargo run --release -- "$@"

@@ -107,7 +107,7 @@ impl Builder {
     /// A kernel: a bzImage, an ELF32 or Multiboot 1 file.
     pub fn kernel(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.config.kernel = Some("the kernel".into());
-        self.files.kernel = Some(bytes.into());
+        self.files.kernel = bytes.into().into();
         self
     }
 
@@ -121,7 +121,7 @@ impl Builder {
     /// The kernel's initial RAM disk, or first Multiboot module.
     pub fn initrd(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.config.initrd = Some("the initrd".into());
-        self.files.initrd = Some(bytes.into());
+        self.files.initrd = bytes.into().into();
         self
     }
 
@@ -185,6 +185,7 @@ impl Builder {
         let config = self.config.clone();
         let mut vm = self.build_empty()?;
         files.load(&config, &mut vm)?;
+        files.forget();
         vm.origin = Some(Box::new((config, files)));
         Ok(vm)
     }

@@ -3,6 +3,7 @@
 //! `ring1` alone runs the embedded default guest. `ring1 boot` runs a guest from files, `ring1 dump` shows
 //! how a guest's blocks were translated. Both take the same description of the guest.
 
+pub mod guest;
 mod help;
 pub mod machine;
 pub mod manual;
@@ -100,6 +101,9 @@ pub enum Command {
     /// Measure what virtualization costs, operation by operation, in cycles
     #[command(after_help = help::COMPARE)]
     Compare(CompareArgs),
+    /// Write the embedded guest into a file, for debuggers and disassemblers
+    #[command(after_help = help::GUEST)]
+    Guest(guest::GuestFileArgs),
     /// Print completions for a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions(manual::CompletionsArgs),

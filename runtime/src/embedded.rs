@@ -4,6 +4,9 @@
 /// The default guest, an ELF32 file built with the program.
 pub const IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default-guest.elf"));
 
+/// The same with debug information, for `ring1 guest`.
+pub const DEBUG_IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default-guest.debug.elf"));
+
 /// The value a guest of ours writes to the debug-exit port when all went well.
 pub const SUCCESS: u32 = 0x10;
 

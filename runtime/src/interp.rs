@@ -15,7 +15,7 @@ use crate::vcpu::{Cpu, Raised};
 use crate::volatile;
 use iced_x86::Mnemonic;
 use shadow_mmu::Access;
-use translator::block::{Block, Terminal};
+use translator::block::Terminal;
 use translator::exception::Exception;
 use translator::flags::{self, LazyFlags};
 use translator::insn::{Flow, Gpr, Insn, MemRef, SegReg, Width};
@@ -76,9 +76,9 @@ impl Op {
     }
 }
 
-/// The operations of a block.
-pub fn ops(block: &Block) -> Box<[Op]> {
-    block.insns.iter().map(|&insn| Op::new(insn)).collect()
+/// The operations of a block's instructions.
+pub fn ops(insns: &[Insn]) -> Box<[Op]> {
+    insns.iter().map(|&insn| Op::new(insn)).collect()
 }
 
 /// Runs a block. Afterwards EIP is exact; an exception is left in

@@ -9,6 +9,7 @@ use crate::devices::acpi;
 use crate::embedded;
 use crate::loader::{self, File, Image, LoadError};
 use crate::vm::Vm;
+use std::io::Seek;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,9 +19,52 @@ pub type ConsoleAndQuit = (Box<dyn Console>, QuitFlag);
 /// The files of a configuration, read.
 #[derive(Default)]
 pub struct Files {
-    rom: Option<Vec<u8>>,
-    pub(crate) kernel: Option<Vec<u8>>,
-    pub(crate) initrd: Option<Vec<u8>>,
+    rom: Content,
+    pub(crate) kernel: Content,
+    pub(crate) initrd: Content,
+}
+
+/// The bytes of one of them. A machine's memory has them, too; only a reset needs them
+/// once more, so what can be read again is not kept.
+#[derive(Default)]
+pub(crate) struct Content {
+    bytes: Option<Vec<u8>>,
+    /// Where they were read, if they can be again.
+    file: Option<std::fs::File>,
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        let bytes = Some(bytes);
+        Self { bytes, file: None }
+    }
+}
+
+impl Content {
+    fn get(&self) -> Option<&[u8]> {
+        self.bytes.as_deref()
+    }
+
+    fn read_if_missing(&mut self, path: &Path) -> Result<(), LoadError> {
+        if self.bytes.is_some() {
+            return Ok(());
+        }
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => loader::open(path)?,
+        };
+        // What cannot be rewound, a pipe, is at its start.
+        let again = file.rewind().is_ok();
+        self.bytes = Some(loader::read_open(&file, path)?);
+        self.file = again.then_some(file);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        if self.file.is_some() {
+            self.bytes = None;
+        }
+    }
 }
 
 impl Files {
@@ -39,21 +83,27 @@ impl Files {
     /// # Errors
     /// The first file that cannot be read.
     pub fn read_missing(&mut self, config: &VmConfig) -> Result<(), LoadError> {
-        for (path, bytes) in [
+        for (path, content) in [
             (&config.rom, &mut self.rom),
             (&config.kernel, &mut self.kernel),
             (&config.initrd, &mut self.initrd),
         ] {
-            if let (Some(path), None) = (path, &bytes) {
-                *bytes = Some(loader::read_file(path)?);
+            if let Some(path) = path {
+                content.read_if_missing(path)?;
             }
         }
         Ok(())
     }
 
+    /// Forgets the bytes that [`Files::read_missing`] can read again.
+    pub(crate) fn forget(&mut self) {
+        let all = [&mut self.rom, &mut self.kernel, &mut self.initrd];
+        all.into_iter().for_each(Content::forget);
+    }
+
     /// The kernel's file, or the embedded guest's.
     pub fn kernel(&self) -> &[u8] {
-        self.kernel.as_deref().unwrap_or(embedded::IMAGE)
+        self.kernel.get().unwrap_or(embedded::IMAGE)
     }
 
     /// The machine and its files, in a few words.
@@ -64,7 +114,7 @@ impl Files {
             ("ROM", &self.rom),
         ];
         let there = files.iter().filter_map(|(name, file)| {
-            let bytes = file.as_ref()?.len() as u64;
+            let bytes = file.get()?.len() as u64;
             Some(format!(", {name} {}", progress::size(bytes)))
         });
         progress::size(config.memory_bytes()) + &there.collect::<String>()
@@ -75,7 +125,7 @@ impl Files {
     /// # Errors
     /// What is wrong with which file.
     pub fn load(&self, config: &VmConfig, vm: &mut Vm) -> Result<(), LoadError> {
-        match (&config.rom, &self.rom) {
+        match (&config.rom, self.rom.get()) {
             (Some(path), Some(bytes)) => vm.load_rom(&File { path, bytes }),
             _ => vm.load(&self.image(config)),
         }
@@ -91,7 +141,7 @@ impl Files {
                 path: path(&config.kernel),
                 bytes: self.kernel(),
             },
-            initrd: self.initrd.as_deref().map(|bytes| File {
+            initrd: self.initrd.get().map(|bytes| File {
                 path: path(&config.initrd),
                 bytes,
             }),

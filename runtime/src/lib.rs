@@ -115,6 +115,7 @@
 #![deny(unsafe_code)]
 
 pub mod access;
+mod again;
 pub mod bench;
 pub mod builder;
 pub mod bus;
@@ -131,6 +132,7 @@ pub mod embedded;
 pub mod exit;
 pub mod fpu;
 pub mod gdb;
+mod idle;
 pub mod interp;
 pub mod irq;
 pub mod json;

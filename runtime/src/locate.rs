@@ -6,6 +6,7 @@
 use crate::cache::{BlockId, Compiled, Key};
 use crate::ledger::Account;
 use crate::system::debug;
+use crate::vcpu::Cpu;
 use crate::vm::Vm;
 use crate::volatile;
 use shadow_mmu::{Access, LinearAddr, PhysAddr};
@@ -109,7 +110,7 @@ impl Vm {
             self.cache.remember(eip, tag, id);
         }
         if let Some(block) = self.cache.get(id)
-            && let (Compiled::At(code), None) = (block.compiled, block.crosses_to)
+            && let (Compiled::At(code), None) = (block.compiled, block.crosses_to())
         {
             self.cache.codes.remember(key, id, code);
         }
@@ -122,7 +123,7 @@ impl Vm {
         let Some(block) = self.cache.get(id) else {
             return Ok(false);
         };
-        let (eip, len_bytes, second) = (block.key.eip, block.len_bytes, block.crosses_to);
+        let (eip, len_bytes, second) = (block.key.eip, block.len_bytes, block.crosses_to());
         if self.fetchable(eip, len_bytes) < len_bytes as usize {
             return Ok(false);
         }
@@ -229,7 +230,7 @@ impl Vm {
         bytes: &mut [u8],
         max_insns: usize,
     ) -> Result<Block, Incomplete> {
-        self.fetch(phys, bytes);
+        self.cpu.fetch(phys, bytes);
         let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
         decode_block_for(known, bytes, key.eip, mode, max_insns)
     }
@@ -248,8 +249,9 @@ impl Vm {
         }
         let second = self.second_page(linear)?;
         let mut bytes = [0xff; 2 * MAX_INSN_BYTES];
-        self.fetch(phys, &mut bytes[..in_first]);
-        self.fetch(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
+        self.cpu.fetch(phys, &mut bytes[..in_first]);
+        self.cpu
+            .fetch(second, &mut bytes[in_first..in_first + MAX_INSN_BYTES]);
         let allowed = allowed.min(in_first + MAX_INSN_BYTES);
         let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
         match decode_block_for(known, &bytes[..allowed], key.eip, mode, 1) {
@@ -258,17 +260,19 @@ impl Vm {
         }
     }
 
-    /// Reads code from one page; `into` keeps its bytes where nothing answers.
-    fn fetch(&self, phys: PhysAddr, into: &mut [u8]) {
-        if self.cpu.mmu.ram().read_slice(phys, into).is_none() {
-            self.cpu.pc.mmio_fetch(phys.0, into);
-        }
-    }
-
     /// How many of `bytes` bytes from `eip` on the CS limit lets be fetched.
     fn fetchable(&self, eip: u32, bytes: u32) -> usize {
         let cs = self.cpu.state.segment(SegReg::Cs);
         let left = u64::from(cs.hi).saturating_sub(u64::from(eip)) + 1;
         left.min(u64::from(bytes)) as usize
+    }
+}
+
+impl Cpu {
+    /// Reads code from one page; `into` keeps its bytes where nothing answers.
+    pub(crate) fn fetch(&self, phys: PhysAddr, into: &mut [u8]) {
+        if self.mmu.ram().read_slice(phys, into).is_none() {
+            self.pc.mmio_fetch(phys.0, into);
+        }
     }
 }

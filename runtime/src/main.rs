@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench::command::run(args),
         Some(Command::Compare(args)) => compare::command::run(args),
         Some(Command::Selftest(args)) => selftest::command::run(args),
+        Some(Command::Guest(args)) => args.write().map(|()| status::POWERED_OFF),
         Some(Command::Completions(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::Man(args)) => written(args.write(&mut std::io::stdout())),
         Some(Command::SelftestHelper(args)) => {
@@ -69,17 +70,21 @@ fn boot(args: &BootArgs) -> anyhow::Result<u8> {
     if config.stats {
         write_stats(&config, &vm, &mut std::io::stderr())?;
     }
-    Ok(report(exit, &vm))
+    let status = report(exit, &vm);
+    vm.end_with_process();
+    Ok(status)
 }
 
 /// Runs the embedded guest and always shows what the VMM did.
 fn run_embedded(config: &VmConfig) -> anyhow::Result<u8> {
     let (exit, vm) = run(config)?;
     write_stats(config, &vm, &mut std::io::stdout())?;
-    Ok(match exit {
+    let status = match exit {
         Exit::DebugExit(embedded::SUCCESS) => status::POWERED_OFF,
         other => report(other, &vm),
-    })
+    };
+    vm.end_with_process();
+    Ok(status)
 }
 
 fn write_stats(

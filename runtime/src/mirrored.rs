@@ -45,10 +45,10 @@ const SLICES_PER_FAULT: u64 = 16;
 
 /// Faults of one block that the machine's debt does not concern: it cannot use any
 /// page without the first.
-const FREE_FAULTS: u32 = 16;
+const FREE_FAULTS: u8 = 16;
 
 /// Faults where nothing can be mapped, of one block.
-const MAX_VAIN: u32 = 16;
+const MAX_VAIN: u8 = 16;
 
 /// When code accesses guest memory through mirrors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,31 +87,32 @@ impl MirrorPolicy {
 pub struct MirrorUse {
     /// Its code uses the mirror, or will when it is compiled next.
     pub on: bool,
+    // No more than their limits, or little more.
+    faults: u8,
+    vain: u8,
+    given_up: u8,
     samples: u32,
-    faults: u32,
-    vain: u32,
-    given_up: u32,
 }
 
 impl MirrorUse {
     /// Counts a sample. True if the block should use the mirror now and does not.
     fn sampled(&mut self) -> bool {
         self.samples = self.samples.saturating_add(1);
-        let wanted = WANTED_SAMPLES << (4 * self.given_up).min(24);
+        let wanted = WANTED_SAMPLES << (4 * u32::from(self.given_up)).min(24);
         !self.on && self.samples >= wanted
     }
 
     /// Counts a fault, while the machine owes too many or not, and whether a page
     /// could be mapped. True if the block should give up.
     fn faulted(&mut self, owing: bool, mapped: bool) -> bool {
-        self.faults += 1;
-        self.vain += u32::from(!mapped);
+        self.faults = self.faults.saturating_add(1);
+        self.vain = self.vain.saturating_add(u8::from(!mapped));
         owing && self.faults > FREE_FAULTS || self.vain >= MAX_VAIN
     }
 
     fn give_up(&mut self) {
         *self = Self {
-            given_up: self.given_up + 1,
+            given_up: self.given_up.saturating_add(1),
             ..Self::default()
         };
     }

@@ -97,7 +97,7 @@ impl Vm {
             && let Some(block) = self.cache.get(id)
         {
             // Compiled code leaves before what the budget does not cover.
-            self.cpu.state.budget = block.ops.len() as i64 + i64::from(insns);
+            self.cpu.state.budget = i64::from(block.insns) + i64::from(insns);
             self.run_next();
         }
         self.cpu.state.budget = 0;
@@ -164,6 +164,9 @@ impl Vm {
         };
         if block.special {
             return self.interpret_special(id, part);
+        }
+        if block.ops.is_empty() && !self.recall(id) {
+            return false; // What is there now is decoded next.
         }
         self.interpret_usual(id, part)
     }
@@ -301,7 +304,7 @@ impl Vm {
             && self
                 .cache
                 .get(target)
-                .is_some_and(|b| b.crosses_to.is_none())
+                .is_some_and(|b| b.crosses_to().is_none())
         {
             self.cache.link(slot, target);
         }
@@ -496,9 +499,15 @@ impl Vm {
         }
         if !self.cpu.pc.interrupt_pending() {
             let before = self.cpu.ledger.enter(Account::IDLE);
+            let slices = self.counters.slices;
+            if self.idle.is_time(until.saturating_sub(now), slices) {
+                self.give_back();
+            }
             self.waker.wait_until(Some(until));
             self.cpu.ledger.leave(before);
-            self.counters.idle_ns += self.clock.now_ns() - now;
+            let slept = self.clock.now_ns() - now;
+            self.counters.idle_ns += slept;
+            self.idle.slept(slept, slices);
         }
         self.poll_devices();
         self.limits_reached()

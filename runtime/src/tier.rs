@@ -13,11 +13,13 @@ mod kept;
 
 pub use kept::flavour;
 
+use crate::again;
 use crate::cache::copies::Copies;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
-use crate::cache::{BlockId, Cache, Compiled};
+use crate::cache::{BlockId, Cache, CachedBlock, Compiled};
 use crate::config::Tier;
+use crate::interp::Op;
 use crate::ledger::Account;
 use crate::mirrored::MirrorPolicy;
 use crate::native;
@@ -250,6 +252,7 @@ impl Tiers {
         let Some(request) = prepare(cache, cpu, id) else {
             return;
         };
+        extend_callouts(cpu, cache.get(id), &request.block);
         if let Some(block) = cache.get_mut(id) {
             block.compiled = Compiled::Queued;
         }
@@ -283,11 +286,12 @@ impl Tiers {
             self.re_encoding.stop(piece);
             let failed = u64::from(code.is_err());
             self.counters.failed.fetch_add(failed, Ordering::Relaxed);
-            if let Ok(code) = &code {
-                kept::without_callouts(code, cpu, request.callout_base);
+            if code.as_ref().is_ok_and(kept::calls_out) {
+                extend_callouts(cpu, cache.get(id), &request.block);
             }
             code
         } else {
+            extend_callouts(cpu, cache.get(id), &request.block);
             cpu.state.budget -= COMPILE_CHARGE;
             let compiler = &mut self.compiler;
             measured(&self.counters, || compiler.compile(&request.to_compile()))
@@ -303,6 +307,9 @@ impl Tiers {
         let installed = install(cache, &reply);
         if let (true, Ok(code)) = (installed, reply.code) {
             self.keep(cache, cpu, &request, code);
+            if let Some(block) = cache.get_mut(id) {
+                block.forget_ops();
+            }
         }
         installed
     }
@@ -326,16 +333,39 @@ fn numbers(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<(u32, u32)> 
     }
     let link_base = cache.reserve_links(id, 2)?;
     let callout_base = cpu.callouts.len() as u32;
-    let block = cache.get_mut(id)?;
-    block.first_callout = callout_base;
-    cpu.callouts.extend_from_slice(&block.ops);
+    cache.get_mut(id)?.first_callout = callout_base;
     Some((link_base, callout_base))
+}
+
+/// Numbers a block's instructions as callouts, from where [`numbers`] has said.
+fn extend_callouts(cpu: &mut Cpu, cached: Option<&CachedBlock>, block: &Block) {
+    match cached.map_or(&[][..], |cached| &cached.ops) {
+        [] => cpu
+            .callouts
+            .extend(block.insns.iter().copied().map(Op::new)),
+        ops => cpu.callouts.extend_from_slice(ops),
+    }
+}
+
+/// The same for a block whose instructions may be forgotten. False if it is overwritten.
+fn with_callouts(cache: &Cache, cpu: &mut Cpu, id: BlockId) -> bool {
+    let Some(cached) = cache.get(id) else {
+        return false;
+    };
+    if !cached.ops.is_empty() {
+        cpu.callouts.extend_from_slice(&cached.ops);
+        return true;
+    }
+    let block = again::block(cpu, cached);
+    block
+        .inspect(|block| extend_callouts(cpu, None, block))
+        .is_some()
 }
 
 fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     let (link_base, callout_base) = numbers(cache, cpu, id)?;
     let cached = cache.get(id)?;
-    let block = cached.block();
+    let block = again::block(cpu, cached)?;
     Some(Request {
         flavour: kept::flavour(cached),
         id,

@@ -15,6 +15,7 @@ use crate::devices::acpi;
 use crate::devices::pc::Pc;
 use crate::devices::rom::{self, Rom};
 use crate::gdb::Debugger;
+use crate::idle::Idle;
 use crate::launch::Files;
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
 use crate::mirrored::MirrorDebt;
@@ -59,6 +60,7 @@ pub struct Vm {
     /// What the run loop counted.
     pub counters: RunCounters,
     pub(crate) mirror_debt: MirrorDebt,
+    pub(crate) idle: Idle,
     pub(crate) debugger: Option<Box<Debugger>>,
     pub(crate) monitor: Option<Box<Monitor>>,
     /// What a reset needs.
@@ -136,6 +138,7 @@ impl Vm {
             decoding: Stopwatch::default(),
             counters: RunCounters::default(),
             mirror_debt: MirrorDebt::default(),
+            idle: Idle::default(),
             debugger: None,
             monitor: None,
             origin: None,
@@ -148,6 +151,12 @@ impl Vm {
             deadline_ns,
             limit: config.limit,
         })
+    }
+
+    /// Ends a machine in a process that is about to end. Whatever is open is closed as when
+    /// a machine is dropped, but a hundred thousand blocks are not freed one by one.
+    pub fn end_with_process(mut self) {
+        self.cache.abandon_blocks();
     }
 
     /// Loads an image and puts the CPU at its entry.

@@ -35,6 +35,30 @@ fn a_command_line_of_qemu_runs_a_guest() {
 }
 
 #[test]
+fn the_embedded_guest_can_be_had_as_a_file() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest.elf");
+    let name = file.to_str().unwrap();
+    let output = ring1(&["guest", name]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output.stderr));
+    let image = fs::read(&file).unwrap();
+    // What debuggers read, and sources named from the repository's root on.
+    let has = |text: &str| {
+        image
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    assert!(has(".debug_line") && has("samples/guests/default/syscall.c"));
+    assert!(!has("/samples/guests/default/syscall.c"));
+    // It is the same guest.
+    let output = ring1(&["boot", "--kernel", name]);
+    assert_eq!(output.status.code(), Some(33), "{}", said(&output.stderr));
+    assert!(said(&output.stdout).contains("all is well"));
+    let output = ring1(&["guest", "/nonexistent/guest.elf"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output.stderr).contains("cannot write /nonexistent/guest.elf"));
+}
+
+#[test]
 fn the_serial_port_can_lead_nowhere() {
     let output = ring1(&["-serial", "none"]);
     assert_eq!(output.status.code(), Some(0));

@@ -139,6 +139,18 @@ fn all_formats_have_the_same_rows() {
     );
 }
 
+#[test]
+fn who_asks_for_a_file_has_the_table_too() {
+    let ring1 = script("compare-file", "echo COMPARE in 10 20 30; echo DONE");
+    let page = Path::new(env!("CARGO_TARGET_TMPDIR")).join("costs.html");
+    let words = ["--no-native", "--no-qemu", "--output"];
+    let files = [page.to_str().unwrap(), "--ring1", ring1.to_str().unwrap()];
+    let table = report(&[&words[..], &files].concat());
+    assert!(table.contains("\n| in "), "{table}");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!doctype html>"), "{page}");
+}
+
 /// What follows one JSON value; `None` if `text` does not begin with one.
 fn value(text: &str) -> Option<&str> {
     match text.chars().next()? {

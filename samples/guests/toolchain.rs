@@ -25,7 +25,11 @@ const COMPILE: &[&str] = &[
     "-fno-asynchronous-unwind-tables",
     "-fcf-protection=none",
     "-mgeneral-regs-only",
+    "-g",
 ];
+
+/// For [`Toolchain::link`]: leaves out what only debuggers read.
+pub const STRIPPED: &[&str] = &["-Wl,--strip-debug"];
 
 const LINK: &[&str] = &[
     "-m32",
@@ -41,6 +45,8 @@ const LINK: &[&str] = &[
 pub struct Toolchain {
     compiler: Vec<String>,
     sources: PathBuf,
+    /// Has debug information name sources from the repository's root on.
+    relative: String,
     out: PathBuf,
 }
 
@@ -58,9 +64,13 @@ impl Toolchain {
         if compiler.is_empty() {
             compiler.push("gcc".to_owned());
         }
+        let sources = sources
+            .canonicalize()
+            .map_err(|error| format!("cannot find {}: {error}", sources.display()))?;
         let tools = Self {
             compiler,
-            sources: sources.to_owned(),
+            relative: format!("-fdebug-prefix-map={}/=", root_of(&sources).display()),
+            sources,
             out: out.to_owned(),
         };
         std::fs::create_dir_all(out)
@@ -93,7 +103,7 @@ impl Toolchain {
         let include = format!("-Wa,-I,{}", self.out.display());
         self.run(COMPILE, |command| {
             command
-                .arg(include)
+                .args([&include, &self.relative])
                 .arg("-c")
                 .arg(self.sources.join(source))
                 .arg("-o")
@@ -102,12 +112,24 @@ impl Toolchain {
         Ok(object)
     }
 
-    /// Links `objects` by the script `script` into `name` and returns its path.
-    pub fn link(&self, script: &str, objects: &[PathBuf], name: &str) -> Result<PathBuf, String> {
+    /// Links `objects` by the script `script`, with more `flags`, into `name` and returns
+    /// its path.
+    pub fn link(
+        &self,
+        script: &str,
+        objects: &[PathBuf],
+        name: &str,
+        flags: &[&str],
+    ) -> Result<PathBuf, String> {
         let result = self.out.join(name);
         let script = format!("-Wl,-T,{}", self.sources.join(script).display());
         self.run(LINK, |command| {
-            command.arg(script).arg("-o").arg(&result).args(objects)
+            command
+                .args(flags)
+                .arg(script)
+                .arg("-o")
+                .arg(&result)
+                .args(objects)
         })?;
         Ok(result)
     }
@@ -132,4 +154,10 @@ impl Toolchain {
             messages.trim_end()
         ))
     }
+}
+
+/// The folder that holds `samples`, which all sources are below.
+fn root_of(sources: &Path) -> &Path {
+    let samples = sources.ancestors().find(|at| at.ends_with("samples"));
+    samples.and_then(Path::parent).unwrap_or(sources)
 }

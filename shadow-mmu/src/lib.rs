@@ -49,6 +49,7 @@ mod fill;
 mod mapping;
 pub mod memory;
 pub mod mirror;
+mod mirror_pages;
 mod mmu;
 mod paging;
 mod settling;

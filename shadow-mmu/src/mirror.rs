@@ -24,6 +24,7 @@
 use crate::addr::{LinearAddr, PAGE_BYTES};
 use crate::error::Error;
 use crate::fault::Access;
+use crate::mirror_pages::MirrorPages;
 use crate::mmu::ShadowMmu;
 use crate::space::SLOT_PAGES;
 use crate::table::{Array, ENTRIES, Side, View};
@@ -60,8 +61,8 @@ struct Mapping {
 pub(crate) struct Mirror {
     base: NonNull<u8>,
     bytes: usize,
-    /// A bit per mirrored page; empty until the first.
-    mapped: Vec<u64>,
+    /// The mirrored pages; there are none until the first.
+    mapped: Option<MirrorPages>,
     /// Bits set.
     count: u32,
     /// Times that pages came or went since that was asked.
@@ -87,7 +88,7 @@ impl Mirror {
         let mirror = Mirror {
             base,
             bytes,
-            mapped: Vec::new(),
+            mapped: None,
             count: 0,
             changes: 0,
         };
@@ -132,14 +133,18 @@ impl Mirror {
     }
 
     fn holds(&self, page: u32) -> bool {
-        let word = self.mapped.get(page as usize / 64).copied();
+        let word = self.words().get(page as usize / 64).copied();
         word.is_some_and(|word| word >> (page % 64) & 1 != 0)
+    }
+
+    fn words(&self) -> &[u64] {
+        self.mapped.as_ref().map_or(&[], MirrorPages::words)
     }
 
     /// The mirrored pages.
     fn pages(&self) -> impl Iterator<Item = u32> {
         let words = self
-            .mapped
+            .words()
             .iter()
             .enumerate()
             .filter(|(_, word)| **word != 0);
@@ -159,20 +164,22 @@ impl Mirror {
             true => ProtFlags::READ | ProtFlags::WRITE,
             false => ProtFlags::READ,
         };
+        let at = self.at(page);
+        self.mapped = self.mapped.take().or_else(MirrorPages::new);
+        let Some(pages) = &mut self.mapped else {
+            return false;
+        };
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: replaces pages of the mirror, which is this value's own and which
         // no reference points into.
-        let mapped = unsafe {
-            let at = self.at(page);
-            mmap(at, count * 4096, protection, flags, file, mapping.offset)
-        };
+        let mapped = unsafe { mmap(at, count * 4096, protection, flags, file, mapping.offset) };
         if mapped.is_err() {
             return false;
         }
         self.changes += 1;
-        self.mapped.resize(ENTRIES / 64, 0);
+        let words = pages.words_mut();
         for page in page..page + count as u32 {
-            let word = &mut self.mapped[page as usize / 64];
+            let word = &mut words[page as usize / 64];
             self.count += u32::from(*word >> (page % 64) & 1 == 0);
             *word |= 1 << (page % 64);
         }
@@ -207,16 +214,31 @@ impl Mirror {
         if hidden.is_err() {
             return self.empty();
         }
+        let words = self.mapped.as_mut().map(MirrorPages::words_mut);
+        let words = words.unwrap_or_default();
         for page in first..first + count as u32 {
-            let word = &mut self.mapped[page as usize / 64];
-            self.count -= (*word >> (page % 64) & 1) as u32;
-            *word &= !(1 << (page % 64));
+            let (word, bit) = (&mut words[page as usize / 64], 1 << (page % 64));
+            if *word & bit != 0 {
+                *word &= !bit;
+                self.count -= 1;
+            }
         }
+    }
+
+    /// Gives back the host's entries for the pages. Each comes again when it is accessed.
+    fn rest(&mut self) {
+        if !self.has_room() || self.mapped.is_none() {
+            return;
+        }
+        let advice = rustix::mm::Advice::LinuxDontNeed;
+        // SAFETY: the pages are shared with the file that is guest memory, and stay there;
+        // between them nothing was ever accessed. No reference points into the mirror.
+        let _ = unsafe { rustix::mm::madvise(self.at(0), MIRROR_BYTES, advice) };
     }
 
     /// Takes all pages out and gives their mappings back to the host.
     pub(crate) fn empty(&mut self) {
-        if !self.has_room() || self.mapped.is_empty() {
+        if !self.has_room() || self.mapped.is_none() {
             return;
         }
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
@@ -227,7 +249,7 @@ impl Mirror {
             // A page that must go and cannot: nothing may run any more.
             std::process::abort();
         }
-        self.mapped.clear();
+        self.mapped = None;
         self.count = 0;
     }
 }
@@ -276,6 +298,16 @@ impl ShadowMmu {
         self.mappings += 1;
         self.counters.mirrored += u64::from(mapped);
         mapped
+    }
+
+    /// Gives back what the host spends on mirrors that nobody uses at the moment. What is
+    /// mapped stays mapped, but each page's first access is a fault for the host to answer.
+    pub fn rest(&mut self) {
+        for space in &mut self.spaces {
+            for side in Side::ALL {
+                space.mirror_mut(side).rest();
+            }
+        }
     }
 
     /// Empties the mirrors of all spaces.

@@ -241,7 +241,7 @@ impl Fuzzer {
             }
         }
         let blocks: Vec<Block> = match tier {
-            Tier::Direct => vm.cache.iter().map(|(_, block)| block.block()).collect(),
+            Tier::Direct => vm.blocks().collect(),
             _ => Vec::new(),
         };
         if !matches!(ended, None | Some(Exit::Halted | Exit::TripleFault)) {

@@ -175,15 +175,16 @@ impl Lockstep {
             let before = Snapshot::of(&mut self.machines[0], world);
             let entries = self.machines[1].counters.compiled_entries;
             let dropped = self.dropped();
-            let met = self.step();
-            let block = before.block(world);
+            let (met, block) = self.step(world, &before);
             // Code that was made by accident may ask for the time.
             // A repeated string instruction stops wherever it overwrites a block, and each
             // machine has blocks of its own; and it stops when it has gone on for long,
             // unless it is the host's. So their pieces need not be the same.
             let stopped = self.dropped() != dropped || before.resumes() || self.pauses();
             let in_pieces = stopped && block.iter().any(code::is_repeated);
+            // What is outside the regions may be any code.
             let undefined = in_pieces
+                || block.is_empty()
                 || block.iter().any(code::is_never_the_same)
                 || self.tier.pins_direct_code() && block.iter().any(code::leaves_undefined);
             if undefined && met.is_err() {
@@ -231,9 +232,25 @@ impl Lockstep {
         }
     }
 
-    /// One block of the interpreter, and the other machine up to the same point.
-    fn step(&mut self) -> Result<Met, String> {
-        let mut exits: [Option<Exit>; 2] = [self.machines[0].step_block(), None];
+    /// One block of the interpreter, or more if need be, and the other machine up to the
+    /// same point; and the interpreter's instructions.
+    fn step(
+        &mut self,
+        world: &World,
+        before: &Snapshot,
+    ) -> (Result<Met, String>, Vec<Instruction>) {
+        let mut insns = before.block(world);
+        let exit = self.machines[0].step_block();
+        let met = self.meet(exit, |vm| {
+            insns.extend(Snapshot::of(vm, world).block(world));
+        });
+        (met, insns)
+    }
+
+    /// The machines up to the same point, the first having stopped by `exit`; `next` is
+    /// called before each further block of its.
+    fn meet(&mut self, exit: Option<Exit>, mut next: impl FnMut(&mut Vm)) -> Result<Met, String> {
+        let mut exits = [exit, None];
         for _ in 0..STEPS_TO_MEET {
             if exits.contains(&Some(Exit::Timeout)) {
                 // Between slices, whose ends are not the same.
@@ -252,10 +269,8 @@ impl Lockstep {
                         )),
                     };
                 }
-                std::cmp::Ordering::Less if exits[0].is_none() => {
-                    exits[0] = self.machines[0].step_block();
-                }
-                std::cmp::Ordering::Equal if exits[0].is_none() => {
+                std::cmp::Ordering::Less | std::cmp::Ordering::Equal if exits[0].is_none() => {
+                    next(&mut self.machines[0]);
                     exits[0] = self.machines[0].step_block();
                 }
                 _ if exits[1].is_none() => {

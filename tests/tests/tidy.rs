@@ -24,6 +24,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "the mapping by which perf finds the file",
     ),
     ("runtime/src/fpu/host.rs", "x87 and vectors on the host"),
+    ("runtime/src/idle.rs", "the allocator gives memory back"),
     (
         "runtime/src/native/mod.rs",
         "entry into compiled code, callout",
@@ -50,6 +51,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     (
         "shadow-mmu/src/mirror.rs",
         "memory mapped again for the host's MMU",
+    ),
+    (
+        "shadow-mmu/src/mirror_pages.rs",
+        "bits in memory that takes room where it is written",
     ),
     (
         "shadow-mmu/tests/coherency.rs",

@@ -152,3 +152,22 @@ fn the_same_code_runs_at_all_its_addresses() {
         assert!(moved >= 16, "{name}: {moved} blocks were moved");
     }
 }
+
+#[test]
+fn blocks_may_forget_their_instructions_at_any_time() {
+    let image = image();
+    let expected = expected(&image);
+    for (name, tier) in TIERS {
+        let setup = Setup::flat(&image, START, FlatMode::Protected32, tier);
+        let ended = setup.run_after(|vm| {
+            prepare(vm);
+            while vm.step_block().is_none() {
+                vm.cache.rest();
+                vm.cpu.mmu.rest();
+            }
+        });
+        assert_eq!(result(&ended.vm), expected, "{name}");
+        let moved = ended.vm.cache.counters.moved;
+        assert!(moved >= 16, "{name}: {moved} blocks were moved");
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::block::{Block, Terminal};
 use crate::decodable::Decodable;
-use crate::encoding;
+use crate::encoding::{self, Facts};
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, Rep, SegReg, Width};
 use crate::mode::Mode;
 use iced_x86::{
@@ -77,8 +77,11 @@ pub fn decode_block_for(
         if !known.allows(raw.code()) {
             raw.set_code(Code::INVALID);
         }
-        let mut insn = lower(&raw, mode);
-        if let Some(opcode) = x87_opcode(&bytes[start..start + raw.len()]) {
+        let facts = encoding::of(raw.code());
+        let mut insn = lower(&raw, mode, facts);
+        if facts.is_x87()
+            && let Some(opcode) = x87_opcode(&bytes[start..start + raw.len()])
+        {
             insn.imm = opcode;
         }
         if overlong {
@@ -168,21 +171,21 @@ fn terminal_of(last: &Insn) -> Terminal {
 }
 
 /// Reduces iced-x86's instruction to ours.
-fn lower(raw: &Instruction, mode: Mode) -> Insn {
+fn lower(raw: &Instruction, mode: Mode, facts: Facts) -> Insn {
     let eip = raw.ip32();
     let mut insn = Insn {
         code: raw.code(),
         mnemonic: raw.mnemonic(),
         next_eip: raw.next_ip32(),
         len: raw.len() as u8,
-        flow: flow_of(raw),
+        flow: flow_of(raw, facts),
         ..Insn::blank(eip, mode)
     };
     for n in 0..raw.op_count().min(3) {
         insn.ops[n as usize] = lower_operand(raw, n, &mut insn);
     }
-    insn.width = operand_size(raw, &insn, mode);
-    if raw.is_string_instruction() {
+    insn.width = operand_size(raw, &insn, mode, facts);
+    if facts.is_string() {
         insn.rep = match () {
             () if raw.has_repne_prefix() => Rep::Repne,
             () if raw.has_repe_prefix() => Rep::Repe,
@@ -298,11 +301,11 @@ fn register(r: Register) -> Operand {
 }
 
 /// The operand size that instructions without a sized operand work with.
-fn operand_size(raw: &Instruction, insn: &Insn, mode: Mode) -> Width {
-    if raw.is_string_instruction() {
+fn operand_size(raw: &Instruction, insn: &Insn, mode: Mode, facts: Facts) -> Width {
+    if facts.is_string() {
         return Width::from_bytes(raw.memory_size().size()).unwrap_or(Width::D);
     }
-    match encoding::operand_bits(raw.code()) {
+    match facts.operand_bits {
         16 => Width::W,
         32 => Width::D,
         _ => match insn.ops[0] {
@@ -314,61 +317,12 @@ fn operand_size(raw: &Instruction, insn: &Insn, mode: Mode) -> Width {
 }
 
 /// How control leaves an instruction.
-fn flow_of(raw: &Instruction) -> Flow {
-    use Mnemonic as M;
-    if raw.is_jmp_short_or_near() {
-        return Flow::Jump;
-    }
-    if raw.is_jcc_short_or_near() || raw.is_loop() || raw.is_loopcc() || raw.is_jcx_short() {
-        return Flow::Branch;
-    }
-    if raw.is_call_near() {
-        return Flow::Call;
-    }
-    if raw.is_jmp_near_indirect() {
-        return Flow::IndirectJump;
-    }
-    if raw.is_call_near_indirect() {
-        return Flow::IndirectCall;
-    }
-    let loads_ss = raw.op_count() > 0
-        && raw.op_kind(0) == OpKind::Register
-        && raw.op0_register() == Register::SS;
-    let loads_control = raw.op_count() > 0
-        && raw.op_kind(0) == OpKind::Register
-        && (raw.op0_register().is_cr() || raw.op0_register().is_dr());
+fn flow_of(raw: &Instruction, facts: Facts) -> Flow {
+    let register = raw.op0_register();
+    let loads_system = register == Register::SS || register.is_cr() || register.is_dr();
     match raw.mnemonic() {
-        M::Ret => Flow::Return,
-        M::Mov | M::Pop if loads_ss || loads_control => Flow::System,
-        M::INVALID
-        | M::Ud0
-        | M::Ud1
-        | M::Ud2
-        | M::Retf
-        | M::Iret
-        | M::Iretd
-        | M::Int
-        | M::Int1
-        | M::Int3
-        | M::Into
-        | M::Sysenter
-        | M::Sysexit
-        | M::Syscall
-        | M::Sysret
-        | M::Hlt
-        | M::Sti
-        | M::Clac
-        | M::Stac
-        | M::Popf
-        | M::Popfd
-        | M::Lss
-        | M::Lmsw
-        | M::Wrmsr
-        | M::Invlpg
-        | M::Rsm
-        | M::Mwait => Flow::System,
-        M::Jmp | M::Call => Flow::System,
-        _ => Flow::Next,
+        Mnemonic::Mov | Mnemonic::Pop if loads_system => Flow::System,
+        _ => facts.flow,
     }
 }
 
@@ -381,7 +335,7 @@ fn mark_dead_flags(insns: &mut [Insn]) {
         insn.flags_dead = !live && !may_store(insn);
         live = match () {
             () if exposes_flags(insn) => true,
-            () if defines_all_flags(insn.mnemonic) => false,
+            () if encoding::of(insn.code).defines_all_flags() => false,
             () => live,
         };
     }
@@ -395,62 +349,10 @@ fn may_store(insn: &Insn) -> bool {
 
 /// The instruction reads flags, or may leave the block so that they are seen.
 fn exposes_flags(insn: &Insn) -> bool {
-    use Mnemonic as M;
     let pure_register = insn
         .ops
         .iter()
         .all(|op| matches!(op, Operand::None | Operand::Gpr(..) | Operand::Imm(_)));
-    let address_only = insn.mnemonic == M::Lea;
-    if !(pure_register || address_only) {
-        return true;
-    }
-    !matches!(
-        insn.mnemonic,
-        M::Mov
-            | M::Movzx
-            | M::Movsx
-            | M::Lea
-            | M::Add
-            | M::Sub
-            | M::And
-            | M::Or
-            | M::Xor
-            | M::Cmp
-            | M::Test
-            | M::Neg
-            | M::Not
-            | M::Inc
-            | M::Dec
-            | M::Shl
-            | M::Shr
-            | M::Sar
-            | M::Imul
-            | M::Mul
-            | M::Bswap
-            | M::Xchg
-            | M::Cwde
-            | M::Cdq
-            | M::Cbw
-            | M::Cwd
-            | M::Rol
-            | M::Ror
-            | M::Nop
-            | M::Shld
-            | M::Shrd
-            | M::Bt
-            | M::Bts
-            | M::Btr
-            | M::Btc
-            | M::Bsf
-            | M::Bsr
-    )
-}
-
-/// Every arithmetic flag after the instruction is independent of those before.
-fn defines_all_flags(mnemonic: Mnemonic) -> bool {
-    use Mnemonic as M;
-    matches!(
-        mnemonic,
-        M::Add | M::Sub | M::And | M::Or | M::Xor | M::Cmp | M::Test | M::Neg
-    )
+    let address_only = insn.mnemonic == Mnemonic::Lea;
+    !(pure_register || address_only) || !encoding::of(insn.code).leaves_flags_unseen()
 }

@@ -260,6 +260,37 @@ pub struct CpuState {
     /// Host address of XMM0–XMM7, the guest's MXCSR (at [`VECTOR_MXCSR`]) and the
     /// host's (behind it).
     pub vector_state: u64,
+    /// The data segment loaded last.
+    pub flat_load: FlatLoad,
+}
+
+/// A load of a data segment that covers all memory, which has the same result wherever
+/// its descriptor is the same. Kernels load the one of programs over and over.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FlatLoad {
+    /// The selector, and from bit 32 on [`Segment::selector`] and
+    /// [`Segment::attributes`] as they lie in a register that has been loaded with it.
+    pub key: u64,
+    /// The descriptor.
+    pub descriptor: u64,
+    /// Linear address of its last byte.
+    pub last_byte: u32,
+}
+
+impl FlatLoad {
+    /// No load is like this.
+    pub const NONE: Self = Self {
+        key: u64::MAX,
+        descriptor: 0,
+        last_byte: 0,
+    };
+
+    /// The key of a load of `segment`.
+    pub fn key(segment: &Segment) -> u64 {
+        let selector = u64::from(segment.selector);
+        selector | selector << 32 | u64::from(segment.attributes) << 48
+    }
 }
 
 /// No instruction's number.
@@ -338,6 +369,7 @@ impl Default for CpuState {
             interrupt_waiting: 0,
             sti_eip: 0,
             vector_state: 0,
+            flat_load: FlatLoad::NONE,
         }
     }
 }

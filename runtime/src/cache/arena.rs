@@ -150,6 +150,13 @@ impl Arena {
         self.used = keep;
     }
 
+    /// Gives back the host's entries for the view that is only written. The memory stays
+    /// behind the other; a write finds it again.
+    pub fn rest(&mut self) {
+        // SAFETY: the mapping is shared: what it held is in the file.
+        let _ = unsafe { madvise(self.writable.cast(), self.bytes, Advice::LinuxDontNeed) };
+    }
+
     /// Bytes in use.
     pub fn used(&self) -> usize {
         self.used

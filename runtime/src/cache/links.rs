@@ -4,8 +4,13 @@
 //! slot holds the address of a stub that returns to the run loop and names the
 //! slot; linking and unlinking a jump is one store. Direct code has jumps instead
 //! that are written themselves; their slots only say where they are.
+//!
+//! Which slots lead to a block is a list that runs through what is known of them: no
+//! allocation for each block. A slot is in the list of the block that it leads to and in
+//! no other; if its owner is gone, it stays there until that block goes.
 
 use super::BlockId;
+use std::num::NonZeroU64;
 
 /// Most link slots before the cache is cleared.
 pub const MAX_SLOTS: usize = 1 << 19;
@@ -19,7 +24,31 @@ pub struct SlotInfo {
     pub eip: u32,
     /// The jump to be written, by host addresses of its displacement and of what
     /// it leads to without a link.
-    pub jump: Option<(u64, u64)>,
+    jump: Option<(NonZeroU64, u64)>,
+    /// Whether it is in a list, and what comes next there.
+    next: Next,
+}
+
+/// A place in a list of slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// In none.
+    Apart,
+    Last,
+    Slot(u32),
+}
+
+/// The slots that lead to a block.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chain(Option<u32>);
+
+impl Next {
+    fn rest(self) -> Chain {
+        match self {
+            Self::Slot(slot) => Chain(Some(slot)),
+            Self::Apart | Self::Last => Chain(None),
+        }
+    }
 }
 
 /// All link slots. The array's address never changes.
@@ -53,6 +82,7 @@ impl Links {
             owner,
             eip: 0,
             jump: None,
+            next: Next::Apart,
         };
         self.info.resize(first + count, info);
         Some(first as u32)
@@ -62,7 +92,7 @@ impl Links {
     pub fn describe(&mut self, slot: u32, eip: u32, jump: Option<(u64, u64)>) {
         if let Some(info) = self.info.get_mut(slot as usize) {
             info.eip = eip;
-            info.jump = jump;
+            info.jump = jump.and_then(|(at, stub)| Some((NonZeroU64::new(at)?, stub)));
         }
     }
 
@@ -79,11 +109,60 @@ impl Links {
         let word = self.slots.get_mut(slot as usize)?;
         *word = code.unwrap_or(self.stub);
         let (at, stub) = self.info.get(slot as usize)?.jump?;
-        Some((at, code.unwrap_or(stub)))
+        Some((at.get(), code.unwrap_or(stub)))
+    }
+
+    /// Adds a slot to a list, which is returned; `None` if it is in one already.
+    #[must_use]
+    pub fn chain(&mut self, chain: Chain, slot: u32) -> Option<Chain> {
+        let info = self.info.get_mut(slot as usize)?;
+        if info.next != Next::Apart {
+            return None;
+        }
+        info.next = chain.0.map_or(Next::Last, Next::Slot);
+        Some(Chain(Some(slot)))
+    }
+
+    /// Takes the first slot out of a list.
+    pub fn unchain(&mut self, chain: &mut Chain) -> Option<u32> {
+        let first = chain.0.take()?;
+        let info = self.info.get_mut(first as usize)?;
+        *chain = info.next.rest();
+        info.next = Next::Apart;
+        Some(first)
+    }
+
+    /// The slots of a list.
+    pub fn chained(&self, chain: Chain) -> impl Iterator<Item = u32> {
+        let next = |slot: &u32| self.info.get(*slot as usize)?.next.rest().0;
+        std::iter::successors(chain.0, next)
     }
 
     /// Forgets all slots.
     pub fn clear(&mut self) {
         self.info.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_in_one_list_until_it_is_taken_out() {
+        let mut links = Links::new(0);
+        links.reserve(BlockId(0), 4).expect("there is room");
+        let mut chain = Chain::default();
+        for slot in [2, 0, 3] {
+            chain = links.chain(chain, slot).expect("it is in none");
+        }
+        assert!(links.chain(Chain::default(), 0).is_none());
+        assert_eq!(links.chained(chain).collect::<Vec<_>>(), [3, 0, 2]);
+        assert_eq!(links.unchain(&mut chain), Some(3));
+        assert_eq!(links.chained(chain).collect::<Vec<_>>(), [0, 2]);
+        let other = links.chain(Chain::default(), 3).expect("it is free");
+        assert_eq!(links.chained(other).collect::<Vec<_>>(), [3]);
+        let rest: Vec<_> = std::iter::from_fn(|| links.unchain(&mut chain)).collect();
+        assert_eq!(rest, [0, 2]);
     }
 }

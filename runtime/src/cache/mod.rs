@@ -14,10 +14,12 @@
 
 pub mod arena;
 mod block;
+mod blocks;
 mod codes;
 pub mod copies;
 pub mod disk;
 pub mod frame;
+mod install;
 pub mod links;
 pub mod overwrites;
 mod pages;
@@ -25,11 +27,11 @@ mod twins;
 
 use crate::debug::perf::Perf;
 use crate::interp::Op;
-use crate::mirrored::MirrorUse;
 use crate::native::landing::Landings;
 use crate::volatile;
 use arena::Arena;
 pub use block::{CachedBlock, Compiled};
+use blocks::Blocks;
 use codes::Codes;
 use frame::{Frame, Frames};
 use links::Links;
@@ -40,7 +42,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use translator::block::Block;
-use translator::compile::HostCode;
 use translator::state::{ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, jump_index, jump_window};
 use twins::Twins;
 
@@ -113,8 +114,7 @@ pub struct CacheCounters {
 
 /// The cache.
 pub struct Cache {
-    blocks: Vec<Option<Box<CachedBlock>>>,
-    free: Vec<u32>,
+    blocks: Blocks,
     by_key: Map<Key, BlockId>,
     twins: Twins,
     overwrites: Overwrites,
@@ -157,8 +157,7 @@ impl Cache {
         let routines = addresses.iter().zip(fixed);
         let routines = routines.map(|(&at, code)| at..at + code.len() as u64);
         let cache = Self {
-            blocks: Vec::new(),
-            free: Vec::new(),
+            blocks: Blocks::default(),
             by_key: Map::default(),
             twins: Twins::default(),
             overwrites: Overwrites::default(),
@@ -235,19 +234,18 @@ impl Cache {
     /// The block with this number.
     #[inline(always)]
     pub fn get(&self, id: BlockId) -> Option<&CachedBlock> {
-        self.blocks.get(id.0 as usize)?.as_deref()
+        self.blocks.get(id)
     }
 
     /// The block with this number, to change.
     #[inline(always)]
     pub fn get_mut(&mut self, id: BlockId) -> Option<&mut CachedBlock> {
-        self.blocks.get_mut(id.0 as usize)?.as_deref_mut()
+        self.blocks.get_mut(id)
     }
 
     /// All live blocks.
     pub fn iter(&self) -> impl Iterator<Item = (BlockId, &CachedBlock)> {
-        let numbered = self.blocks.iter().enumerate();
-        numbered.filter_map(|(n, b)| Some((BlockId(n as u32), b.as_deref()?)))
+        self.blocks.iter()
     }
 
     /// Finds a block by location.
@@ -257,7 +255,7 @@ impl Cache {
 
     /// Whether the next insertion must be preceded by [`Cache::clear`].
     pub fn is_full(&self) -> bool {
-        self.blocks.len() - self.free.len() >= MAX_BLOCKS
+        self.blocks.len() >= MAX_BLOCKS
     }
 
     /// Adds a block. The caller has protected its frames as code.
@@ -268,61 +266,25 @@ impl Cache {
         crosses_to: Option<PhysAddr>,
         block: &Block,
     ) -> BlockId {
-        let mut cached = Box::new(CachedBlock {
-            key,
-            serial: self.counters.blocks,
-            crosses_to,
-            ops: crate::interp::ops(block),
-            terminal: block.terminal,
-            len_bytes: block.len_bytes,
-            heat: 0,
-            price: 0,
-            asks: false,
-            special: block.mode.single(),
-            side_exits: 0,
-            vector_exits: 0,
-            kept: false,
-            samples: 0,
-            mirror: MirrorUse::default(),
-            compiled: if block.mode.interpreted() {
-                Compiled::Never
-            } else {
-                Compiled::No
-            },
-            origin: None,
-            twins: Vec::new(),
-            copy: None,
-            incoming: Vec::new(),
-            outgoing: (0, 0),
-            first_callout: 0,
-        });
-        let parts: Vec<_> = frames(key.phys, crosses_to)
-            .map(|frame| (frame, cached.bytes_in(frame)))
-            .collect();
-        for (frame, bytes) in &parts {
-            cached.price = cached.price.max(self.overwrites.price(*frame, bytes));
+        let mut cached = CachedBlock::new(key, self.counters.blocks, crosses_to, block);
+        for frame in frames(key.phys, crosses_to) {
+            let price = self.overwrites.price(frame, &cached.bytes_in(frame));
+            cached.price = cached.price.max(price);
         }
         let id = self.enter(cached);
         self.may_have_twins(id);
-        for (frame, bytes) in parts {
-            code.add(frame, id, bytes);
+        if let Some(cached) = self.blocks.get(id) {
+            for frame in frames(key.phys, crosses_to) {
+                code.add(frame, id, cached.bytes_in(frame));
+            }
         }
         id
     }
 
     /// Gives a block a number, by which its location leads to it.
-    fn enter(&mut self, cached: Box<CachedBlock>) -> BlockId {
+    fn enter(&mut self, cached: CachedBlock) -> BlockId {
         let key = cached.key;
-        let id = match self.free.pop() {
-            Some(n) => {
-                self.blocks[n as usize] = Some(cached);
-                BlockId(n)
-            }
-            None => {
-                self.blocks.push(Some(cached));
-                BlockId(self.blocks.len() as u32 - 1)
-            }
-        };
+        let id = self.blocks.add(cached);
         self.by_key.insert(key, id);
         self.counters.blocks += 1;
         id
@@ -333,77 +295,6 @@ impl Cache {
         if let Some(block) = self.get_mut(id) {
             (block.asks, block.special) = (true, true);
             block.compiled = Compiled::Never;
-        }
-    }
-
-    /// Installs compiled code for a block. False if the arena is full, which
-    /// also asks for a flush.
-    pub fn install(&mut self, id: BlockId, code: &HostCode) -> bool {
-        let placed = self.place(id, code);
-        if let (true, Some(block)) = (placed, self.get(id)) {
-            let (insns, guest_bytes) = (block.ops.len() as u64, u64::from(block.len_bytes));
-            self.counters.compiled += 1;
-            self.counters.compiled_insns += insns;
-            self.counters.compiled_guest_bytes += guest_bytes;
-            self.counters.compiled_host_bytes += code.bytes.len() as u64;
-        }
-        placed
-    }
-
-    /// Makes compiled code that of a block, as [`Cache::install`] does, but counts
-    /// nothing.
-    pub fn place(&mut self, id: BlockId, code: &HostCode) -> bool {
-        let Some(address) = self.arena.add(&code.bytes) else {
-            self.exhausted = true;
-            return false;
-        };
-        for link in &code.links {
-            let of = |offset: u32| address + u64::from(offset);
-            let jump = link.jump.map(|jump| (of(jump.at), of(jump.stub)));
-            self.links.describe(link.slot, link.eip, jump);
-        }
-        self.landings.add(address, &code.landings);
-        if let (Some(perf), Some(block)) = (&mut self.perf, self.blocks.get(id.0 as usize)) {
-            let eip = block.as_ref().map_or(0, |block| block.key.eip);
-            perf.block(eip, address, &code.bytes);
-        }
-        if let Some(block) = self.get_mut(id) {
-            block.compiled = Compiled::At(address);
-        }
-        true
-    }
-
-    /// The `len` bytes of compiled code at an address that a block is said to have.
-    pub fn code_at(&self, address: u64, len: usize) -> Option<&[u8]> {
-        self.arena.get(address, len)
-    }
-
-    /// Reserves link slots for a block about to be compiled, or `None` if there
-    /// are none left, which also asks for a flush.
-    pub fn reserve_links(&mut self, id: BlockId, count: u32) -> Option<u32> {
-        let Some(first) = self.links.reserve(id, count as usize) else {
-            self.exhausted = true;
-            return None;
-        };
-        self.get_mut(id)?.outgoing = (first, count);
-        Some(first)
-    }
-
-    /// Makes `slot` lead to the compiled code of `target`, if it has any.
-    pub fn link(&mut self, slot: u32, target: BlockId) {
-        let Some(Compiled::At(code)) = self.get(target).map(|b| b.compiled) else {
-            return;
-        };
-        self.set_link(slot, Some(code));
-        self.counters.links += 1;
-        if let Some(block) = self.get_mut(target) {
-            block.incoming.push(slot);
-        }
-    }
-
-    fn set_link(&mut self, slot: u32, code: Option<u64>) {
-        if let Some((at, target)) = self.links.set(slot, code) {
-            self.arena.redirect(at, target);
         }
     }
 
@@ -434,22 +325,6 @@ impl Cache {
         code.get(frame).is_some()
     }
 
-    /// Drops the compiled code of a block, which may be compiled again.
-    pub fn drop_code(&mut self, id: BlockId) {
-        let Some(block) = self.get_mut(id) else {
-            return;
-        };
-        let Compiled::At(code) = std::mem::replace(&mut block.compiled, Compiled::No) else {
-            return;
-        };
-        let incoming = std::mem::take(&mut block.incoming);
-        let key = block.key;
-        for slot in incoming {
-            self.set_link(slot, None);
-        }
-        self.forget_code(&key, code);
-    }
-
     /// How many bytes from `phys` on a block may hold: up to those that are
     /// overwritten often, or to the end of the page.
     pub fn room_at(&self, phys: u64) -> usize {
@@ -478,12 +353,9 @@ impl Cache {
     /// Drops a block that has paid its price, so that it is decoded as usual code.
     #[cold]
     pub fn forgive(&mut self, code: &mut Frames, id: BlockId) {
-        if let Some(block) = self.get(id) {
-            let parts: Vec<_> = frames(block.key.phys, block.crosses_to)
-                .map(|frame| (frame, block.bytes_in(frame)))
-                .collect();
-            for (frame, bytes) in parts {
-                self.overwrites.forgive(frame, &bytes);
+        if let Some(block) = self.blocks.get(id) {
+            for frame in frames(block.key.phys, block.crosses_to()) {
+                self.overwrites.forgive(frame, &block.bytes_in(frame));
             }
             self.remove(code, id);
         }
@@ -491,20 +363,17 @@ impl Cache {
 
     /// Drops one block.
     pub fn remove(&mut self, code: &mut Frames, id: BlockId) {
-        let Some(block) = self.blocks.get_mut(id.0 as usize).and_then(Option::take) else {
+        let Some(mut block) = self.blocks.take(id) else {
             return;
         };
-        self.free.push(id.0);
         self.by_key.remove(&block.key);
         // The frames know nothing of twins.
         if block.origin.is_none() {
-            for frame in frames(block.key.phys, block.crosses_to) {
+            for frame in frames(block.key.phys, block.crosses_to()) {
                 code.remove(frame, id);
             }
         }
-        for &slot in &block.incoming {
-            self.set_link(slot, None);
-        }
+        self.unlink(block.incoming);
         for index in entries(block.key.eip) {
             if self.recent[index].1 == id {
                 self.recent[index] = (u64::MAX, NOWHERE);
@@ -513,7 +382,7 @@ impl Cache {
         if let Compiled::At(code) = block.compiled {
             self.forget_code(&block.key, code);
         }
-        self.part(id, &block)
+        self.part(id, &mut block)
             .into_iter()
             .for_each(|twin| self.remove(code, twin));
     }
@@ -526,7 +395,7 @@ impl Cache {
         let stands = |op: &Op| volatile::address(op.insn()).map(|at| at as usize & 0xfff);
         let holds = |block: &CachedBlock| {
             block.ops.last().and_then(stands) == Some(offset)
-                || frames(block.key.phys, block.crosses_to)
+                || frames(block.key.phys, block.crosses_to())
                     .any(|frame| block.bytes_in(frame).contains(&offset))
         };
         let doomed = self.iter().filter(|(_, b)| holds(b));
@@ -534,22 +403,11 @@ impl Cache {
         doomed.into_iter().for_each(|id| self.remove(code, id));
     }
 
-    /// Drops compiled code from the caches that lead to it.
-    fn forget_code(&mut self, key: &Key, code: u64) {
-        self.codes.forget(key);
-        for index in entries(key.eip) {
-            if self.jumps[index].code == code {
-                self.jumps[index] = JumpEntry::default();
-            }
-        }
-    }
-
     /// Drops everything and returns the frames that held code.
     pub fn clear(&mut self, code: &mut Frames) -> Vec<PhysAddr> {
         let frames = code.clear().into_iter();
         let frames = frames.map(|f| PhysAddr(f << 12)).collect();
-        self.blocks.clear();
-        self.free.clear();
+        self.blocks = Blocks::default();
         self.by_key.clear();
         self.twins.clear();
         self.links.clear();

@@ -9,7 +9,7 @@
 //! code is best made is taken along, and so is the code itself, from where it is
 //! [kept](super::copies).
 
-use super::{BlockId, Cache, CachedBlock, Compiled, Key, Map};
+use super::{BlockId, Cache, CachedBlock, Key, Map};
 use crate::interp::Op;
 use crate::volatile;
 use translator::block::moves;
@@ -35,8 +35,8 @@ impl CachedBlock {
     /// A block that more hangs on than its bytes.
     pub fn is_peculiar(&self) -> bool {
         let volatile = |op: &Op| volatile::address(op.insn()).is_some();
-        let (crosses, last) = (self.crosses_to.is_some(), self.ops.last());
-        crosses || self.special || self.asks || self.price != 0 || last.is_none_or(volatile)
+        let (crosses, last) = (self.crosses_to().is_some(), self.ops.last());
+        crosses || self.special || self.asks || self.price != 0 || last.is_some_and(volatile)
     }
 }
 
@@ -61,27 +61,9 @@ impl Cache {
         if !moves(key.eip, origin.len_bytes, Mode(key.mode), terminal) {
             return None;
         }
-        let twin = CachedBlock {
-            key,
-            serial: self.counters.blocks,
-            crosses_to: None,
-            ops: origin.ops.iter().map(|op| op.moved(by)).collect(),
-            terminal,
-            compiled: match origin.compiled {
-                Compiled::Never => Compiled::Never,
-                _ => Compiled::No,
-            },
-            kept: true,
-            samples: 0,
-            origin: Some(origin_id),
-            twins: Vec::new(),
-            copy: None,
-            incoming: Vec::new(),
-            outgoing: (0, 0),
-            ..*origin
-        };
-        let id = self.enter(Box::new(twin));
-        self.get_mut(origin_id)?.twins.push(id);
+        let twin = origin.twin(key, self.counters.blocks, origin_id);
+        let id = self.enter(twin);
+        self.get_mut(origin_id)?.twins.add(id);
         self.counters.moved += 1;
         Some(id)
     }
@@ -93,10 +75,10 @@ impl Cache {
     }
 
     /// Parts a block that is being dropped from its family; the twins that go with it.
-    pub(super) fn part(&mut self, id: BlockId, block: &CachedBlock) -> Vec<BlockId> {
+    pub(super) fn part(&mut self, id: BlockId, block: &mut CachedBlock) -> Vec<BlockId> {
         if let Some(origin) = block.origin {
             if let Some(origin) = self.get_mut(origin) {
-                origin.twins.retain(|&twin| twin != id);
+                origin.twins.remove(id);
             }
             return Vec::new();
         }
@@ -104,6 +86,6 @@ impl Cache {
         if self.twins.0.get(&place) == Some(&id) {
             self.twins.0.remove(&place);
         }
-        block.twins.clone()
+        block.twins.take()
     }
 }

@@ -73,6 +73,7 @@ pub const COMPARE: &str = "\
 Examples:
   ring1 compare
   ring1 compare --output costs.html
+      The table, and a page with plots.
   ring1 compare --kernel vmlinuz --initrd initrd.gz
 
 Exit status:
@@ -90,6 +91,13 @@ Exit status:
   0  nothing differed
   1  something did
   2  wrong usage";
+
+/// For `ring1 guest`.
+pub const GUEST: &str = "\
+Examples:
+  ring1 guest demo.elf && objdump -d demo.elf
+  ring1 guest demo.elf && gdb demo.elf -ex \"target remote :1234\"
+      With `ring1 boot -s -S` in another terminal; samples/gdb.sh does both.";
 
 /// For `ring1 completions`.
 pub const COMPLETIONS: &str = "\

@@ -8,6 +8,7 @@ use super::options::CompareArgs;
 use super::report::Report;
 use super::results::Column;
 use crate::bench::host::Host;
+use crate::bench::report::Format;
 use crate::bench::subject::{Guest, QEMU, Subject, short_name, version};
 use crate::cli::status;
 use crate::embedded::{COMPARE_GUEST, COMPARE_PROGRAM};
@@ -26,11 +27,14 @@ pub fn run(args: &CompareArgs) -> Result<u8> {
     comparison.native()?;
     comparison.machines()?;
     let report = comparison.finish()?;
-    let text = report.written(args.format());
+    let written = report.written(args.format());
     match &args.output {
-        None => print!("{text}"),
+        None => print!("{written}"),
         Some(file) => {
-            fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            fs::write(file, written).with_context(|| format!("cannot write {}", file.display()))?;
+            // The figures are what one waits for; the file is to be kept.
+            print!("{}", report.written(Format::Text));
+            eprintln!("compare: {} is written", file.display());
         }
     }
     Ok(status::POWERED_OFF)

@@ -28,7 +28,7 @@ pub struct CompareArgs {
     /// How to write the result [default: by the end of the file's name, else text]
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-    /// Write the result into this file instead of to standard output
+    /// Write the result into this file, and the table to standard output all the same
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Leave the host CPU out

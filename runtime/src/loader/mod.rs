@@ -144,9 +144,26 @@ pub fn load(image: &Image, memory: &mut dyn Memory) -> Result<Entry, LoadError> 
 /// # Errors
 /// [`Problem::Unreadable`] with the host's reason, or [`Problem::Huge`].
 pub fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+    read_open(&open(path)?, path)
+}
+
+/// Opens a file to read it.
+///
+/// # Errors
+/// [`Problem::Unreadable`] with the host's reason.
+pub(crate) fn open(path: &Path) -> Result<std::fs::File, LoadError> {
     let unreadable = |error: std::io::Error| Problem::Unreadable(error.to_string()).of(path);
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(unreadable)
+}
+
+/// Reads a file that is open, from where it is read next.
+///
+/// # Errors
+/// It cannot be read, or is larger than any image.
+pub(crate) fn read_open(file: &std::fs::File, path: &Path) -> Result<Vec<u8>, LoadError> {
+    let unreadable = |error: std::io::Error| Problem::Unreadable(error.to_string()).of(path);
+    let expected = file.metadata().map_or(0, |m| m.len()).min(FILE_LIMIT);
+    let mut bytes = Vec::with_capacity(expected as usize);
     file.take(FILE_LIMIT + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;

@@ -35,7 +35,7 @@ pub fn list(vm: &Vm, most: &str) -> Outcome {
     let (mut all, mut compiled, mut insns) = (Vec::new(), 0u64, 0u64);
     for (_, block) in vm.cache.iter() {
         compiled += u64::from(matches!(block.compiled, Compiled::At(_)));
-        insns += block.ops.len() as u64;
+        insns += u64::from(block.insns);
         all.push(block);
     }
     all.sort_by_key(|block| (std::cmp::Reverse(block.heat), block.key.eip));
@@ -54,7 +54,7 @@ pub fn list(vm: &Vm, most: &str) -> Outcome {
         };
         let (eip, phys, heat, exits) =
             (block.key.eip, block.key.phys, block.heat, block.side_exits);
-        let (insns, bytes) = (block.ops.len(), block.len_bytes);
+        let (insns, bytes) = (block.insns, block.len_bytes);
         let _ = writeln!(
             text,
             "{eip:08x} {phys:08x} {insns:>13} {bytes:>6} {heat:>12} {exits:>11}  {form}"

@@ -150,9 +150,13 @@ pub fn global(cpu: &Cpu, selector: u16) -> Option<Descriptor> {
     if Selector(selector).is_local() || selector | 7 > gdtr.limit {
         return None;
     }
-    let at = gdtr.base.wrapping_add(u32::from(selector & !7));
-    let [low, high] = cpu.read_known(at)?;
+    let [low, high] = cpu.read_known(global_address(cpu, selector))?;
     Some(Descriptor { low, high })
+}
+
+/// Linear address of a descriptor of the GDT.
+pub fn global_address(cpu: &Cpu, selector: u16) -> u32 {
+    cpu.sys.gdtr.base.wrapping_add(u32::from(selector & !7))
 }
 
 /// Remembers an event that was delivered through `gate`, in mode `from`.

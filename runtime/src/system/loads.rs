@@ -5,10 +5,10 @@
 //! from its bytes, the selector and CPL, so the result is remembered with these, and
 //! taken if the same bytes still lie in the table.
 
-use super::crossing::global;
+use super::crossing::{global, global_address};
 use super::descriptor::{Descriptor, Selector};
 use crate::vcpu::Cpu;
-use translator::state::Segment;
+use translator::state::{FlatLoad, Segment};
 
 /// Loads that are remembered, a power of two.
 const LOADS: usize = 32;
@@ -35,10 +35,39 @@ fn place(selector: u16) -> usize {
 
 /// What DS, ES, FS or GS holds after a load of `selector`, if it was loaded before.
 #[inline]
-pub fn known(cpu: &Cpu, selector: u16) -> Option<Segment> {
+pub fn known(cpu: &mut Cpu, selector: u16) -> Option<Segment> {
     let load = cpu.loads.0[place(selector)].as_ref()?;
     let same = load.segment.selector == selector && load.cpl == cpu.sys.cpl;
-    (same && global(cpu, selector) == Some(load.descriptor)).then_some(load.segment)
+    if !same || global(cpu, selector) != Some(load.descriptor) {
+        return None;
+    }
+    let Load {
+        descriptor,
+        segment,
+        ..
+    } = *load;
+    show(cpu, descriptor, &segment);
+    Some(segment)
+}
+
+/// Shows direct code a load, if it may take the same itself: the segment is flat, and
+/// any CPL can load it.
+fn show(cpu: &mut Cpu, descriptor: Descriptor, segment: &Segment) {
+    let flat = segment.base == 0 && segment.lo == 0 && segment.hi == u32::MAX;
+    let selector = Selector(segment.selector);
+    let at = global_address(cpu, segment.selector);
+    if flat && descriptor.dpl() == 3 && !selector.is_local() {
+        cpu.state.flat_load = FlatLoad {
+            key: FlatLoad::key(segment),
+            descriptor: u64::from(descriptor.low) | u64::from(descriptor.high) << 32,
+            last_byte: at.wrapping_add(7),
+        };
+    }
+}
+
+/// GDTR has been loaded: descriptors are elsewhere.
+pub fn forget_places(cpu: &mut Cpu) {
+    cpu.state.flat_load = FlatLoad::NONE;
 }
 
 /// Remembers a load that has succeeded.

@@ -2,7 +2,7 @@
 //! STR (SDM vol. 2; vol. 3A, "Memory-Management Registers").
 
 use super::descriptor::{self, Kind, Selector};
-use super::{operand, require_cpl0, require_protected, require_umip};
+use super::{loads, operand, require_cpl0, require_protected, require_umip};
 use crate::vcpu::{Cpu, TableReg};
 use translator::exception::Exception;
 use translator::insn::{Insn, Width};
@@ -14,6 +14,7 @@ use translator::state::Segment;
 /// #GP(0) if CPL is not 0; what the memory access raises.
 pub fn lgdt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.sys.gdtr = load(cpu, i)?;
+    loads::forget_places(cpu);
     Ok(())
 }
 

@@ -7,7 +7,9 @@
 //! first. Blocks that cross into another page are not kept, nor such as have been
 //! overwritten often.
 
-use super::{LUKEWARM, MANY_SIDE_EXITS, MANY_VECTOR_EXITS, Request, Tiers, numbers};
+use super::{LUKEWARM, MANY_SIDE_EXITS, MANY_VECTOR_EXITS, Request, Tiers};
+use super::{numbers, with_callouts};
+use crate::again;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::folder::FolderError;
 use crate::cache::disk::record::{Content, Flavour};
@@ -95,7 +97,7 @@ impl Tiers {
             return;
         };
         if cfg!(debug_assertions) {
-            check(&mut self.direct, block, flavour, code);
+            check(&mut self.direct, cpu, block, flavour, code);
         }
         if place(cache, cpu, id, code) {
             cache.counters.loaded += u64::from(copy.is_none());
@@ -117,7 +119,7 @@ impl Tiers {
             return;
         };
         if cfg!(debug_assertions) {
-            check(&mut self.direct, block, flavour, code);
+            check(&mut self.direct, cpu, block, flavour, code);
         }
         if place(cache, cpu, id, code)
             && let Some(block) = cache.get_mut(id)
@@ -172,26 +174,37 @@ fn place(cache: &mut Cache, cpu: &mut Cpu, id: BlockId, code: &mut HostCode) -> 
     let Some((link_base, callout_base)) = numbers(cache, cpu, id) else {
         return false;
     };
-    without_callouts(code, cpu, callout_base);
-    code.renumber(link_base, callout_base) && cache.place(id, code)
+    if calls_out(code) && !with_callouts(cache, cpu, id) {
+        return false;
+    }
+    let placed = code.renumber(link_base, callout_base) && cache.place(id, code);
+    if placed && let Some(block) = cache.get_mut(id) {
+        block.forget_ops();
+    }
+    placed
 }
 
-/// Takes the numbers of a block's instructions back, the last that were given, if its
-/// code names none of them. Most name none, and the list is long.
-pub(super) fn without_callouts(code: &HostCode, cpu: &mut Cpu, callout_base: u32) {
+/// Whether direct code names any instruction of its block. Most names none, and the
+/// list of callouts is long.
+pub(super) fn calls_out(code: &HostCode) -> bool {
     let callout = |relocation: &Relocation| relocation.counts == Numbered::Callout;
-    if !code.relocations.iter().any(callout) {
-        cpu.callouts.truncate(callout_base as usize);
-    }
+    code.relocations.iter().any(callout)
 }
 
 /// Holds code from disk to what would be made now, and to the verifier.
 ///
 /// # Panics
 /// If they differ: then something that code depends on is not part of its key.
-fn check(direct: &mut DirectCompiler, block: &CachedBlock, flavour: Flavour, code: &HostCode) {
+fn check(
+    direct: &mut DirectCompiler,
+    cpu: &Cpu,
+    block: &CachedBlock,
+    flavour: Flavour,
+    code: &HostCode,
+) {
+    let decoded = again::block(cpu, block).expect("its bytes are those it was decoded from");
     let request = CompileRequest {
-        block: &block.block(),
+        block: &decoded,
         link_base: 0,
         grouped: flavour.grouped,
         native_vectors: flavour.native_vectors,

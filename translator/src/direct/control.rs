@@ -136,6 +136,10 @@ impl Emitter<'_> {
         if self.s.near.is_empty() {
             return;
         }
+        if in_between && self.s.near_before.is_none() {
+            let before = self.s.near.get(..self.s.near_count);
+            self.s.near_before = before.map(<[_]>::to_vec);
+        }
         let over = in_between.then(|| self.asm.jump_short());
         if !in_between {
             self.mark(loc::NOTHING, self.block.eip);

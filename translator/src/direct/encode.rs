@@ -109,16 +109,23 @@ impl Form {
         if self.prefix != 0 {
             asm.raw(&[self.prefix]);
         }
-        let opcode = [0x0f, self.opcode];
-        let opcode = &opcode[usize::from(!self.escaped)..];
+        match self.escaped {
+            false => self.put_opcode(asm, &[self.opcode], reg, rm, place),
+            true => self.put_opcode(asm, &[0x0f, self.opcode], reg, rm, place),
+        }
+    }
+
+    fn put_opcode<const N: usize>(
+        &self,
+        asm: &mut Assembler,
+        opcode: &[u8; N],
+        reg: Reg,
+        rm: Option<Reg>,
+        place: Option<Mem>,
+    ) {
         match (rm, place) {
             (_, Some(m)) => asm.op_mem(Size::D, opcode, reg, m),
-            (Some(r), None) if self.rm == NONE => {
-                let mut whole = [0x0f, self.opcode | r & 7];
-                let whole = &mut whole[usize::from(!self.escaped)..];
-                asm.rex_for(r);
-                asm.raw(whole);
-            }
+            (Some(r), None) if self.rm == NONE => asm.op_short(opcode, r),
             (Some(r), None) => asm.op_reg(Size::D, opcode, reg, r),
             (None, None) => asm.raw(opcode),
         }

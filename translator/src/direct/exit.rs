@@ -201,13 +201,11 @@ fn store_vector(asm: &mut Assembler) {
 
 /// The short forms: of others, valgrind does not know POP.
 fn push(asm: &mut Assembler, r: Reg) {
-    asm.rex_for(r);
-    asm.raw(&[0x50 | r & 7]);
+    asm.op_short(&[0x50], r);
 }
 
 fn pop(asm: &mut Assembler, r: Reg) {
-    asm.rex_for(r);
-    asm.raw(&[0x58 | r & 7]);
+    asm.op_short(&[0x58], r);
 }
 
 /// Returns from the trampoline, whatever is on the host's stack.

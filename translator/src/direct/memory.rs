@@ -369,7 +369,15 @@ impl Emitter<'_> {
         self.asm.lea(Size::D, reg::R8, sum);
     }
 
-    fn check_linear(&mut self, access: Access, bytes: u32, may_cross: bool, refused: Refused) {
+    /// Checks `bytes` bytes, the last of which is at the linear address in R8; leaves the
+    /// entry in R9.
+    pub(super) fn check_linear(
+        &mut self,
+        access: Access,
+        bytes: u32,
+        may_cross: bool,
+        refused: Refused,
+    ) {
         self.save_flags();
         self.reserve(80);
         if let Some(recipe) = self.recipe() {

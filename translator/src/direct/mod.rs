@@ -40,6 +40,7 @@ mod relocation;
 mod rename;
 mod repeat;
 mod returns;
+mod selectors;
 mod special;
 mod stores;
 mod string;
@@ -83,8 +84,11 @@ pub struct DirectCompiler {
 struct Scratch {
     /// Short branches to code out of line, which need a stepping stone nearby.
     near: Vec<(Branch, Cold)>,
-    /// `near` as of the current instruction's beginning.
-    near_before: Vec<(Branch, Cold)>,
+    /// `near` as of the current instruction's beginning, if stepping stones have been put
+    /// into its code.
+    near_before: Option<Vec<(Branch, Cold)>>,
+    /// Length of `near` then.
+    near_count: usize,
     /// Code out of line, with the branches that lead there.
     cold: Vec<(Branch, Cold)>,
     /// Where the side exits of each instruction are, once they have been emitted.
@@ -135,7 +139,7 @@ impl DirectCompiler {
         }
         self.scratch.start(block);
         let mut emitter = Emitter {
-            asm: Assembler::with_capacity(64 * count),
+            asm: Assembler::with_capacity(64 * count + 192),
             encoder: &mut self.encoder,
             forms: &mut self.forms,
             block,
@@ -156,7 +160,10 @@ impl DirectCompiler {
             flags: Flags::Live,
             loop_head: None,
             repeats: false,
-            code: HostCode::default(),
+            code: HostCode {
+                relocations: Vec::with_capacity(2 * count + 8),
+                ..HostCode::default()
+            },
         };
         emitter.emit();
         let mut code = emitter.code;
@@ -361,7 +368,7 @@ impl Emitter<'_> {
         let flags = self.flags;
         let (start, cold) = (self.asm.here(), self.s.cold.len());
         let (links, numbers) = (self.code.links.len(), self.code.relocations.len());
-        self.s.near_before.clone_from(&self.s.near);
+        (self.s.near_count, self.s.near_before) = (self.s.near.len(), None);
         let done = match traits.plain {
             true => self.plain(i, traits.touch).map(|()| Next::Insn),
             false => self.special(i, traits),
@@ -375,7 +382,10 @@ impl Emitter<'_> {
             self.s.cold.truncate(cold);
             self.code.links.truncate(links);
             self.code.relocations.truncate(numbers);
-            self.s.near.clone_from(&self.s.near_before);
+            match self.s.near_before.take() {
+                Some(before) => self.s.near = before,
+                None => self.s.near.truncate(self.s.near_count),
+            }
             self.flags = flags;
             (self.reaches_mirror, self.stores) = (false, false);
             self.rebased = repeat::Rebased::default();

@@ -171,6 +171,9 @@ impl Emitter<'_> {
     }
 
     fn pop(&mut self, i: &Insn) -> Option<()> {
+        if let Operand::Seg(seg) = i.ops[0] {
+            return self.pop_selector(i, seg);
+        }
         let Operand::Gpr(r, Width::D) = i.ops[0] else {
             return None;
         };

@@ -1,4 +1,4 @@
-//! System instructions that only move bits of EFLAGS, or show a selector.
+//! System instructions that only move bits of EFLAGS.
 //!
 //! Kernels mask and unmask interrupts around everything. At CPL 0, which a block
 //! knows from its mode, CLI, STI, PUSHF and POPF need no rule looked at but these:
@@ -18,9 +18,9 @@ use super::special::stack;
 use super::{Cold, Emitter};
 use crate::compile::Numbered;
 use crate::flags;
-use crate::insn::{Gpr, Insn, Operand, SegReg, Width};
-use crate::state::{CpuState, Segment};
-use std::mem::{offset_of, size_of};
+use crate::insn::{Gpr, Insn, Width};
+use crate::state::CpuState;
+use std::mem::offset_of;
 
 /// What POPF may set at CPL 0, arithmetic flags and IF aside.
 const GUARDED: u32 = flags::TF | flags::DF | flags::IOPL | flags::NT | flags::AC | flags::ID;
@@ -184,29 +184,7 @@ impl Emitter<'_> {
         asm.mov(Size::D, reg::RAX, reg::R9);
     }
 
-    /// The selector of a segment register, to R11.
-    pub(super) fn load_selector(&mut self, seg: SegReg) {
-        let at = offset_of!(CpuState, seg)
-            + seg as usize * size_of::<Segment>()
-            + offset_of!(Segment, selector);
-        // MOVZX R11D, word [selector]
-        self.asm.op_mem(Size::D, &[0x0f, 0xb7], reg::R11, field(at));
-    }
-
-    /// MOV from a segment register to a general one.
-    pub(super) fn mov_selector(&mut self, i: &Insn) -> Option<()> {
-        let (Operand::Gpr(r, w), Operand::Seg(seg)) = (i.ops[0], i.ops[1]) else {
-            return None;
-        };
-        self.load_selector(seg);
-        if w == Width::W {
-            self.asm.raw(&[0x66]);
-        }
-        self.asm.mov(Size::D, super::rename::host(r), reg::R11);
-        Some(())
-    }
-
-    fn at_cpl0(&self) -> Option<()> {
+    pub(super) fn at_cpl0(&self) -> Option<()> {
         self.block.mode.supervisor().then_some(())
     }
 

@@ -122,6 +122,13 @@ impl DiskCache {
         Some((place.flavour, &mut self.found))
     }
 
+    /// Gives back memory whose content can be read again.
+    pub fn rest(&mut self) {
+        if let Some(stored) = &mut self.stored {
+            stored.rest();
+        }
+    }
+
     /// Keeps the code of a block, its numbers counted from 0.
     pub fn add(&mut self, content: &Content, flavour: Flavour, code: &HostCode) {
         let Some(spool) = &mut self.spool else {

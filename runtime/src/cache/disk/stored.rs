@@ -104,6 +104,11 @@ impl Stored {
         Ok(chunk.and_then(|bytes| bytes.get(place.offset as usize..)))
     }
 
+    /// Forgets the chunks in memory, which can be read again.
+    pub fn rest(&mut self) {
+        self.recent = VecDeque::new();
+    }
+
     /// Reads a chunk into memory, as the first of those there.
     #[cold]
     fn fetch(&mut self, number: u32) -> Result<(), StoredError> {

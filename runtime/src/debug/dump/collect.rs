@@ -3,6 +3,7 @@
 use super::edges::Edges;
 use super::options::{CodeChoice, OptChoice};
 use super::{Code, DumpedBlock, Form, Origin, Runs};
+use crate::again;
 use crate::cache::{BlockId, CachedBlock, Compiled};
 use crate::config::Tier;
 use crate::debug::symbols::Symbols;
@@ -68,7 +69,7 @@ impl<'a> Collector<'a> {
     /// A block of the machine, laid open.
     pub fn block(&mut self, id: BlockId) -> Option<DumpedBlock> {
         let cached = self.vm.cache.get(id)?;
-        let block = cached.block();
+        let block = again::block(&self.vm.cpu, cached)?;
         let guest = guest_bytes(self.vm, cached);
         let (code, host) = self.code(cached, &block);
         Some(DumpedBlock {
@@ -229,7 +230,7 @@ fn guest_bytes(vm: &Vm, block: &CachedBlock) -> Vec<u8> {
         first.fill(0xff);
         vm.cpu.pc.mmio_fetch(block.key.phys, first);
     }
-    if let Some(next) = block.crosses_to {
+    if let Some(next) = block.crosses_to() {
         let _ = ram.read_slice(next, second);
     }
     bytes

@@ -93,7 +93,7 @@ impl Edges {
 fn links(cache: &Cache) -> HashMap<(u32, u32), BlockId> {
     let mut links = HashMap::new();
     for (id, block) in cache.iter() {
-        for &slot in block.slots_here() {
+        for slot in cache.slots_to(block) {
             let Some(info) = cache.links.info(slot) else {
                 continue;
             };

@@ -2,6 +2,7 @@
 
 use super::options::ShowArgs;
 use super::titled;
+use crate::again;
 use crate::cache::{BlockId, CachedBlock};
 use crate::debug::symbols::Symbols;
 use crate::vm::Vm;
@@ -56,7 +57,11 @@ fn at(vm: &mut Vm, eip: u32, symbols: &Symbols) -> anyhow::Result<Vec<BlockId>> 
     };
     let mut found = holding(&|block| block.key.eip == eip);
     if found.is_empty() {
-        found = holding(&|block| block.ops.iter().any(|op| op.insn().eip == eip));
+        let instruction_at = |block: &CachedBlock| {
+            let block = again::block(&vm.cpu, block);
+            block.is_some_and(|block| block.insns.iter().any(|insn| insn.eip == eip))
+        };
+        found = holding(&|block| block.reaches(eip) && instruction_at(block));
     }
     if found.is_empty() {
         found.extend(vm.decoded_at(eip));
@@ -72,7 +77,7 @@ fn at(vm: &mut Vm, eip: u32, symbols: &Symbols) -> anyhow::Result<Vec<BlockId>> 
 /// Blocks by the guest instructions that they have probably run: first by samples, which
 /// are of compiled code, then by what the interpreter has counted.
 fn by_heat(vm: &Vm) -> Vec<BlockId> {
-    let weight = |b: &CachedBlock| (b.samples, u64::from(b.heat) * b.ops.len() as u64);
+    let weight = |b: &CachedBlock| (b.samples, u64::from(b.heat) * u64::from(b.insns));
     let mut all: Vec<_> = vm.cache.iter().map(|(id, b)| (weight(b), id)).collect();
     all.sort_unstable_by_key(|&(weight, id)| (std::cmp::Reverse(weight), id.0));
     all.into_iter().map(|(_, id)| id).collect()
