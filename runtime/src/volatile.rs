@@ -6,16 +6,20 @@
 //! reads the guest's bytes when it runs, compares them with those it has seen, and
 //! runs what they mean. Some meanings are remembered for each address, and where only
 //! an immediate or a displacement is new, that is replaced in the one remembered.
-//! For compiled code a stand-in is a callout.
+//! For compiled code a stand-in is a callout, which runs on as far as it can
+//! ([`chain`]).
 //!
 //! Invariants: no block holds the bytes of a volatile instruction, so a store to them
 //! drops nothing and need not leave the block it is in; a stand-in is the last of its
 //! block, so nothing has been read ahead of it; what is remembered is used only if the
 //! bytes are the same now.
 
-use crate::cache::overwrites::FIRST_PRICE;
+pub mod chain;
+
+use crate::cache::overwrites::{CAN_BE_VOLATILE, FIRST_PRICE};
 use crate::interp::Op;
-use crate::vcpu::{Cpu, Raised, Shadow};
+use crate::vcpu::{Cpu, Raised};
+use chain::Chain;
 use shadow_mmu::PhysAddr;
 use std::ops::Range;
 use translator::block::{Block, Terminal};
@@ -33,6 +37,7 @@ const MAX_MEANINGS: usize = 16;
 #[derive(Default)]
 pub struct Volatile {
     slots: Vec<Slot>,
+    chain: Chain,
 }
 
 /// An instruction that has run unchanged for long.
@@ -137,39 +142,6 @@ pub fn run(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     done
 }
 
-/// Goes on behind the stand-in `i`, which has run, while volatile instructions follow
-/// each other: to go back to host code between them costs as much again. False if one
-/// has raised an exception.
-#[inline]
-pub fn run_on(cpu: &mut Cpu, i: &Insn) -> bool {
-    match address(i) {
-        Some(phys) => run_behind(cpu, phys, i.eip),
-        None => true,
-    }
-}
-
-fn run_behind(cpu: &mut Cpu, mut phys: u64, mut eip: u32) -> bool {
-    let mut volatile = cpu.volatile.take().unwrap_or_default();
-    let mut done = true;
-    while done && !cpu.attention && cpu.state.budget > 0 && !cpu.asks() {
-        // Mode and address space are the same, so linear addresses differ as much.
-        let offset = (phys as u32 & 0xfff).wrapping_add(cpu.state.eip.wrapping_sub(eip));
-        (phys, eip) = (phys & !0xfff | u64::from(offset), cpu.state.eip);
-        if offset > 0xfff || !volatile.knows(phys, eip, cpu.state.mode) {
-            break;
-        }
-        // Nothing comes between an instruction that casts a shadow and the next.
-        cpu.shadow = Shadow::None;
-        cpu.state.budget -= 1;
-        done = volatile.run(cpu, phys, eip).is_ok();
-        if !done {
-            cpu.state.eip = eip;
-        }
-    }
-    cpu.volatile = Some(volatile);
-    done
-}
-
 /// Number of the slot of an address.
 fn slot_of(phys: u64) -> usize {
     (phys ^ phys >> 10) as usize & (SLOTS - 1)
@@ -177,7 +149,7 @@ fn slot_of(phys: u64) -> usize {
 
 impl Volatile {
     /// Runs what the bytes at `phys` mean.
-    #[inline]
+    #[inline(always)]
     fn run(&mut self, cpu: &mut Cpu, phys: u64, eip: u32) -> Result<(), Raised> {
         let meaning = self.meaning(cpu, phys, eip).map_err(|e| cpu.raise(e))?;
         let insn = meaning.op.insn();
@@ -192,32 +164,26 @@ impl Volatile {
         done
     }
 
-    /// Whether the instruction there is volatile, or has been.
+    /// Whether the instruction there is volatile, or has been, or is a companion.
+    #[inline]
     fn knows(&self, phys: u64, eip: u32, mode: u32) -> bool {
         let slot = self.slots.get(slot_of(phys));
         slot.is_some_and(|s| !s.meanings.is_empty() && (s.phys, s.eip, s.mode) == (phys, eip, mode))
     }
 
     /// What the bytes at `phys` mean now, where EIP is `eip`.
+    #[inline(never)]
     fn meaning(&mut self, cpu: &mut Cpu, phys: u64, eip: u32) -> Result<&Meaning, Exception> {
         let now = cpu.mmu.ram().read_u128(PhysAddr(phys)).unwrap_or(u128::MAX);
-        let mode = cpu.state.mode;
-        let slot = self.slot(phys, eip, mode);
+        let slot = self.slot(phys, eip, cpu.state.mode);
         let n = match slot.find(now) {
             Some(n) => n,
-            None => {
-                let known = cpu.model.decodable();
-                let bytes = &now.to_le_bytes()[..MAX_INSN_BYTES];
-                let block = decode_block_for(known, bytes, eip, Mode(mode), 1)
-                    .map_err(|_| Exception::GeneralProtection(0))?;
-                slot.learn(bytes, Op::new(block.insns[0]), Mode(mode))
-            }
+            None => slot.decode(cpu, now)?,
         };
         let meaning = &slot.meanings[n];
         if slot.unchanged >= FIRST_PRICE && slot.unchanged.is_power_of_two() {
             let (len, runs) = (meaning.len, slot.unchanged);
-            cpu.calm.push(Calm { phys, len, runs });
-            cpu.request_attention();
+            report(cpu, Calm { phys, len, runs });
         }
         let cs = cpu.state.segment(SegReg::Cs);
         match cs.hi.checked_sub(eip) {
@@ -226,21 +192,36 @@ impl Volatile {
         }
     }
 
+    #[inline]
     fn slot(&mut self, phys: u64, eip: u32, mode: u32) -> &mut Slot {
         if self.slots.is_empty() {
             self.slots.resize(SLOTS, Slot::default());
         }
         let slot = &mut self.slots[slot_of(phys)];
         if (slot.phys, slot.eip, slot.mode) != (phys, eip, mode) {
-            slot.meanings.clear();
-            (slot.phys, slot.eip, slot.mode) = (phys, eip, mode);
-            (slot.last, slot.unchanged) = (0, 0);
+            slot.take(phys, eip, mode);
         }
         slot
     }
 }
 
+/// Has the run loop look at what has become calm.
+#[cold]
+#[inline(never)]
+fn report(cpu: &mut Cpu, calm: Calm) {
+    cpu.calm.push(calm);
+    cpu.request_attention();
+}
+
 impl Slot {
+    /// Becomes that of another address.
+    #[cold]
+    fn take(&mut self, phys: u64, eip: u32, mode: u32) {
+        self.meanings.clear();
+        (self.phys, self.eip, self.mode) = (phys, eip, mode);
+        (self.last, self.unchanged) = (0, 0);
+    }
+
     /// Number of the meaning of these bytes, if it is remembered.
     #[inline]
     fn find(&mut self, now: u128) -> Option<usize> {
@@ -260,8 +241,18 @@ impl Slot {
         Some(n)
     }
 
-    /// Remembers what `bytes` mean, under the number returned.
+    /// Decodes what the bytes mean, and remembers that under the number returned.
     #[cold]
+    #[inline(never)]
+    fn decode(&mut self, cpu: &Cpu, now: u128) -> Result<usize, Exception> {
+        let (known, mode) = (cpu.model.decodable(), Mode(self.mode));
+        let bytes = &now.to_le_bytes()[..MAX_INSN_BYTES];
+        let block = decode_block_for(known, bytes, self.eip, mode, 1)
+            .map_err(|_| Exception::GeneralProtection(0))?;
+        Ok(self.learn(bytes, Op::new(block.insns[0]), mode))
+    }
+
+    /// Remembers what `bytes` mean, under the number returned.
     fn learn(&mut self, bytes: &[u8], op: Op, mode: Mode) -> usize {
         let meaning = Meaning::new(bytes, op, mode);
         self.unchanged = 0;
@@ -300,6 +291,7 @@ impl Meaning {
     }
 
     /// Takes the operands of `now`, which is the same otherwise.
+    #[inline]
     fn renew(&mut self, now: u128) {
         self.bytes = now & self.whole;
         self.op.set_operands(self.imm.of(now), self.disp.of(now));
@@ -319,9 +311,12 @@ impl Constant {
 
     #[inline]
     fn of(self, bytes: u128) -> Option<u32> {
+        if self.mask == 0 {
+            return None;
+        }
         let v = ((bytes >> self.offset) as u32) << (self.extended & 31);
         let v = (v as i32 >> (self.extended & 31)) as u32;
-        (self.mask != 0).then_some(v & self.mask)
+        Some(v & self.mask)
     }
 }
 

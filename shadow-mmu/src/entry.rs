@@ -26,10 +26,10 @@ const HIGH_RESERVED: u64 = !(XD | PHYS_MASK);
 const PHYS_MASK: u64 = (1 << MAXPHYADDR) - 1;
 /// Bits 20:13 of a PDE that maps 2 MiB; bit 12 is PAT.
 const PAE_LARGE_RESERVED: u64 = 0x001F_E000;
-/// Bits 21:17 of a PDE that maps 4 MiB; bits 16:13 are address bits 35:32 (PSE-36).
-///
-/// QUIRK: for the `pentium`, too, which knows no PSE-36 and reserves bits 21:12.
-const PSE_LARGE_RESERVED: u64 = 0x003E_0000;
+/// Bits 21:17 of a PDE that maps 4 MiB; bits 16:13 are address bits 35:32, bit 12 is PAT.
+const PSE36_LARGE_RESERVED: u64 = 0x003E_0000;
+/// The same where there is neither PSE-36 nor PAT.
+const PSE_LARGE_RESERVED: u64 = 0x003F_F000;
 /// Bits 2:1 and 8:5 of a PDPTE, and all above MAXPHYADDR.
 const PDPTE_RESERVED: u64 = 0x1E6 | XD | HIGH_RESERVED;
 
@@ -53,8 +53,12 @@ pub(crate) const fn pae_reserved(large: bool, nx: bool) -> u64 {
 }
 
 /// Bits that must be zero in a present PDE or PTE of 32-bit paging.
-pub(crate) const fn legacy_reserved(large: bool) -> u64 {
-    if large { PSE_LARGE_RESERVED } else { 0 }
+pub(crate) const fn legacy_reserved(large: bool, pse36: bool) -> u64 {
+    match (large, pse36) {
+        (false, _) => 0,
+        (true, false) => PSE_LARGE_RESERVED,
+        (true, true) => PSE36_LARGE_RESERVED,
+    }
 }
 
 /// Whether a PDPTE may be loaded; a present one with reserved bits set gives #GP.

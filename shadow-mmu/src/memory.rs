@@ -34,6 +34,8 @@ pub struct GuestRam {
     _mapping: MmapMut,
     /// Page-aligned half-open ranges that are not RAM.
     holes: Vec<(u64, u64)>,
+    /// From the beginning of the first to the end of the last.
+    all_holes: (u64, u64),
 }
 
 // SAFETY: it owns its mapping; sending it to another thread sends the memory along.
@@ -61,6 +63,7 @@ impl GuestRam {
             file,
             _mapping: mapping,
             holes: Vec::new(),
+            all_holes: (u64::MAX, 0),
         })
     }
 
@@ -86,6 +89,8 @@ impl GuestRam {
         let start = start.0 & !(PAGE_BYTES - 1);
         let end = end.0.saturating_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1);
         self.holes.push((start, end));
+        let (first, last) = self.all_holes;
+        self.all_holes = (first.min(start), last.max(end));
     }
 
     /// The page-aligned ranges that are not RAM.
@@ -98,17 +103,20 @@ impl GuestRam {
     #[inline]
     pub fn host(&self, addr: PhysAddr, len: u32) -> Option<*mut u8> {
         let end = addr.0.checked_add(u64::from(len))?;
-        if end > self.bytes
-            || self
-                .holes
-                .iter()
-                .any(|&(from, to)| addr.0 < to && from < end)
-        {
+        let (first, last) = self.all_holes;
+        let among_holes = addr.0 < last && first < end;
+        if end > self.bytes || among_holes && self.in_hole(addr.0, end) {
             return None;
         }
         // SAFETY: addr + len <= bytes, so the result stays inside (or, for an
         // empty access, at the end of) the mapping.
         Some(unsafe { self.base.as_ptr().add(addr.0 as usize) })
+    }
+
+    /// Whether a hole has any of the bytes from `start` to `end`.
+    fn in_hole(&self, start: u64, end: u64) -> bool {
+        let mut holes = self.holes.iter();
+        holes.any(|&(from, to)| start < to && from < end)
     }
 
     /// Reads a byte; `None` where there is no RAM.

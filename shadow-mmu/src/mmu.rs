@@ -276,7 +276,7 @@ impl ShadowMmu {
         if !space.is_writable(page, self.side(user)) {
             return None;
         }
-        let entry = space.get(Array::read(self.side(user)), page);
+        let entry = space.read_entry(page, self.side(user));
         let host = entry.wrapping_add(u64::from(linear.0));
         let phys = PhysAddr(host.wrapping_sub(self.ram.host_base() as u64));
         let frame = self.traces.ram_frame(phys.frame())?;

@@ -35,6 +35,8 @@ pub struct PagingRegs {
     pub cr4: u32,
     /// EFER.NXE.
     pub nx: bool,
+    /// PDEs that map 4 MiB have address bits 35:32 and PAT: not on every processor.
+    pub pse36: bool,
     /// The PDPTE registers, as [`load_pdptes`] read them at the last MOV CR3
     /// (or change of CR0/CR4 that reloads them). Ignored unless PAE paging is on.
     pub pae_pdptes: [u64; 4],
@@ -76,6 +78,7 @@ pub(crate) struct Context {
     pub(crate) paging: bool,
     pub(crate) pae: bool,
     pub(crate) pse: bool,
+    pub(crate) pse36: bool,
     pub(crate) nx: bool,
     pub(crate) wp: bool,
     pub(crate) smep: bool,
@@ -95,6 +98,7 @@ impl Context {
             paging,
             pae,
             pse: paging && !pae && regs.cr4 & CR4_PSE != 0,
+            pse36: regs.pse36,
             nx: pae && regs.nx,
             wp: paging && regs.cr0 & CR0_WP != 0,
             smep: paging && regs.cr4 & CR4_SMEP != 0,
@@ -115,6 +119,7 @@ impl Context {
             self.paging,
             self.pae,
             self.pse,
+            self.pse36,
             self.nx,
             self.wp,
             self.smep,
@@ -144,7 +149,7 @@ impl Context {
         if self.pae {
             entry::pae_reserved(large, self.nx)
         } else {
-            entry::legacy_reserved(large)
+            entry::legacy_reserved(large, self.pse36)
         }
     }
 

@@ -235,6 +235,13 @@ impl Space {
         self.writable[side as usize][page as usize % WRITABLE] == page
     }
 
+    /// Where a page that [`is_writable`](Self::is_writable) is read from; 0 if that is
+    /// not known.
+    #[inline]
+    pub(crate) fn read_entry(&self, page: u32, side: Side) -> u64 {
+        self.tables.get(Array::read(side), page)
+    }
+
     /// All pages of which that is so.
     pub(crate) fn writable(&self, side: Side) -> impl Iterator<Item = u32> {
         let pages = self.writable[side as usize].into_iter();

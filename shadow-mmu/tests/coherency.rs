@@ -119,6 +119,7 @@ fn registers(root: u32, mode: u8, pae: bool) -> PagingRegs {
         cr0: CR0_PG,
         cr3: root << 12,
         nx: on(2),
+        pse36: true,
         ..PagingRegs::default()
     };
     regs.cr0 |= if on(0) { CR0_WP } else { 0 };

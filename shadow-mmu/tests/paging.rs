@@ -36,6 +36,7 @@ impl Guest {
             cr0: CR0_PG | CR0_WP,
             cr3: PD,
             cr4: CR4_PSE,
+            pse36: true,
             ..PagingRegs::default()
         };
         guest.mmu.set_paging(&guest.regs);

@@ -7,6 +7,7 @@
 
 use iced_x86::code_asm::*;
 use iced_x86::{BlockEncoderOptions, IcedError};
+use runtime::config::Tier;
 use runtime::exit::Exit;
 use runtime::loader::FlatMode;
 use shadow_mmu::PhysAddr;
@@ -45,7 +46,7 @@ fn sum_of_low_bytes() -> u32 {
     (1..=ROUNDS).fold(0u32, |sum, n| sum.wrapping_add(n as i8 as u32))
 }
 
-fn run(image: &[u8], name: &str, tier: runtime::config::Tier) -> Ended {
+fn run(image: &[u8], name: &str, tier: Tier) -> Ended {
     let ended = Setup::flat(image, START, FlatMode::Protected32, tier).run();
     assert_eq!(ended.exit, Exit::DebugExit(0x10), "{name}");
     ended
@@ -114,6 +115,30 @@ fn a_loop_that_patches_itself_is_not_compiled_in_every_round() {
             compiled < rounds / 100,
             "{name}: {compiled} compilations in {rounds} rounds"
         );
+    }
+}
+
+#[test]
+fn a_store_and_the_neighbour_that_it_patches_are_one_callout() {
+    let behind = guest(|a| {
+        a.mov(byte_ptr(START + 20), cl)?;
+        a.add(ebx, 0)
+    });
+    let before = guest(|a| {
+        a.add(ebx, 0)?;
+        a.mov(byte_ptr(START + 14), cl)
+    });
+    let sum = sum_of_low_bytes();
+    // What the last round stores is never added.
+    for (image, expected) in [(behind, sum), (before, sum.wrapping_sub(1))] {
+        for (name, tier) in TIERS {
+            let ended = run(&image, name, tier);
+            assert_eq!(result(&ended), expected, "{name}");
+            let callouts: u64 = ended.vm.cpu.callout_counts.iter().sum();
+            let most = u64::from(ROUNDS) * 5 / 4;
+            let chains = tier == Tier::Direct;
+            assert!(!chains || callouts < most, "{name}: {callouts} callouts");
+        }
     }
 }
 

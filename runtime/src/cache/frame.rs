@@ -170,6 +170,12 @@ impl Covered {
 
     #[inline]
     fn any(&self, bytes: Range<usize>) -> bool {
+        let (word, low) = (bytes.start / 64, bytes.start % 64);
+        // Most stores are short and in one word.
+        if (1..64).contains(&bytes.len()) && low + bytes.len() <= 64 {
+            let mask = (1 << bytes.len()) - 1;
+            return self.0.get(word).is_some_and(|bits| bits >> low & mask != 0);
+        }
         Self::words(bytes).any(|(word, mask)| self.0[word] & mask != 0)
     }
 }

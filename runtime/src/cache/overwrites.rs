@@ -39,7 +39,7 @@ const MAX_FRAMES: usize = 1024;
 /// The price has been paid: usual code until the next store.
 const PAID: u8 = 0x80;
 /// Bytes that can be volatile: an instruction that reaches into one ends in its page.
-const CAN_BE_VOLATILE: usize = FRAME_BYTES - MAX_INSN_BYTES;
+pub const CAN_BE_VOLATILE: usize = FRAME_BYTES - MAX_INSN_BYTES;
 
 /// The counts of the bytes of each frame.
 #[derive(Default)]

@@ -12,7 +12,9 @@ use crate::interp::Op;
 use crate::ledger::Account;
 use crate::vcpu::{Cpu, Shadow};
 use crate::volatile;
+use crate::volatile::chain::{self, At};
 use anyhow::ensure;
+use iced_x86::Mnemonic;
 use translator::compile::Compiler;
 use translator::direct::STORE;
 use translator::insn::Flow;
@@ -136,7 +138,7 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
     let Some(op) = cpu.callouts.get(index as usize).copied() else {
         return 1;
     };
-    u64::from(!run(cpu, op) || cpu.attention)
+    u64::from(!run(cpu, &op) || cpu.attention)
 }
 
 /// Runs one instruction for direct code: 0 to go on behind it, 1 to leave, 2 to go
@@ -144,37 +146,76 @@ extern "C" fn callout(state: *mut CpuState, index: u64) -> u64 {
 extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
     // SAFETY: as in `callout`.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
-    let Some(op) = cpu.callouts.get(index as usize).copied() else {
+    let Some(op) = cpu.callouts.get(index as usize) else {
         return store(cpu, (index & !STORE) as usize);
     };
-    if !run(cpu, op) {
+    if let Some(phys) = volatile::address(op.insn()) {
+        let at = At {
+            phys,
+            eip: op.insn().eip,
+        };
+        return stand_in(cpu, at);
+    }
+    let op = *op;
+    if !run(cpu, &op) {
         return 1;
     }
-    if cpu.attention {
+    if cpu.attention || op.insn().flow != Flow::Next {
         return go_on(cpu);
     }
-    if op.insn().flow == Flow::Next {
-        return 0;
-    }
-    if volatile::run_on(cpu, op.insn()) {
-        go_on(cpu)
-    } else {
-        1
-    }
+    0
 }
 
-/// Runs a store for direct code, which relies on what it knows of the tables.
+/// Runs the volatile instruction at `at`, and what follows, for direct code.
+#[inline(never)]
+fn stand_in(cpu: &mut Cpu, at: At) -> u64 {
+    crate::fpu::after_native(cpu);
+    count(cpu, Mnemonic::INVALID);
+    let done = match cpu.ledger.is_open() {
+        false => chain::run(cpu, at),
+        true => chain_on_account(cpu, at),
+    };
+    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    if done { go_on(cpu) } else { 1 }
+}
+
+#[cold]
+#[inline(never)]
+fn chain_on_account(cpu: &mut Cpu, at: At) -> bool {
+    let account = Account::callout(Mnemonic::INVALID);
+    cpu.on_account(account, |cpu| chain::run(cpu, at))
+}
+
+/// Runs a store for direct code, which relies on what it knows of the tables, and what
+/// is patched behind it.
 #[inline(never)]
 fn store(cpu: &mut Cpu, index: usize) -> u64 {
-    let Some(op) = cpu.callouts.get(index).copied() else {
-        return 1;
-    };
+    // That looks for instructions among the callouts.
+    crate::fpu::after_native(cpu);
+    // A copy would be made in pieces, and read as a whole at once, which is slow.
+    let callouts = std::mem::take(&mut cpu.callouts);
+    let done = callouts.get(index).map_or(1, |op| store_by(cpu, op));
+    cpu.callouts = callouts;
+    done
+}
+
+#[inline]
+fn store_by(cpu: &mut Cpu, op: &Op) -> u64 {
     let dropped = cpu.mmu.counters().entries_dropped;
     if !run(cpu, op) {
         return 1;
     }
-    if !cpu.attention && dropped == cpu.mmu.counters().entries_dropped {
-        return 0;
+    if !cpu.attention {
+        match chain::run_behind(cpu, op.insn()) {
+            Some(false) => return 1,
+            Some(true) => cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into(),
+            None => {
+                let same = dropped == cpu.mmu.counters().entries_dropped;
+                if same && !cpu.attention {
+                    return 0;
+                }
+            }
+        }
     }
     go_on(cpu)
 }
@@ -190,13 +231,19 @@ fn go_on(cpu: &mut Cpu) -> u64 {
     2
 }
 
-/// False if the instruction has raised an exception.
-#[inline(always)]
-fn run(cpu: &mut Cpu, op: Op) -> bool {
-    crate::fpu::after_native(cpu);
-    if let Some(count) = cpu.callout_counts.get_mut(op.insn().mnemonic as usize) {
+/// Counts a callout.
+#[inline]
+fn count(cpu: &mut Cpu, mnemonic: Mnemonic) {
+    if let Some(count) = cpu.callout_counts.get_mut(mnemonic as usize) {
         *count += 1;
     }
+}
+
+/// False if the instruction has raised an exception.
+#[inline(always)]
+fn run(cpu: &mut Cpu, op: &Op) -> bool {
+    crate::fpu::after_native(cpu);
+    count(cpu, op.insn().mnemonic);
     cpu.state.eip = op.insn().next_eip;
     let done = match cpu.ledger.is_open() {
         false => op.run(cpu).is_ok(),
@@ -212,7 +259,7 @@ fn run(cpu: &mut Cpu, op: Op) -> bool {
 /// Runs an instruction and has the ledger know. False if it has raised an exception.
 #[cold]
 #[inline(never)]
-fn run_on_account(cpu: &mut Cpu, op: Op) -> bool {
+fn run_on_account(cpu: &mut Cpu, op: &Op) -> bool {
     let account = Account::callout(op.insn().mnemonic);
     cpu.on_account(account, |cpu| op.run(cpu).is_ok())
 }

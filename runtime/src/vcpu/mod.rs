@@ -16,6 +16,7 @@ pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
 use crate::cache::frame::Frames;
 use crate::cpu_model::CpuModel;
+use crate::cpu_model::feature::Feature;
 use crate::devices::pc::Pc;
 use crate::gdb::points::Points;
 use crate::interp::Op;
@@ -449,6 +450,7 @@ impl Cpu {
             cr3: self.sys.cr3,
             cr4: self.sys.cr4,
             nx: self.sys.efer >> 11 & 1 != 0,
+            pse36: self.model.has(Feature::Pse36),
             pae_pdptes: self.sys.pdptes,
         });
         self.choose_views();

@@ -148,6 +148,9 @@ fn narrow_dividend<M: Machine>(m: &mut M, w: Width) -> M::Val {
 }
 
 /// DIV: unsigned.
+///
+/// QUIRK: the flags, which are undefined, are left alone, as by a Pentium II. Of a 486
+/// without CPUID, kernels conclude from that after dividing 5 by 2 that it is Cyrix's.
 #[inline]
 pub fn div<M: Machine>(m: &mut M, i: &Insn) -> Result<(), M::Fault> {
     let w = i.op_width(0);
