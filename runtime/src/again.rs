@@ -10,7 +10,6 @@
 //! dropped. What depends on more than its bytes and its key never forgets.
 
 use crate::cache::{BlockId, CachedBlock};
-use crate::interp;
 use crate::ledger::Account;
 use crate::vcpu::Cpu;
 use crate::vm::Vm;
@@ -61,7 +60,7 @@ impl Vm {
         self.cpu.ledger.leave(before);
         match (again, self.cache.get_mut(id)) {
             (Some(block), Some(cached)) => {
-                cached.ops = interp::ops(&block.insns);
+                cached.recall_ops(&block.insns);
                 true
             }
             _ => {

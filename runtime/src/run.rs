@@ -12,7 +12,7 @@
 
 #![allow(unsafe_code)] // Enters compiled code.
 
-use crate::cache::{BlockId, Compiled};
+use crate::cache::{BlockId, CachedBlock, Compiled};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
 use crate::gdb::points::Stop;
@@ -139,21 +139,15 @@ impl Vm {
         let Some(id) = self.block_at(eip) else {
             return false;
         };
-        let leave = match self.cache.get(id).map(|b| b.compiled) {
-            Some(Compiled::At(code)) => self.run_compiled(eip, code),
-            Some(_) => self.run_interpreted(id),
-            None => false,
+        let Some(block) = self.cache.get_mut(id) else {
+            return true;
         };
-        !leave
-    }
-
-    /// Runs a block that has no compiled code (yet). True to leave the slice.
-    #[inline(always)]
-    fn run_interpreted(&mut self, id: BlockId) -> bool {
-        if self.tiers.on_interpret(&mut self.cache, &mut self.cpu, id) {
-            return false;
+        if let Compiled::At(code) = block.compiled {
+            return !self.run_compiled(eip, code);
         }
-        self.interpret(id, Part::All)
+        let warmth = block.warm();
+        let (cache, cpu) = (&mut self.cache, &mut self.cpu);
+        self.tiers.on_interpret(cache, cpu, id, warmth) || !self.interpret(id, Part::All)
     }
 
     /// Interprets a block or the first instruction of it. True to leave the slice.
@@ -162,27 +156,17 @@ impl Vm {
         let Some(block) = self.cache.get(id) else {
             return true;
         };
-        if block.special {
-            return self.interpret_special(id, part);
+        if block.unusual {
+            return self.interpret_unusual(id, part);
         }
-        if block.ops.is_empty() && !self.recall(id) {
-            return false; // What is there now is decoded next.
-        }
-        self.interpret_usual(id, part)
+        let retired = interpret_usual(&mut self.cpu, block, part);
+        self.has_interpreted(retired)
     }
 
+    /// Counts a block that was interpreted, and delivers what it raised. True to leave
+    /// the slice.
     #[inline(always)]
-    fn interpret_usual(&mut self, id: BlockId, part: Part) -> bool {
-        let Some(block) = self.cache.get(id) else {
-            return true;
-        };
-        // Nobody sees it before the first instruction is over.
-        self.cpu.state.eflags &= !flags::RF;
-        let run = |cpu: &mut Cpu| match part {
-            Part::All => interp::run_block(cpu, &block.ops, block.terminal),
-            Part::First => interp::run_first(cpu, &block.ops, block.terminal),
-        };
-        let retired = self.cpu.on_account(Account::INTERPRETER, run);
+    fn has_interpreted(&mut self, retired: usize) -> bool {
         self.cpu.state.budget -= retired as i64;
         self.counters.interpreted_insns += retired as u64;
         self.counters.interpreted_blocks += 1;
@@ -193,10 +177,23 @@ impl Vm {
         false
     }
 
-    /// Interprets a block that asks, or the one instruction of a single one. True to
-    /// leave the slice.
+    /// Interprets a block that has its instructions. True to leave the slice.
+    fn interpret_known(&mut self, id: BlockId, part: Part) -> bool {
+        let Some(block) = self.cache.get(id) else {
+            return true;
+        };
+        let retired = interpret_usual(&mut self.cpu, block, part);
+        self.has_interpreted(retired)
+    }
+
+    /// Interprets a block that asks, one whose instructions are forgotten, or the one
+    /// instruction of a single one. True to leave the slice.
     #[cold]
-    fn interpret_special(&mut self, id: BlockId, part: Part) -> bool {
+    fn interpret_unusual(&mut self, id: BlockId, part: Part) -> bool {
+        let block = self.cache.get(id);
+        if block.is_some_and(|b| b.ops.is_empty()) && !self.recall(id) {
+            return false; // What is there now is decoded next.
+        }
         let block = self.cache.get(id);
         let (asks, single) = block.map_or((false, false), |b| (b.asks, b.is_single()));
         if asks {
@@ -209,7 +206,7 @@ impl Vm {
         }
         match single {
             true => self.interpret_single(id),
-            false => self.interpret_usual(id, part),
+            false => self.interpret_known(id, part),
         }
     }
 
@@ -539,4 +536,16 @@ impl Vm {
         self.cpu.callouts.clear();
         self.cpu.ledger.leave(before);
     }
+}
+
+/// Runs a block or its first instruction. Returns how many instructions are done.
+#[inline(always)]
+fn interpret_usual(cpu: &mut Cpu, block: &CachedBlock, part: Part) -> usize {
+    // Nobody sees it before the first instruction is over.
+    cpu.state.eflags &= !flags::RF;
+    let run = |cpu: &mut Cpu| match part {
+        Part::All => interp::run_block(cpu, &block.ops, block.terminal),
+        Part::First => interp::run_first(cpu, &block.ops, block.terminal),
+    };
+    cpu.on_account(Account::INTERPRETER, run)
 }

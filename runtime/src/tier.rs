@@ -17,7 +17,7 @@ use crate::again;
 use crate::cache::copies::Copies;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
-use crate::cache::{BlockId, Cache, CachedBlock, Compiled};
+use crate::cache::{BlockId, Cache, CachedBlock, Compiled, Warmth};
 use crate::config::Tier;
 use crate::interp::Op;
 use crate::ledger::Account;
@@ -177,27 +177,27 @@ impl Tiers {
         self.policy
     }
 
-    /// Called when a block is about to be interpreted: counts, queues or
-    /// compiles it as the policy says. True if it has compiled code now.
+    /// Called when a block is about to be interpreted: queues or compiles it as the
+    /// policy says. True if it has compiled code now.
     #[inline(always)]
-    pub fn on_interpret(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
-        let Some(block) = cache.get_mut(id) else {
-            return false;
-        };
-        block.heat = block.heat.saturating_add(1);
-        if block.price != 0 {
-            if block.heat >= block.price {
+    pub fn on_interpret(
+        &mut self,
+        cache: &mut Cache,
+        cpu: &mut Cpu,
+        id: BlockId,
+        Warmth { heat, price }: Warmth,
+    ) -> bool {
+        if price != 0 {
+            if heat >= price {
                 cache.forgive(&mut cpu.code, id);
             }
             return false;
         }
         match self.policy {
             Tier::Interp => false,
-            Tier::Auto if self.direct_code => {
-                block.heat >= LUKEWARM && self.compile_now(cache, cpu, id)
-            }
+            Tier::Auto if self.direct_code => heat >= LUKEWARM && self.compile_now(cache, cpu, id),
             Tier::Auto => {
-                if block.heat >= WARM && block.compiled == Compiled::No {
+                if heat >= WARM && cache.get(id).is_some_and(|b| b.compiled == Compiled::No) {
                     self.queue(cache, cpu, id);
                 }
                 false

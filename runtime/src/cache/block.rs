@@ -26,6 +26,15 @@ pub enum Compiled {
     At(u64),
 }
 
+/// How often a block has been interpreted, and how often it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Warmth {
+    /// [`CachedBlock::heat`].
+    pub heat: u32,
+    /// [`CachedBlock::price`].
+    pub price: u32,
+}
+
 /// Stands for no second frame.
 const NO_FRAME: u32 = u32::MAX;
 
@@ -53,8 +62,9 @@ pub struct CachedBlock {
     /// The run loop looks before it runs: a debugger has a breakpoint here,
     /// or its entries are logged.
     pub asks: bool,
-    /// Debug events surround its one instruction, or it asks.
-    pub special: bool,
+    /// The interpreter looks before it runs it: debug events surround its one
+    /// instruction, it asks, or its instructions are forgotten.
+    pub unusual: bool,
     /// Times its compiled code left in the middle.
     pub side_exits: u32,
     /// Times of these that it could not have the vector state.
@@ -118,7 +128,7 @@ impl CachedBlock {
             heat: 0,
             price: 0,
             asks: false,
-            special: block.mode.single(),
+            unusual: block.mode.single(),
             side_exits: 0,
             vector_exits: 0,
             kept: false,
@@ -134,6 +144,16 @@ impl CachedBlock {
             incoming: Chain::default(),
             outgoing: (0, 0),
             first_callout: 0,
+        }
+    }
+
+    /// It is about to be interpreted once more.
+    #[inline(always)]
+    pub(crate) fn warm(&mut self) -> Warmth {
+        self.heat = self.heat.saturating_add(1);
+        Warmth {
+            heat: self.heat,
+            price: self.price,
         }
     }
 
@@ -170,7 +190,14 @@ impl CachedBlock {
     pub fn forget_ops(&mut self) {
         if !self.is_peculiar() {
             self.ops = Box::default();
+            self.unusual = true;
         }
+    }
+
+    /// Gives it the instructions back that it has forgotten.
+    pub(crate) fn recall_ops(&mut self, insns: &[Insn]) {
+        self.ops = crate::interp::ops(insns);
+        self.unusual = false;
     }
 
     /// The block as the compiler takes it, if its instructions are not forgotten.

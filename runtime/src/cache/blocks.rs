@@ -16,7 +16,7 @@ const CHUNK: usize = 512;
 /// See the module's essay.
 #[derive(Default)]
 pub(super) struct Blocks {
-    chunks: Vec<Box<[Option<CachedBlock>]>>,
+    chunks: Vec<Box<[Option<CachedBlock>; CHUNK]>>,
     /// Numbers given so far.
     given: u32,
     /// Those of them that are free again.
@@ -27,7 +27,7 @@ impl Blocks {
     #[inline(always)]
     pub fn get(&self, id: BlockId) -> Option<&CachedBlock> {
         let chunk = self.chunks.get(id.0 as usize / CHUNK)?;
-        chunk.get(id.0 as usize % CHUNK)?.as_ref()
+        chunk[id.0 as usize % CHUNK].as_ref()
     }
 
     #[inline(always)]
@@ -38,7 +38,7 @@ impl Blocks {
     #[inline(always)]
     fn place(&mut self, id: BlockId) -> Option<&mut Option<CachedBlock>> {
         let chunk = self.chunks.get_mut(id.0 as usize / CHUNK)?;
-        chunk.get_mut(id.0 as usize % CHUNK)
+        Some(&mut chunk[id.0 as usize % CHUNK])
     }
 
     /// How many there are.
@@ -59,7 +59,7 @@ impl Blocks {
     fn fresh(&mut self) -> u32 {
         let number = self.given;
         if number as usize / CHUNK == self.chunks.len() {
-            self.chunks.push((0..CHUNK).map(|_| None).collect());
+            self.chunks.push(chunk());
         }
         self.given += 1;
         number
@@ -72,12 +72,23 @@ impl Blocks {
         Some(block)
     }
 
+    /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = (BlockId, &CachedBlock)> {
-        let numbered = (0..).zip(self.chunks.iter().flatten());
+        let numbered = (0..).zip(self.chunks.iter().flat_map(|chunk| chunk.iter()));
         numbered.filter_map(|(n, block)| Some((BlockId(n), block.as_ref()?)))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut CachedBlock> {
-        self.chunks.iter_mut().flatten().flatten()
+        let places = self.chunks.iter_mut().flat_map(|chunk| chunk.iter_mut());
+        places.flatten()
+    }
+}
+
+/// An empty chunk, which never was on the stack.
+fn chunk() -> Box<[Option<CachedBlock>; CHUNK]> {
+    let places: Box<[_]> = (0..CHUNK).map(|_| None).collect();
+    match places.try_into() {
+        Ok(chunk) => chunk,
+        Err(_) => unreachable!("it has as many places"),
     }
 }

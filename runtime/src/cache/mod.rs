@@ -30,7 +30,7 @@ use crate::interp::Op;
 use crate::native::landing::Landings;
 use crate::volatile;
 use arena::Arena;
-pub use block::{CachedBlock, Compiled};
+pub use block::{CachedBlock, Compiled, Warmth};
 use blocks::Blocks;
 use codes::Codes;
 use frame::{Frame, Frames};
@@ -293,7 +293,7 @@ impl Cache {
     /// Has the run loop look before each run of a block just added.
     pub fn make_asking(&mut self, id: BlockId) {
         if let Some(block) = self.get_mut(id) {
-            (block.asks, block.special) = (true, true);
+            (block.asks, block.unusual) = (true, true);
             block.compiled = Compiled::Never;
         }
     }

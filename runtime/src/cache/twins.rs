@@ -36,7 +36,7 @@ impl CachedBlock {
     pub fn is_peculiar(&self) -> bool {
         let volatile = |op: &Op| volatile::address(op.insn()).is_some();
         let (crosses, last) = (self.crosses_to().is_some(), self.ops.last());
-        crosses || self.special || self.asks || self.price != 0 || last.is_some_and(volatile)
+        crosses || self.is_single() || self.asks || self.price != 0 || last.is_some_and(volatile)
     }
 }
 
