@@ -35,6 +35,11 @@ impl Facts {
         self.flags & X87 != 0
     }
 
+    /// A legacy encoding of x87, CMOV, MMX, SSE to SSE4.2, AES or PCLMULQDQ.
+    pub fn is_plain_unit(self) -> bool {
+        self.flags & PLAIN != 0
+    }
+
     /// A string instruction.
     pub fn is_string(self) -> bool {
         self.flags & STRING != 0
@@ -146,16 +151,6 @@ pub fn of(code: Code) -> Facts {
     FACTS[code as usize]
 }
 
-/// The opcode is one of D8h to DFh.
-pub fn is_x87(code: Code) -> bool {
-    of(code).is_x87()
-}
-
-/// A legacy encoding of x87, CMOV, MMX, SSE to SSE4.2, AES or PCLMULQDQ.
-pub fn is_plain_unit(code: Code) -> bool {
-    of(code).flags & PLAIN != 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +164,8 @@ mod tests {
                 code.op_code().operand_size()
             );
         }
+        let is_x87 = |code| of(code).is_x87();
+        let is_plain_unit = |code| of(code).is_plain_unit();
         assert!(is_x87(Code::Fsqrt) && is_x87(Code::Fadd_m32fp) && !is_x87(Code::Emms));
         assert!(is_plain_unit(Code::Addps_xmm_xmmm128) && !is_plain_unit(Code::Add_rm32_r32));
         assert!(!is_plain_unit(Code::VEX_Vaddps_xmm_xmm_xmmm128));

@@ -49,6 +49,31 @@ impl Emitter<'_> {
         self.s.near.push((spent, Cold::Budget(eip)));
     }
 
+    /// A branch that is taken unless RCX is 0. Afterwards RCX is what R11 has.
+    pub(super) fn unless_zero(&mut self) -> Branch {
+        let asm = &mut self.asm;
+        let zero = asm.jrcxz();
+        let other = asm.jump();
+        asm.land(zero);
+        asm.mov(Size::Q, reg::RCX, reg::R11);
+        other
+    }
+
+    /// A branch that is taken unless RCX and R8 are equal, likewise.
+    pub(super) fn unless_equal(&mut self) -> Branch {
+        let asm = &mut self.asm;
+        asm.not(Size::Q, reg::RCX);
+        let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
+        asm.lea(Size::Q, reg::RCX, difference);
+        self.unless_zero()
+    }
+
+    /// Leaves unless RCX is 0; restores it from R11.
+    pub(super) fn go_on_if_zero(&mut self) {
+        let exit = self.unless_zero();
+        self.s.cold.push((exit, Cold::Exit(self.index)));
+    }
+
     /// A jump from the current instruction to `eip` may close a loop.
     pub(super) fn is_backward(&self, eip: u32) -> bool {
         let here = self.block.insns.get(self.index).map_or(0, |i| i.eip);

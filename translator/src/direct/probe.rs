@@ -63,14 +63,7 @@ impl Emitter<'_> {
         asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
         asm.load(Size::Q, reg::RCX, key(entry));
         self.relocate_entry(target);
-        let asm = &mut self.asm;
-        asm.not(Size::Q, reg::RCX);
-        let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
-        asm.lea(Size::Q, reg::RCX, difference);
-        let hit = asm.jrcxz();
-        let missed = asm.jump();
-        asm.land(hit);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
+        let missed = self.unless_equal();
         self.hop(hop, target, entry);
         self.s.cold.push((missed, Cold::Miss));
     }

@@ -103,13 +103,7 @@ impl Emitter<'_> {
             let asm = &mut self.asm;
             asm.mov(Size::Q, reg::R11, reg::RCX);
             asm.load(Size::D, reg::RCX, expected);
-            asm.not(Size::Q, reg::RCX);
-            let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
-            asm.lea(Size::Q, reg::RCX, difference);
-            let paired = asm.jrcxz();
-            let unpaired = asm.jump();
-            asm.land(paired);
-            asm.mov(Size::Q, reg::RCX, reg::R11);
+            let unpaired = self.unless_equal();
             self.s.cold.push((unpaired, Cold::Unpaired));
         }
         self.asm.ret();

@@ -7,12 +7,12 @@
 //! would change. That the segment is flat, which a block knows from its mode, leaves
 //! selector and attributes as all there is to compare.
 
+use super::Emitter;
 use super::asm::{Mem, Size, reg};
 use super::exit::field;
 use super::memory::Access;
 use super::special::stack;
 use super::stores::Refused;
-use super::{Cold, Emitter};
 use crate::insn::{Gpr, Insn, Operand, SegReg, Width};
 use crate::mode::Mode;
 use crate::state::{CpuState, FlatLoad, Segment};
@@ -98,15 +98,8 @@ impl Emitter<'_> {
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
         asm.load(Size::Q, reg::RCX, known(offset));
-        asm.not(Size::Q, reg::RCX);
-        let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
-        asm.lea(Size::Q, reg::RCX, difference);
-        let same = asm.jrcxz();
-        let different = asm.jump();
-        asm.land(same);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
-        let cold: Cold = other.cold(self.index);
-        self.s.cold.push((different, cold));
+        let different = self.unless_equal();
+        self.s.cold.push((different, other.cold(self.index)));
     }
 }
 

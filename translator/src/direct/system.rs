@@ -67,10 +67,7 @@ impl Emitter<'_> {
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
         asm.load(Size::D, reg::RCX, waiting());
-        let none = asm.jrcxz();
-        let some = asm.jump();
-        asm.land(none);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
+        let some = self.unless_zero();
         self.s.cold.push((some, Cold::CallOut(self.index)));
         self.change_eflags(flags::IF, true);
         let shadowed = field(offset_of!(CpuState, sti_eip));
@@ -90,10 +87,7 @@ impl Emitter<'_> {
         asm.load(Size::D, reg::R9, field(offset_of!(CpuState, eflags)));
         asm.mov_imm(reg::RCX, flags::AC);
         asm.pext(reg::RCX, reg::R9, reg::RCX);
-        let clear = asm.jrcxz();
-        let set = asm.jump();
-        asm.land(clear);
-        asm.mov(Size::Q, reg::RCX, reg::R11);
+        let set = self.unless_zero();
         self.s.cold.push((set, Cold::CallOut(self.index)));
         self.transfer(i.next_eip);
         Some(())

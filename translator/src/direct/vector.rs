@@ -31,9 +31,10 @@ const X87_MASKS: u32 = 0x3f;
 /// The instruction can run as it is.
 pub fn is_native(i: &Insn) -> bool {
     let vector = |op: &Operand| matches!(op, Operand::Xmm(_) | Operand::Mm(_) | Operand::St(_));
-    let may_be = i.ops.iter().any(vector) || encoding::is_x87(i.code);
+    let facts = encoding::of(i.code);
+    let may_be = i.ops.iter().any(vector) || facts.is_x87();
     (may_be || is_conversion(i.mnemonic) || i.mnemonic == Mnemonic::Emms)
-        && encoding::is_plain_unit(i.code)
+        && facts.is_plain_unit()
         && !is_excluded(i)
 }
 
@@ -220,15 +221,6 @@ impl Emitter<'_> {
         asm.pext(reg::RCX, reg::R8, reg::RCX);
         self.go_on_if_zero();
         here
-    }
-
-    /// Leaves unless RCX is 0; restores it from R11.
-    pub(super) fn go_on_if_zero(&mut self) {
-        let zero = self.asm.jrcxz();
-        let exit = self.asm.jump();
-        self.asm.land(zero);
-        self.asm.mov(Size::Q, reg::RCX, reg::R11);
-        self.s.cold.push((exit, Cold::Exit(self.index)));
     }
 
     /// Leaves unless the control word to be loaded masks all exceptions.
