@@ -102,6 +102,11 @@ impl MirrorUse {
         !self.on && self.samples >= wanted
     }
 
+    /// Whether a block of a settled space, or not, uses the mirror from the first.
+    pub fn begins(&self, settled: bool) -> bool {
+        settled && self.given_up == 0
+    }
+
     /// Counts a fault, while the machine owes too many or not, and whether a page
     /// could be mapped. True if the block should give up.
     fn faulted(&mut self, owing: bool, mapped: bool) -> bool {
