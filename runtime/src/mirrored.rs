@@ -185,10 +185,9 @@ impl Vm {
         }
     }
 
-    /// The code of `owner` has landed after a fault of the host: the interpreter does
-    /// the access, and the mirror gets the page if it may. True to leave the slice.
+    /// Code has landed after a fault of the host: the interpreter does the access, and the mirror gets the page if it may. True to leave the slice.
     #[cold]
-    pub(crate) fn landed(&mut self, owner: Option<BlockId>) -> bool {
+    pub(crate) fn landed(&mut self) -> bool {
         self.counters.host_faults += 1;
         let fault = self.cache.landings.fault();
         let (table, user) = (self.cpu.state.read_table, self.cpu.sys.cpl == 3);
@@ -210,7 +209,7 @@ impl Vm {
                 self.cpu.ledger.leave(before);
                 mapped
             });
-        if let Some(owner) = owner {
+        if let Some(owner) = fault.owner {
             self.charge(owner, mapped);
         }
         leave

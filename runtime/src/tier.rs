@@ -280,7 +280,9 @@ impl Tiers {
         request.flavour.mirrored |= self.mirror == MirrorPolicy::Always;
         if self.mirror == MirrorPolicy::Hot
             && let Some(block) = cache.get_mut(id)
-            && block.mirror.begins(translator::mode::Mode(block.key.mode).settled())
+            && block
+                .mirror
+                .begins(translator::mode::Mode(block.key.mode).settled())
         {
             block.mirror.on = true;
             request.flavour.mirrored = true;
