@@ -2,39 +2,35 @@
 //! finds a page missing there.
 //!
 //! Code for the mirror needs no lookups but pays some ten microseconds for each page
-//! that it is the first to touch, so it is for loops that stay on their pages.
-//! Profiling is free: whenever a slice of the budget ends, in a jump backwards or to
-//! a computed address, the target is *sampled*. A block that is sampled
-//! [`WANTED_SAMPLES`] times is compiled again for the mirror, and with it the blocks
-//! that follow it by fixed jumps: the rest of its loop, most often.
+//! that it is the first to touch. In a settled address space
+//! ([`ShadowMmu::is_settled`]) that has been thought of, and all code begins there.
 //!
-//! Faults are paid from one purse. Each adds to the machine's *debt*, and time takes
-//! from it, so that they cost a few percent at most; while the debt is above
-//! [`MAX_DEBT`], each block that faults again *gives up*: it goes back to lookups and must be
-//! sampled sixteen times as often before it may try again. So does a block that keeps
-//! faulting where nothing can be mapped, on a device or a traced page. What remains is
-//! what stays on its pages, also in guests that make and end processes all the time,
-//! whose mirrors are always empty.
+//! What may still not pay is a single block. Faults are paid from one purse. Each adds
+//! to the machine's *debt*, and time takes from it, so that they cost a few percent at
+//! most; while the debt is above [`MAX_DEBT`], each block that faults again *gives up*:
+//! it goes back to lookups. So does a block that keeps faulting where nothing can be
+//! mapped, on a device or a traced page. Profiling is free: whenever a slice of the
+//! budget ends, in a jump backwards or to a computed address, the target is *sampled*,
+//! and who gave up may try again when it has been sampled often enough.
 
-use crate::cache::{BlockId, Cache, Compiled};
+use crate::cache::{BlockId, Compiled};
 use crate::config::Tier;
 use crate::ledger::Account;
 use crate::native;
 use crate::run::Part;
 use crate::vm::Vm;
 use anyhow::ensure;
+#[cfg(doc)]
+use shadow_mmu::ShadowMmu;
 use shadow_mmu::{Access, LinearAddr};
-use translator::block::Terminal;
 use translator::state::MIRROR_DISTANCE;
 
 // Generated code and the tables agree where a mirror is.
 const _: () = assert!(MIRROR_DISTANCE == shadow_mmu::MIRROR_DISTANCE);
 
-/// Samples after which a block is worth it.
-const WANTED_SAMPLES: u32 = 3;
-
-/// Blocks compiled again together.
-const MOST_TOGETHER: usize = 32;
+/// Samples after which a block may try again that has given up once; sixteen times as
+/// many each time after that.
+const WANTED_SAMPLES: u32 = 48;
 
 /// Faults owed beyond which blocks give up.
 const MAX_DEBT: u64 = 1024;
@@ -53,8 +49,8 @@ const MAX_VAIN: u8 = 16;
 /// When code accesses guest memory through mirrors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MirrorPolicy {
-    /// Where it is hot.
-    Hot,
+    /// In address spaces that are settled.
+    Settled,
     /// Always.
     Always,
     /// Never.
@@ -76,7 +72,7 @@ impl MirrorPolicy {
                 );
                 MirrorPolicy::Always
             }
-            Tier::Auto if possible() => MirrorPolicy::Hot,
+            Tier::Auto if possible() => MirrorPolicy::Settled,
             _ => MirrorPolicy::Never,
         })
     }
@@ -95,16 +91,21 @@ pub struct MirrorUse {
 }
 
 impl MirrorUse {
-    /// Counts a sample. True if the block should use the mirror now and does not.
+    /// Counts a sample. True if the block should use the mirror again.
     fn sampled(&mut self) -> bool {
         self.samples = self.samples.saturating_add(1);
-        let wanted = WANTED_SAMPLES << (4 * u32::from(self.given_up)).min(24);
+        let doublings = 4 * u32::from(self.given_up.saturating_sub(1));
+        let wanted = WANTED_SAMPLES << doublings.min(24);
         !self.on && self.samples >= wanted
     }
 
-    /// Whether a block of a settled space, or not, uses the mirror from the first.
-    pub fn begins(&self, settled: bool) -> bool {
-        settled && self.given_up == 0
+    /// The block is about to be compiled.
+    pub fn begin(&mut self, policy: MirrorPolicy, settled: bool) {
+        self.on |= match policy {
+            MirrorPolicy::Settled => settled && self.given_up == 0,
+            MirrorPolicy::Always => true,
+            MirrorPolicy::Never => false,
+        };
     }
 
     /// Counts a fault, while the machine owes too many or not, and whether a page
@@ -151,37 +152,13 @@ impl Vm {
             return;
         };
         block.samples = block.samples.saturating_add(1);
-        if self.tiers.mirror == MirrorPolicy::Hot
+        if self.tiers.mirror == MirrorPolicy::Settled
             && self.cpu.mode().settled()
             && block.mirror.sampled()
+            && matches!(block.compiled, Compiled::At(_))
         {
-            self.use_mirror(id);
-        }
-    }
-
-    /// Has a block and those that follow it compiled for the mirror.
-    fn use_mirror(&mut self, id: BlockId) {
-        let mut together = vec![id];
-        let mut n = 0;
-        while n < together.len() && together.len() < MOST_TOGETHER {
-            for eip in successors(&self.cache, together[n]).into_iter().flatten() {
-                if let Some(next) = self.known_at(eip)
-                    && !together.contains(&next)
-                {
-                    together.push(next);
-                }
-            }
-            n += 1;
-        }
-        for id in together {
-            if let Some(block) = self.cache.get_mut(id)
-                && matches!(block.compiled, Compiled::At(_))
-                && !block.mirror.on
-            {
-                block.mirror.on = true;
-                self.counters.mirrored_blocks += 1;
-                self.cache.drop_code(id);
-            }
+            block.mirror.on = true;
+            self.cache.drop_code(id);
         }
     }
 
@@ -216,7 +193,7 @@ impl Vm {
     }
 
     fn charge(&mut self, id: BlockId, mapped: bool) {
-        if self.tiers.mirror != MirrorPolicy::Hot {
+        if self.tiers.mirror != MirrorPolicy::Settled {
             return;
         }
         let owing = self.mirror_debt.add(self.counters.slices);
@@ -226,16 +203,6 @@ impl Vm {
             block.mirror.give_up();
             self.cache.drop_code(id);
         }
-    }
-}
-
-/// Where a block goes by fixed jumps.
-fn successors(cache: &Cache, id: BlockId) -> [Option<u32>; 2] {
-    match cache.get(id).map(|block| block.terminal) {
-        Some(Terminal::Next(eip) | Terminal::Jump(eip)) => [Some(eip), None],
-        Some(Terminal::Branch { taken, fallthrough }) => [Some(taken), Some(fallthrough)],
-        Some(Terminal::Call { target, ret }) => [Some(target), Some(ret)],
-        _ => [None; 2],
     }
 }
 
@@ -252,11 +219,28 @@ mod tests {
     }
 
     #[test]
-    fn who_gave_up_must_wait_longer() {
+    fn who_gave_up_must_wait_longer_each_time() {
         let wait = |mut mirror: MirrorUse| (1..).find(|_| mirror.sampled());
         let mut mirror = MirrorUse::default();
+        mirror.begin(MirrorPolicy::Settled, true);
+        assert!(mirror.on);
+        mirror.give_up();
+        mirror.begin(MirrorPolicy::Settled, true);
+        assert!(!mirror.on);
         assert_eq!(wait(mirror), Some(WANTED_SAMPLES));
         mirror.give_up();
         assert_eq!(wait(mirror), Some(16 * WANTED_SAMPLES));
+    }
+
+    #[test]
+    fn code_begins_in_the_mirror_where_the_policy_says() {
+        use MirrorPolicy as P;
+        let begins = |policy, settled| {
+            let mut mirror = MirrorUse::default();
+            mirror.begin(policy, settled);
+            mirror.on
+        };
+        let all = [P::Settled, P::Always, P::Never].map(|p| [begins(p, false), begins(p, true)]);
+        assert_eq!(all, [[false, true], [true, true], [false, false]]);
     }
 }

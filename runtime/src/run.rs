@@ -453,7 +453,7 @@ impl Vm {
     /// The slice is over: devices, compiled code, limits, and a new budget.
     fn end_slice(&mut self) -> Option<Exit> {
         self.poll_devices();
-        if self.tiers.mirror == MirrorPolicy::Hot {
+        if self.tiers.mirror == MirrorPolicy::Settled {
             self.cpu.pass_slice();
         }
         self.tiers.collect(&mut self.cache);

@@ -15,8 +15,6 @@ pub struct RunCounters {
     pub side_exits: u64,
     /// Faults of the host in mirrors, a kind of side exit.
     pub host_faults: u64,
-    /// Blocks compiled for mirrors.
-    pub mirrored_blocks: u64,
     /// Instructions decoded.
     pub decoded_insns: u64,
     /// External interrupts delivered.

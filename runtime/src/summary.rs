@@ -255,9 +255,9 @@ fn translation(t: &mut Table, vm: &Vm) {
     t.heading("Translation");
     t.count("blocks decoded", c.blocks);
     t.count("blocks compiled", c.compiled);
+    t.count("of these for mirrors", c.mirrored);
     t.count("blocks loaded from disk", c.loaded);
     t.count("blocks moved from other addresses", c.moved);
-    t.count("again, for mirrors", vm.counters.mirrored_blocks);
     t.count("blocks dropped, code was written", c.invalidated);
     t.count("cache flushes", c.flushes);
     t.count("links", c.links);
@@ -280,6 +280,7 @@ fn memory(t: &mut Table, vm: &Vm) {
     t.count("hidden faults", c.hidden_faults);
     t.count("shadow fills, entries", c.entries_set);
     t.count("page runs mirrored", c.mirrored);
+    t.count("time slices in settled spaces", c.settled_slices);
     t.count("true faults", c.true_faults);
     t.count(
         "page-table stores traced",

@@ -33,6 +33,7 @@ use translator::block::Block;
 use translator::compile::{CompileRequest, Compiler, HostCode};
 use translator::direct::{DirectCompiler, hint};
 use translator::error::CompileError;
+use translator::mode::Mode;
 
 /// Entries after which a block is worth compiling.
 pub const WARM: u32 = 60;
@@ -274,19 +275,13 @@ impl Tiers {
     }
 
     fn compile_uncompiled(&mut self, cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> bool {
-        let Some(mut request) = prepare(cache, cpu, id) else {
+        if let Some(block) = cache.get_mut(id) {
+            let settled = Mode(block.key.mode).settled();
+            block.mirror.begin(self.mirror, settled);
+        }
+        let Some(request) = prepare(cache, cpu, id) else {
             return false;
         };
-        request.flavour.mirrored |= self.mirror == MirrorPolicy::Always;
-        if self.mirror == MirrorPolicy::Hot
-            && let Some(block) = cache.get_mut(id)
-            && block
-                .mirror
-                .begins(translator::mode::Mode(block.key.mode).settled())
-        {
-            block.mirror.on = true;
-            request.flavour.mirrored = true;
-        }
         // The slice pays, so that time limits hold while much is compiled.
         let code = if self.direct_code {
             cpu.state.budget -= DIRECT_CHARGE;
@@ -315,6 +310,7 @@ impl Tiers {
         };
         let installed = install(cache, &reply);
         if let (true, Ok(code)) = (installed, reply.code) {
+            cache.counters.mirrored += u64::from(request.flavour.mirrored);
             self.keep(cache, cpu, &request, code);
             if let Some(block) = cache.get_mut(id) {
                 block.forget_ops();

@@ -30,6 +30,8 @@ pub struct MmuCounters {
     pub revoked: u64,
     /// Runs of pages mapped in mirrors.
     pub mirrored: u64,
+    /// Slices of time in spaces that were settled.
+    pub settled_slices: u64,
     /// Calls of `set_paging` that changed the space.
     pub switches: u64,
     /// Spaces created, first uses and reuses of a table.

@@ -62,10 +62,10 @@ fn a_hot_loop_moves_to_the_mirror() {
     });
     let (ended, total) = run(&image, Tier::Auto);
     assert_eq!(total, 3_000_000);
-    assert!(ended.counters.mirrored_blocks > 0);
+    assert!(ended.vm.cache.counters.mirrored > 0);
     assert!((1..10).contains(&ended.counters.host_faults));
     let (direct, _) = run(&image, Tier::Direct);
-    assert_eq!(direct.counters.mirrored_blocks, 0);
+    assert_eq!(direct.vm.cache.counters.mirrored, 0);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_loop_on_a_device_gives_the_mirror_up() {
     });
     let (ended, total) = run(&image, Tier::Auto);
     assert_eq!(total, 500_000 + 255 * 500_000);
-    assert!(ended.counters.mirrored_blocks > 0);
+    assert!(ended.vm.cache.counters.mirrored > 0);
     assert!(ended.counters.host_faults < 100);
 }
 

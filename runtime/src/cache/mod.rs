@@ -94,6 +94,8 @@ pub struct CacheCounters {
     pub blocks: u64,
     /// Blocks compiled and installed.
     pub compiled: u64,
+    /// Those of them that access memory through mirrors.
+    pub mirrored: u64,
     /// Blocks whose code was found on disk.
     pub loaded: u64,
     /// Blocks that were taken from another address.

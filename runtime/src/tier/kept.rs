@@ -43,7 +43,7 @@ fn adopt(block: &mut CachedBlock, flavour: Flavour, policy: MirrorPolicy) {
     if !flavour.native_vectors {
         block.vector_exits = MANY_VECTOR_EXITS;
     }
-    block.mirror.on = flavour.mirrored && policy == MirrorPolicy::Hot;
+    block.mirror.on = flavour.mirrored && policy == MirrorPolicy::Settled;
 }
 
 /// What a block is, if it may be kept; `buffer` gets its bytes.

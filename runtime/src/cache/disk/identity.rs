@@ -80,14 +80,17 @@ mod tests {
     fn processor_tier_and_policy_each_make_another_file() {
         let of =
             |processor, tier, mirror| file_name(&identity(&CpuModel::new(processor), tier, mirror));
-        let usual = of(Processor::Max, Tier::Auto, MirrorPolicy::Hot);
+        let usual = of(Processor::Max, Tier::Auto, MirrorPolicy::Settled);
         assert_eq!(usual.len(), PREFIX.len() + 16);
-        assert_eq!(usual, of(Processor::Max, Tier::Auto, MirrorPolicy::Hot));
+        assert_eq!(usual, of(Processor::Max, Tier::Auto, MirrorPolicy::Settled));
         assert_ne!(
             usual,
-            of(Processor::Pentium3, Tier::Auto, MirrorPolicy::Hot)
+            of(Processor::Pentium3, Tier::Auto, MirrorPolicy::Settled)
         );
-        assert_ne!(usual, of(Processor::Max, Tier::Direct, MirrorPolicy::Hot));
+        assert_ne!(
+            usual,
+            of(Processor::Max, Tier::Direct, MirrorPolicy::Settled)
+        );
         assert_ne!(usual, of(Processor::Max, Tier::Auto, MirrorPolicy::Never));
     }
 }
