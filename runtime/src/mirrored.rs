@@ -102,6 +102,11 @@ impl MirrorUse {
         !self.on && self.samples >= wanted
     }
 
+    /// Whether a block of a settled space, or not, uses the mirror from the first.
+    pub fn begins(&self, settled: bool) -> bool {
+        settled && self.given_up == 0
+    }
+
     /// Counts a fault, while the machine owes too many or not, and whether a page
     /// could be mapped. True if the block should give up.
     fn faulted(&mut self, owing: bool, mapped: bool) -> bool {
@@ -180,10 +185,9 @@ impl Vm {
         }
     }
 
-    /// The code of `owner` has landed after a fault of the host: the interpreter does
-    /// the access, and the mirror gets the page if it may. True to leave the slice.
+    /// Code has landed after a fault of the host: the interpreter does the access, and the mirror gets the page if it may. True to leave the slice.
     #[cold]
-    pub(crate) fn landed(&mut self, owner: Option<BlockId>) -> bool {
+    pub(crate) fn landed(&mut self) -> bool {
         self.counters.host_faults += 1;
         let fault = self.cache.landings.fault();
         let (table, user) = (self.cpu.state.read_table, self.cpu.sys.cpl == 3);
@@ -205,7 +209,7 @@ impl Vm {
                 self.cpu.ledger.leave(before);
                 mapped
             });
-        if let Some(owner) = owner {
+        if let Some(owner) = fault.owner {
             self.charge(owner, mapped);
         }
         leave

@@ -258,11 +258,10 @@ impl Vm {
             Some(ExitKind::Next) => false,
             Some(ExitKind::Interpret) => {
                 self.counters.side_exits += 1;
-                let owner = self.cache.links.info(ExitKind::payload(exit));
                 if exit & hint::MIRROR != 0 {
-                    return self.landed(owner.map(|info| info.owner));
+                    return self.landed();
                 }
-                if let Some(info) = owner {
+                if let Some(info) = self.cache.links.info(ExitKind::payload(exit)) {
                     self.tiers.on_side_exit(&mut self.cache, info.owner, exit);
                 }
                 let eip = self.cpu.state.eip;

@@ -278,6 +278,15 @@ impl Tiers {
             return false;
         };
         request.flavour.mirrored |= self.mirror == MirrorPolicy::Always;
+        if self.mirror == MirrorPolicy::Hot
+            && let Some(block) = cache.get_mut(id)
+            && block
+                .mirror
+                .begins(translator::mode::Mode(block.key.mode).settled())
+        {
+            block.mirror.on = true;
+            request.flavour.mirrored = true;
+        }
         // The slice pays, so that time limits hold while much is compiled.
         let code = if self.direct_code {
             cpu.state.budget -= DIRECT_CHARGE;

@@ -20,10 +20,13 @@ const YOUNG: i64 = 64;
 /// Half of the slices that it must wait after it has spent its purse once.
 const WAIT: i64 = 256;
 /// Slices that pay for one change.
-const PRICE: i64 = 16;
+const PRICE: i64 = 2;
 /// Changes that the purse pays for at first, and at most.
 const FIRST: i64 = 128;
-const MOST: i64 = 1024;
+const MOST: i64 = 8192;
+/// Of the slices that a space has run, the part that comes into its purse when it is
+/// settled: who has run for long will use many pages for long.
+const SAVED: i64 = 2;
 /// Times that the wait doubles.
 const MOST_DOUBLINGS: u32 = 10;
 
@@ -35,6 +38,8 @@ pub(crate) struct Settling {
     balance: i64,
     /// Times that it was spent.
     failures: u32,
+    /// Slices run.
+    age: i64,
 }
 
 impl Default for Settling {
@@ -43,6 +48,7 @@ impl Default for Settling {
             settled: false,
             balance: -YOUNG,
             failures: 0,
+            age: 0,
         }
     }
 }
@@ -52,9 +58,10 @@ impl Settling {
     /// settled any more.
     fn pass(&mut self, changes: u32) -> bool {
         self.balance += 1;
+        self.age += 1;
         if !self.settled {
             if self.balance >= 0 {
-                (self.settled, self.balance) = (true, FIRST * PRICE);
+                (self.settled, self.balance) = (true, FIRST * PRICE + self.age / SAVED);
             }
             return false;
         }

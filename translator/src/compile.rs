@@ -138,9 +138,22 @@ pub struct Landing {
     pub start: u32,
     /// The byte behind its last.
     pub end: u32,
-    /// Where to continue instead: code that leaves the block as if the instruction
-    /// had not begun.
-    pub at: u32,
+    /// How the block is left, as if the instruction had not begun.
+    pub way_out: WayOut,
+}
+
+/// How a block is left where the host has faulted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayOut {
+    /// At once: the guest's state is in its registers.
+    Here {
+        /// EIP of the instruction, counted from the block's.
+        eip: u32,
+        /// Instructions of the block that are not done.
+        rest: u32,
+    },
+    /// By the code at this offset, which has something to undo.
+    Code(u32),
 }
 
 /// How much Cranelift should think.

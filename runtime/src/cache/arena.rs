@@ -157,6 +157,11 @@ impl Arena {
         let _ = unsafe { madvise(self.writable.cast(), self.bytes, Advice::LinuxDontNeed) };
     }
 
+    /// Executable address of the first byte.
+    pub fn start(&self) -> u64 {
+        self.executable as u64
+    }
+
     /// Bytes in use.
     pub fn used(&self) -> usize {
         self.used

@@ -5,6 +5,7 @@
 
 use super::links::Chain;
 use super::{BlockId, Cache, CachedBlock, Compiled, Key, entries};
+use crate::native::landing::Placed;
 use translator::compile::HostCode;
 use translator::state::JumpEntry;
 
@@ -35,9 +36,14 @@ impl Cache {
             let jump = link.jump.map(|jump| (of(jump.at), of(jump.stub)));
             self.links.describe(link.slot, link.eip, jump);
         }
-        self.landings.add(address, &code.landings);
+        let eip = self.blocks.get(id).map_or(0, |block| block.key.eip);
+        let placed = Placed {
+            address,
+            eip,
+            owner: id,
+        };
+        self.landings.add(placed, &code.landings);
         if let Some(perf) = &mut self.perf {
-            let eip = self.blocks.get(id).map_or(0, |block| block.key.eip);
             perf.block(eip, address, &code.bytes);
         }
         if let Some(block) = self.get_mut(id) {

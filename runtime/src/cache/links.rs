@@ -13,7 +13,7 @@ use super::BlockId;
 use std::num::NonZeroU64;
 
 /// Most link slots before the cache is cleared.
-pub const MAX_SLOTS: usize = 1 << 19;
+pub const MAX_SLOTS: usize = 1 << 21;
 
 /// What a slot is for.
 #[derive(Clone, Copy, Debug)]

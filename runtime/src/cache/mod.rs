@@ -46,9 +46,9 @@ use translator::state::{ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, jump_index, j
 use twins::Twins;
 
 /// Bytes of compiled code before the cache is cleared.
-const ARENA_BYTES: usize = 128 << 20;
+const ARENA_BYTES: usize = 256 << 20;
 /// Decoded blocks before the cache is cleared.
-const MAX_BLOCKS: usize = 400_000;
+const MAX_BLOCKS: usize = 1_000_000;
 
 /// Number of a block in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,10 +166,10 @@ impl Cache {
             recent: vec![(u64::MAX, NOWHERE); ALL_JUMP_ENTRIES].into_boxed_slice(),
             jumps: vec![JumpEntry::default(); ALL_JUMP_ENTRIES].into_boxed_slice(),
             arena_keep: arena.used(),
-            arena,
             routines: routines.collect(),
             perf: None,
-            landings: Landings::default(),
+            landings: Landings::new(arena.start()),
+            arena,
             links: Links::new(addresses.first().copied().unwrap_or(0)),
             exhausted: false,
             slice: 0,

@@ -2,9 +2,11 @@
 //!
 //! A mirror lacks most pages most of the time. The host then signals SIGSEGV to the
 //! vCPU's thread, at an instruction that the cache has listed with its *landing*:
-//! where to continue instead. The signal handler looks the instruction up, notes
-//! the address, and continues there; the block leaves as by any side exit, and the
-//! run loop does the rest in peace. A misaligned SSE operand arrives the same way.
+//! how to leave the block. The signal handler looks the instruction up, notes the
+//! address, sets EIP, budget and exit word, and continues where blocks leave to, or
+//! in code of the block that does all this; so the block leaves as by any side exit,
+//! and the run loop does the rest in peace. A misaligned SSE operand arrives the same
+//! way.
 //!
 //! Any other SIGSEGV goes to whoever had it before.
 //!
@@ -14,9 +16,10 @@
 
 #![allow(unsafe_code)] // Signal handling.
 
+use crate::cache::BlockId;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{NonNull, null};
-use translator::compile::Landing;
+use translator::compile::{Landing, WayOut};
 
 thread_local! {
     /// The list for the code that this thread runs, if it runs any.
@@ -30,30 +33,71 @@ pub struct HostFault {
     pub address: u64,
     /// It was a store.
     pub write: bool,
+    /// The block whose code it was.
+    pub owner: Option<BlockId>,
 }
 
-/// By host addresses, ascending.
+/// Code and where it has been placed.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    /// Host address of its first byte.
+    pub address: u64,
+    /// EIP of the block.
+    pub eip: u32,
+    /// The block.
+    pub owner: BlockId,
+}
+
+/// What is listed of one, in ascending order. Host addresses count from the list's
+/// base.
 #[derive(Clone, Copy)]
 struct Entry {
-    start: u64,
-    end: u64,
-    at: u64,
+    start: u32,
+    bytes: u16,
+    /// Instructions that are not done, or [`BY_CODE`].
+    rest: u16,
+    /// EIP, or the host address of the code.
+    at: u32,
+    owner: BlockId,
 }
 
-#[derive(Default)]
+/// See [`Entry::rest`].
+const BY_CODE: u16 = u16::MAX;
+
+impl Entry {
+    /// `None` if it is out of all proportion.
+    fn new(placed: Placed, base: u64, landing: &Landing) -> Option<Self> {
+        let of = |offset: u32| u32::try_from(placed.address + u64::from(offset) - base).ok();
+        let (at, rest) = match landing.way_out {
+            WayOut::Here { eip, rest } => (placed.eip.wrapping_add(eip), rest.try_into().ok()?),
+            WayOut::Code(at) => (of(at)?, BY_CODE),
+        };
+        Some(Self {
+            start: of(landing.start)?,
+            bytes: landing.end.checked_sub(landing.start)?.try_into().ok()?,
+            rest,
+            at,
+            owner: placed.owner,
+        })
+    }
+}
+
 struct List {
+    /// Where the code begins.
+    base: u64,
     entries: UnsafeCell<Vec<Entry>>,
     fault: Cell<HostFault>,
 }
 
 impl List {
-    /// Where to continue after a fault at `ip`.
-    fn find(&self, ip: u64) -> Option<u64> {
+    /// What is listed for a fault at `ip`.
+    fn find(&self, ip: u64) -> Option<Entry> {
+        let ip = u32::try_from(ip.checked_sub(self.base)?).ok()?;
         // SAFETY: nobody changes the list while host code runs; see the module.
         let entries = unsafe { &*self.entries.get() };
-        let behind = entries.partition_point(|entry| entry.end <= ip);
-        let entry = entries.get(behind)?;
-        (entry.start <= ip).then_some(entry.at)
+        let behind = entries.partition_point(|entry| entry.start <= ip);
+        let entry = entries.get(behind.checked_sub(1)?)?;
+        (ip - entry.start < u32::from(entry.bytes)).then_some(*entry)
     }
 }
 
@@ -64,29 +108,29 @@ pub struct Landings(NonNull<List>);
 // between `enter` and the end of the `Entered`.
 unsafe impl Send for Landings {}
 
-impl Default for Landings {
-    fn default() -> Self {
+impl Landings {
+    /// A list for code at host addresses from `base` on.
+    pub fn new(base: u64) -> Self {
+        let list = List {
+            base,
+            entries: UnsafeCell::default(),
+            fault: Cell::default(),
+        };
         // The handler reads the list behind everybody's back, so no reference to it
         // may be assumed unique: it is kept by pointer.
-        Self(NonNull::from(Box::leak(Box::default())))
+        Self(NonNull::from(Box::leak(Box::new(list))))
     }
-}
 
-impl Landings {
     fn list(&self) -> &List {
-        // SAFETY: allocated by `default`, freed by `drop`.
+        // SAFETY: allocated by `new`, freed by `drop`.
         unsafe { self.0.as_ref() }
     }
 
-    /// Adds the landings of code that has been placed at `address`, behind all code
-    /// so far.
-    pub fn add(&mut self, address: u64, landings: &[Landing]) {
-        let of = |offset: u32| address + u64::from(offset);
-        let entries = landings.iter().map(|landing| Entry {
-            start: of(landing.start),
-            end: of(landing.end),
-            at: of(landing.at),
-        });
+    /// Adds the landings of code that has been placed behind all code so far.
+    pub fn add(&mut self, placed: Placed, landings: &[Landing]) {
+        let base = self.list().base;
+        let entries = landings.iter();
+        let entries = entries.filter_map(|landing| Entry::new(placed, base, landing));
         // SAFETY: no host code runs on this thread now, so the handler does not read.
         unsafe { &mut *self.list().entries.get() }.extend(entries);
     }
@@ -113,7 +157,7 @@ impl Landings {
 
 impl Drop for Landings {
     fn drop(&mut self) {
-        // SAFETY: allocated by `default`; no thread refers to it any more.
+        // SAFETY: allocated by `new`; no thread refers to it any more.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
@@ -133,11 +177,17 @@ pub use handler::{install, land};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod handler {
-    use super::{CURRENT, HostFault};
-    use libc::{REG_ERR, REG_RIP, SIGSEGV, c_int, c_void, sigaction, siginfo_t, ucontext_t};
+    use super::{BY_CODE, CURRENT, Entry, HostFault};
+    use libc::{
+        REG_ERR, REG_R8, REG_R13, REG_R15, REG_RIP, SIGSEGV, c_int, c_void, sigaction, siginfo_t,
+        ucontext_t,
+    };
     use std::mem::MaybeUninit;
     use std::ptr::null_mut;
     use std::sync::OnceLock;
+    use translator::compile::ExitKind;
+    use translator::direct::hint;
+    use translator::state::CpuState;
 
     /// Bit of the error code of a page fault: it was a store.
     const WRITE: i64 = 2;
@@ -197,16 +247,34 @@ mod handler {
             (&*info, registers, CURRENT.get().as_ref())
         };
         let ip = registers[REG_RIP as usize] as u64;
-        let Some((list, landing)) = list.and_then(|list| Some((list, list.find(ip)?))) else {
+        let Some((list, entry)) = list.and_then(|list| Some((list, list.find(ip)?))) else {
             return false;
         };
         list.fault.set(HostFault {
             // SAFETY: SIGSEGV comes with an address.
             address: unsafe { info.si_addr() } as u64,
             write: registers[REG_ERR as usize] & WRITE != 0,
+            owner: Some(entry.owner),
         });
-        registers[REG_RIP as usize] = landing as i64;
+        match entry.rest {
+            BY_CODE => registers[REG_RIP as usize] = (list.base + u64::from(entry.at)) as i64,
+            // SAFETY: it was direct code that was interrupted.
+            _ => unsafe { leave(registers, entry) },
+        }
         true
+    }
+
+    /// Has direct code leave its block, as a side exit of it would.
+    ///
+    /// # Safety
+    /// The registers are those of direct code.
+    unsafe fn leave(registers: &mut [i64; 23], entry: Entry) {
+        // SAFETY: the state is in R15 throughout, and belongs to the code that runs.
+        let state = unsafe { &mut *(registers[REG_R15 as usize] as *mut CpuState) };
+        state.eip = entry.at;
+        registers[REG_R13 as usize] -= i64::from(entry.rest);
+        registers[REG_R8 as usize] = (hint::MIRROR | ExitKind::Interpret as u64) as i64;
+        registers[REG_RIP as usize] = state.direct_leave as i64;
     }
 }
 
@@ -234,16 +302,31 @@ mod tests {
 
     #[test]
     fn the_landing_of_an_address_is_found() {
-        let mut landings = Landings::default();
-        let code = |start, end, at| Landing { start, end, at };
-        landings.add(0x1000, &[code(4, 8, 100), code(8, 9, 120)]);
-        landings.add(0x2000, &[code(0, 5, 64)]);
-        let find = |ip| landings.list().find(ip);
-        assert_eq!(find(0x1003), None);
-        assert_eq!(find(0x1004), Some(0x1064));
-        assert_eq!(find(0x1008), Some(0x1078));
-        assert_eq!(find(0x1009), None);
-        assert_eq!(find(0x2004), Some(0x2040));
+        let mut landings = Landings::new(0x1000);
+        let landing = |start, end, way_out| Landing {
+            start,
+            end,
+            way_out,
+        };
+        let placed = |address, owner| Placed {
+            address,
+            eip: 0xffff_fffe,
+            owner: BlockId(owner),
+        };
+        let [here, code] = [WayOut::Here { eip: 3, rest: 2 }, WayOut::Code(100)];
+        let two = [landing(4, 8, here), landing(8, 9, code)];
+        landings.add(placed(0x1100, 7), &two);
+        landings.add(placed(0x2000, 8), &[landing(0, 5, here)]);
+        let find = |ip| {
+            let entry = landings.list().find(ip);
+            entry.map(|e| (e.rest, e.at, e.owner.0))
+        };
+        assert_eq!(find(0x0fff), None);
+        assert_eq!(find(0x1103), None);
+        assert_eq!(find(0x1104), Some((2, 1, 7)));
+        assert_eq!(find(0x1108), Some((BY_CODE, 0x164, 7)));
+        assert_eq!(find(0x1109), None);
+        assert_eq!(find(0x2004), Some((2, 1, 8)));
         assert_eq!(find(0x2005), None);
     }
 }

@@ -102,6 +102,12 @@ impl Emitter<'_> {
         self.note(due.unwrap_or_default());
     }
 
+    /// Whether anything was due there.
+    pub(super) fn x87_due_at(&self, index: usize) -> bool {
+        let due = self.s.x87_before.get(index);
+        due.is_some_and(|due| due.operand.is_some() || due.last.is_some())
+    }
+
     fn note(&mut self, due: Due) {
         self.note_operand(due.operand);
         if let Some(number) = due.last.map(|n| self.number(n)) {

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! That is exact, because the guest's registers are the host's: if the host faults,
-//! its signal handler continues at the *landing* of the instruction, which undoes
-//! what stood before the access, and leaves the block as any side exit does. Operands
-//! that cross pages, are misaligned, or are locked need no thought.
+//! its signal handler finds the *landing* of the instruction, which says how to leave
+//! the block as any side exit does. Most often that is a matter of EIP and budget and
+//! takes no code; where something stood before the access, there is code to undo it.
+//! Operands that cross pages, are misaligned, or are locked need no thought.
 //!
 //! Only a base register with a small displacement can be used as it is: whatever may
 //! exceed 32 bits is computed in R8 first, modulo 2^32. A displacement may lead up to
@@ -25,7 +26,7 @@ use super::flags::Flags;
 use super::rename::host;
 use super::repeat::Rebased;
 use super::{Cold, Emitter};
-use crate::compile::{ExitKind, Landing};
+use crate::compile::{ExitKind, Landing, WayOut};
 use crate::emit::loc;
 use crate::insn::{Gpr, Insn, MemRef, Operand, SegReg, Width};
 use crate::state::MIRROR_DISTANCE;
@@ -87,22 +88,39 @@ impl Emitter<'_> {
         }
     }
 
-    /// Emits the landings.
+    /// Lists the landings, and emits what code they need.
     pub(super) fn landings(&mut self) {
         for n in 0..self.s.faulting.len() {
             let faulting = self.s.faulting[n];
-            let at = self.asm.here() as u32;
+            let Some(insn) = self.block.insns.get(faulting.index) else {
+                continue;
+            };
+            let undoes = !matches!(faulting.flags, Flags::Live)
+                || faulting.swapped.is_some()
+                || faulting.rebased != Rebased::default()
+                || self.x87_due_at(faulting.index);
+            let way_out = match undoes {
+                true => WayOut::Code(self.asm.here() as u32),
+                false => WayOut::Here {
+                    eip: insn.eip.wrapping_sub(self.block.eip),
+                    rest: (self.block.insns.len() - faulting.index) as u32,
+                },
+            };
             let (start, end) = (faulting.start as u32, faulting.end as u32);
-            self.code.landings.push(Landing { start, end, at });
-            self.land_before(faulting);
+            let landing = Landing {
+                start,
+                end,
+                way_out,
+            };
+            self.code.landings.push(landing);
+            if undoes {
+                self.land_before(faulting, insn);
+            }
         }
     }
 
-    fn land_before(&mut self, faulting: Faulting) {
+    fn land_before(&mut self, faulting: Faulting, insn: &Insn) {
         let index = faulting.index;
-        let Some(insn) = self.block.insns.get(index) else {
-            return;
-        };
         self.mark(loc::exit(ExitKind::Interpret, index).bits(), insn.eip);
         swap(&mut self.asm, faulting.swapped);
         faulting.rebased.undo(&mut self.asm);

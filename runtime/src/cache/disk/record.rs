@@ -10,7 +10,7 @@
 //! is only read after the file's authenticity is established, but nothing in it can
 //! make the reader do more than refuse it.
 
-use translator::compile::{HostCode, Jump, Landing, Link, Numbered, Relocation};
+use translator::compile::{HostCode, Jump, Landing, Link, Numbered, Relocation, WayOut};
 
 /// What a block is.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,9 @@ const KINDS: [Numbered; 5] = [
     Numbered::Entry,
 ];
 
+/// Stands for the instructions that are not done where a landing is code.
+const BY_CODE: u32 = u32::MAX;
+
 /// Appends the record of a block, whose numbers count from 0. `None` if it has none:
 /// no direct code, or none that is usual.
 pub fn write(into: &mut Vec<u8>, content: &Content, code: &HostCode) -> Option<()> {
@@ -120,7 +123,11 @@ pub fn write(into: &mut Vec<u8>, content: &Content, code: &HostCode) -> Option<(
         word(relocation.at | (relocation.counts as u32) << KIND_SHIFT);
     }
     for landing in &code.landings {
-        [landing.start, landing.end, landing.at]
+        let (at, rest) = match landing.way_out {
+            WayOut::Here { eip, rest } => (eip, rest),
+            WayOut::Code(at) => (at, BY_CODE),
+        };
+        [landing.start, landing.end, at, rest]
             .into_iter()
             .for_each(&mut word);
     }
@@ -181,9 +188,16 @@ fn read_code<'a>(bytes: &'a [u8], code: &mut HostCode) -> Option<&'a [u8]> {
     }
     code.landings.clear();
     for _ in 0..landings {
-        let [start, end, at] = [word(&mut rest)?, word(&mut rest)?, word(&mut rest)?];
-        let (end, at) = (within(end, 0, host_bytes)?, within(at, 1, host_bytes)?);
-        code.landings.push(Landing { start, end, at });
+        let (start, end) = (word(&mut rest)?, within(word(&mut rest)?, 0, host_bytes)?);
+        let way_out = match (word(&mut rest)?, word(&mut rest)?) {
+            (at, BY_CODE) => WayOut::Code(within(at, 1, host_bytes)?),
+            (eip, rest) => WayOut::Here { eip, rest },
+        };
+        code.landings.push(Landing {
+            start,
+            end,
+            way_out,
+        });
     }
     code.links.clear();
     for _ in 0..links {
@@ -242,11 +256,18 @@ mod tests {
                     counts: Numbered::Callout,
                 },
             ],
-            landings: vec![Landing {
-                start: 3,
-                end: 9,
-                at: 20,
-            }],
+            landings: vec![
+                Landing {
+                    start: 3,
+                    end: 9,
+                    way_out: WayOut::Code(20),
+                },
+                Landing {
+                    start: 10,
+                    end: 12,
+                    way_out: WayOut::Here { eip: 2, rest: 1 },
+                },
+            ],
             ..HostCode::default()
         }
     }
@@ -335,11 +356,8 @@ mod tests {
                 let mut code = HostCode::default();
                 if read(&damaged, &CONTENT, &mut code).is_some() {
                     assert!(code.renumber(1, 1), "byte {at}");
-                    assert!(
-                        code.landings
-                            .iter()
-                            .all(|l| (l.at as usize) < code.bytes.len())
-                    );
+                    let outside = |landing: &Landing| matches!(landing.way_out, WayOut::Code(at) if at as usize >= code.bytes.len());
+                    assert!(!code.landings.iter().any(outside), "byte {at}");
                 }
             }
         }
