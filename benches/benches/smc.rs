@@ -33,85 +33,116 @@ type Written = Result<CodeLabel, IcedError>;
 /// label's address, or one in a page without code.
 struct Form {
     name: &'static str,
+    /// Bytes before the loop.
+    pad: usize,
     body: fn(&mut CodeAssembler, u32) -> Written,
 }
 
-const FORMS: [Form; 19] = [
+const FORMS: [Form; 21] = [
     Form {
         name: "a  immediate, 32 bits",
+        pad: 0,
         body: immediate32,
     },
     Form {
         name: "a  immediate, 8 bits",
+        pad: 0,
         body: immediate8,
     },
     Form {
         name: "a  displacement",
+        pad: 0,
         body: displacement,
     },
     Form {
         name: "a  immediate in a long loop",
+        pad: 0,
         body: long_loop,
     },
     Form {
         name: "b  opcode, two of them",
+        pad: 0,
         body: two_opcodes,
     },
     Form {
         name: "b  opcode, eight of them",
+        pad: 0,
         body: eight_opcodes,
     },
     Form {
         name: "c  next instruction, rewritten",
+        pad: 0,
         body: next_instruction,
     },
     Form {
         name: "d  by a function of another page",
+        pad: 0,
         body: other_page,
     },
     Form {
         name: "d  by another linear address",
+        pad: 0,
         body: alias,
     },
     Form {
         name: "e  counter in the page",
+        pad: 0,
         body: counter,
     },
     Form {
         name: "e  counter beside the loop",
+        pad: 0,
         body: close_counter,
     },
     Form {
         name: "e  counter within the loop",
+        pad: 0,
         body: inner_counter,
     },
     Form {
         name: "e  stack in the page",
+        pad: 0,
         body: stack,
     },
     Form {
         name: "e  array in the page",
+        pad: 0,
         body: array,
     },
     Form {
         name: "f  REP STOSD of 16 beside code",
+        pad: 0,
         body: rep_stos,
     },
     Form {
         name: "f  REP MOVSD of a function",
+        pad: 0,
         body: rep_movs,
     },
     Form {
         name: "g  immediate of a function",
+        pad: 0,
         body: function_immediate,
     },
     Form {
         name: "g  a function, rewritten",
+        pad: 0,
         body: function,
     },
     Form {
         name: "g  a function, ever elsewhere",
+        pad: 0,
         body: bump_allocated,
+    },
+    Form {
+        name: "h  immediate at a page's end",
+        pad: 0xff0, // The loop has 15 bytes.
+        body: immediate32,
+    },
+    Form {
+        name: "h  immediate across a page's end",
+        pad: 0xffc,
+        body: immediate32,
     },
 ];
 
@@ -334,6 +365,7 @@ fn at_offset(to: u32) -> u32 {
 /// label and of its end, too.
 fn program(form: &Form, to: u32) -> Result<(Vec<u8>, u32), IcedError> {
     let mut a = CodeAssembler::new(32)?;
+    (0..form.pad).try_for_each(|_| a.nop())?;
     let mut top = a.create_label();
     a.set_label(&mut top)?;
     let at = (form.body)(&mut a, to)?;
@@ -354,6 +386,7 @@ fn guest(form: &Form, tier: Tier, moved: u32) -> Guest {
     for n in 0..0x80 {
         guest.write(CODE + 0x1000 + 16 * n, &FUNCTION);
     }
+    guest.write(CODE, &code);
     if form.name.contains("another page") {
         let mut store = vec![0x89, 0x0d]; // MOV [to + 2], ECX; RET
         store.extend((to + 2).to_le_bytes());

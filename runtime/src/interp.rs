@@ -389,17 +389,18 @@ impl Machine for Cpu {
 
     #[inline(always)]
     fn goto(&mut self, eip: u32) {
-        self.state.eip = eip;
+        (self.state.eip, self.branched) = (eip, true);
     }
 
     #[inline(always)]
     fn goto_if(&mut self, c: bool, taken: u32, fallthrough: u32) {
         self.state.eip = if c { taken } else { fallthrough };
+        self.branched = c;
     }
 
     #[inline(always)]
     fn goto_val(&mut self, eip: u32) {
-        self.state.eip = eip;
+        (self.state.eip, self.branched) = (eip, true);
     }
 
     fn callout(&mut self, i: &Insn) -> Result<(), Raised> {

@@ -255,7 +255,13 @@ impl Vm {
         let allowed = allowed.min(in_first + MAX_INSN_BYTES);
         let (known, mode) = (self.cpu.model.decodable(), self.cpu.mode());
         match decode_block_for(known, &bytes[..allowed], key.eip, mode, 1) {
-            Ok(block) => Ok((block, Some(second))),
+            Ok(block) => {
+                let in_second = (block.len_bytes as usize).saturating_sub(in_first);
+                if self.cache.room_at(second.0) < in_second {
+                    return Ok((volatile::alone(key.eip, mode, phys), None));
+                }
+                Ok((block, Some(second)))
+            }
             Err(Incomplete) => Err(Exception::GeneralProtection(0)),
         }
     }

@@ -437,7 +437,7 @@ impl Vm {
         }
         for calm in std::mem::take(&mut self.cpu.calm) {
             let code = &mut self.cpu.code;
-            self.cache.calmed(code, calm.phys, calm.len, calm.runs);
+            self.cache.calmed(code, &calm);
         }
         self.cpu.ledger.leave(before);
     }

@@ -15,15 +15,18 @@
 //! bytes are the same now.
 
 pub mod chain;
+mod edge;
 
-use crate::cache::overwrites::{CAN_BE_VOLATILE, FIRST_PRICE};
+use crate::cache::overwrites::FIRST_PRICE;
 use crate::interp::Op;
 use crate::vcpu::{Cpu, Raised};
 use chain::Chain;
 use shadow_mmu::PhysAddr;
 use std::ops::Range;
 use translator::block::{Block, Terminal};
-use translator::decode::{MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for, operand_bytes};
+use translator::decode::{
+    Incomplete, MAX_BLOCK_INSNS, MAX_INSN_BYTES, decode_block_for, operand_bytes,
+};
 use translator::exception::Exception;
 use translator::insn::{Flow, Insn, Operand, Rep, SegReg, Width};
 use translator::mode::Mode;
@@ -46,6 +49,8 @@ pub struct Calm {
     pub phys: u64,
     /// Its length in bytes.
     pub len: usize,
+    /// Where those are that are in the next page, if any.
+    pub second: Option<u64>,
     /// For how many runs.
     pub runs: u32,
 }
@@ -75,6 +80,8 @@ struct Meaning {
     disp: Constant,
     /// Length in bytes.
     len: usize,
+    /// The next page's frame as last seen, if some of them are there.
+    second: Option<u64>,
     op: Op,
 }
 
@@ -158,7 +165,10 @@ impl Volatile {
             return meaning.op.run(cpu);
         }
         // A repetition that changes itself is looked at anew, as it would be elsewhere.
-        cpu.running = phys..phys + meaning.len as u64;
+        cpu.running = meaning.extent(phys);
+        if let Some(second) = meaning.second {
+            cpu.mmu.protect_code(PhysAddr(second));
+        }
         let done = meaning.op.run(cpu);
         cpu.running = 0..0;
         done
@@ -174,16 +184,20 @@ impl Volatile {
     /// What the bytes at `phys` mean now, where EIP is `eip`.
     #[inline(never)]
     fn meaning(&mut self, cpu: &mut Cpu, phys: u64, eip: u32) -> Result<&Meaning, Exception> {
-        let now = cpu.mmu.ram().read_u128(PhysAddr(phys)).unwrap_or(u128::MAX);
         let slot = self.slot(phys, eip, cpu.state.mode);
-        let n = match slot.find(now) {
-            Some(n) => n,
-            None => slot.decode(cpu, now)?,
+        let n = match edge::room(phys) {
+            None => slot.find_in_page(cpu)?,
+            Some(room) => slot.find_at_edge(cpu, room)?,
         };
         let meaning = &slot.meanings[n];
         if slot.unchanged >= FIRST_PRICE && slot.unchanged.is_power_of_two() {
-            let (len, runs) = (meaning.len, slot.unchanged);
-            report(cpu, Calm { phys, len, runs });
+            let calm = Calm {
+                phys,
+                len: meaning.len,
+                second: meaning.second,
+                runs: slot.unchanged,
+            };
+            report(cpu, calm);
         }
         let cs = cpu.state.segment(SegReg::Cs);
         match cs.hi.checked_sub(eip) {
@@ -222,6 +236,19 @@ impl Slot {
         (self.last, self.unchanged) = (0, 0);
     }
 
+    /// Number of what the bytes there mean, where an instruction cannot reach the next
+    /// page.
+    #[inline(always)]
+    fn find_in_page(&mut self, cpu: &Cpu) -> Result<usize, Exception> {
+        let at = PhysAddr(self.phys);
+        let now = cpu.mmu.ram().read_u128(at).unwrap_or(u128::MAX);
+        if let Some(n) = self.find(now) {
+            return Ok(n);
+        }
+        self.decode(cpu, &now.to_le_bytes()[..MAX_INSN_BYTES])
+            .map_err(|_| Exception::GeneralProtection(0))
+    }
+
     /// Number of the meaning of these bytes, if it is remembered.
     #[inline]
     fn find(&mut self, now: u128) -> Option<usize> {
@@ -244,11 +271,9 @@ impl Slot {
     /// Decodes what the bytes mean, and remembers that under the number returned.
     #[cold]
     #[inline(never)]
-    fn decode(&mut self, cpu: &Cpu, now: u128) -> Result<usize, Exception> {
+    fn decode(&mut self, cpu: &Cpu, bytes: &[u8]) -> Result<usize, Incomplete> {
         let (known, mode) = (cpu.model.decodable(), Mode(self.mode));
-        let bytes = &now.to_le_bytes()[..MAX_INSN_BYTES];
-        let block = decode_block_for(known, bytes, self.eip, mode, 1)
-            .map_err(|_| Exception::GeneralProtection(0))?;
+        let block = decode_block_for(known, bytes, self.eip, mode, 1)?;
         Ok(self.learn(bytes, Op::new(block.insns[0]), mode))
     }
 
@@ -286,8 +311,19 @@ impl Meaning {
             imm: Constant::new(&imm, width.unwrap_or(Width::D)),
             disp: Constant::new(&disp, Width::D),
             len,
+            second: None,
             op,
         }
+    }
+
+    /// Guest-physical addresses among which all its bytes are, if it begins at `phys`.
+    fn extent(&self, phys: u64) -> Range<u64> {
+        let Some(second) = self.second else {
+            return phys..phys + self.len as u64;
+        };
+        let in_first = 0x1000 - (phys & 0xfff);
+        let end = second + (self.len as u64).saturating_sub(in_first);
+        phys.min(second)..end.max(phys + in_first)
     }
 
     /// Takes the operands of `now`, which is the same otherwise.

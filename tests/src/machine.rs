@@ -3,6 +3,10 @@
 //!
 //! [`Setup`] says what to run, [`Setup::run`] runs it and returns everything a
 //! test asks about afterwards. The clock is the host's unless the test brings one.
+//!
+//! `RING1_CODE_CACHE` names a folder in which all these machines keep their code, but
+//! those that a test gives one of its own. The first run of a test fills it, the second
+//! finds it warm; each says how much it has found.
 
 use runtime::clock::{Clock, HostClock, Waker};
 use runtime::config::{CodeCache, Tier, VmConfig};
@@ -16,7 +20,7 @@ use runtime::loader::{File, FlatMode, FlatOptions, Image, LoadError};
 use runtime::stats::RunCounters;
 use runtime::vm::{Host, Vm};
 use shadow_mmu::PhysAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -153,12 +157,33 @@ impl<'a> Setup<'a> {
         }
         prepare(&mut vm);
         let exit = vm.run();
+        if self.code_cache == CodeCache::Off && self.code_cache() != CodeCache::Off {
+            vm.tiers.save().expect("the folder takes the code");
+            let counters = &vm.cache.counters;
+            eprintln!(
+                "code: {} found, {} made",
+                counters.loaded, counters.compiled
+            );
+        }
         Ok(Ended {
             exit,
             serial: captured.text(),
             counters: vm.counters.clone(),
             vm,
         })
+    }
+
+    /// Where code is kept: each processor and tier has a folder, as one holds few files.
+    fn code_cache(&self) -> CodeCache {
+        match std::env::var_os("RING1_CODE_CACHE") {
+            Some(folder) if self.code_cache == CodeCache::Off => {
+                let name = format!("{:?}-{:?}", self.cpu, self.tier);
+                let folder = PathBuf::from(folder).join(name);
+                std::fs::create_dir_all(&folder).expect("a folder for code");
+                CodeCache::Folder(folder)
+            }
+            _ => self.code_cache.clone(),
+        }
     }
 
     /// The machine without the image, and what it will have written.
@@ -175,7 +200,7 @@ impl<'a> Setup<'a> {
             rom: self.rom.then(|| "rom".into()),
             local_apic: self.local_apic,
             test_device: self.test_device,
-            code_cache: self.code_cache.clone(),
+            code_cache: self.code_cache(),
             ..VmConfig::default()
         };
         let clock = match &self.clock {

@@ -4,6 +4,7 @@
 //! `docs/suites.md` says what belongs there, and what of it passes.
 
 use runtime::config::Tier;
+use runtime::cpu_model::Processor;
 use runtime::exit::Exit;
 use std::time::Duration;
 use tests::machine::{Setup, TIERS};
@@ -13,19 +14,23 @@ use tests::suites::{folder, kvm_unit_tests, programs};
 const TEST386_DONE: u8 = 0xFF;
 
 /// Runs test386 and compares what it says with its own reference.
-fn test386(tier: Tier) {
+fn test386(cpu: Processor, tier: Tier) {
     let Some(folder) = folder("test386") else {
         return;
     };
     let read = |file: &str| std::fs::read(folder.join(file)).expect("a readable file");
     let rom = read("test386.bin");
     let setup = Setup {
+        cpu,
         timeout: Duration::from_secs(300),
         ..Setup::rom(&rom, tier)
     };
     let ended = setup.run();
     let code = ended.vm.cpu.pc.post_code();
-    println!("test386, {tier:?}: POST code {code:02X}, {:?}", ended.exit);
+    println!(
+        "test386, {cpu:?}, {tier:?}: POST code {code:02X}, {:?}",
+        ended.exit
+    );
     assert_eq!(
         code,
         TEST386_DONE,
@@ -42,7 +47,7 @@ fn test386(tier: Tier) {
 }
 
 /// Runs kvm-unit-tests; all that fail are shown.
-fn kvm_unit_tests(tier: Tier) {
+fn kvm_unit_tests(cpu: Processor, tier: Tier) {
     let Some(folder) = folder("kvm-unit-tests") else {
         return;
     };
@@ -50,62 +55,102 @@ fn kvm_unit_tests(tier: Tier) {
     for test in kvm_unit_tests::TESTS {
         let (name, arguments, _) = test;
         let name = format!("{name} {arguments}");
-        let result = kvm_unit_tests::run(&folder, test, tier);
+        let result = kvm_unit_tests::run(&folder, test, cpu, tier);
         let (Ok(text) | Err(text)) = &result;
-        println!("{tier:?} {name:24} {text}");
+        println!("{cpu:?} {tier:?} {name:24} {text}");
         failures.extend(result.err().map(|why| format!("{name}: {why}")));
     }
-    assert!(failures.is_empty(), "{tier:?}\n{}", failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{cpu:?}, {tier:?}\n{}",
+        failures.join("\n")
+    );
 }
 
 #[test]
 fn test386_interpreted() {
-    test386(Tier::Interp);
+    test386(Processor::Max, Tier::Interp);
 }
 
 #[test]
 fn test386_compiled() {
-    test386(Tier::Cranelift);
+    test386(Processor::Max, Tier::Cranelift);
 }
 
 #[test]
 fn test386_re_encoded() {
-    test386(Tier::Direct);
+    test386(Processor::Max, Tier::Direct);
 }
 
 #[test]
 fn test386_mirrored() {
-    test386(Tier::Mirror);
+    test386(Processor::Max, Tier::Mirror);
 }
 
 #[test]
 fn test386_mixed() {
-    test386(Tier::Auto);
+    test386(Processor::Max, Tier::Auto);
+}
+
+#[test]
+fn test386_on_a_486() {
+    TIERS
+        .into_iter()
+        .for_each(|(_, tier)| test386(Processor::I486, tier));
+}
+
+#[test]
+fn test386_on_a_pentium() {
+    TIERS
+        .into_iter()
+        .for_each(|(_, tier)| test386(Processor::Pentium, tier));
+}
+
+#[test]
+fn test386_on_a_pentium_3_and_4() {
+    for (_, tier) in TIERS {
+        test386(Processor::Pentium3, tier);
+        test386(Processor::Pentium4, tier);
+    }
 }
 
 #[test]
 fn kvm_unit_tests_interpreted() {
-    kvm_unit_tests(Tier::Interp);
+    kvm_unit_tests(Processor::Max, Tier::Interp);
 }
 
 #[test]
 fn kvm_unit_tests_compiled() {
-    kvm_unit_tests(Tier::Cranelift);
+    kvm_unit_tests(Processor::Max, Tier::Cranelift);
 }
 
 #[test]
 fn kvm_unit_tests_re_encoded() {
-    kvm_unit_tests(Tier::Direct);
+    kvm_unit_tests(Processor::Max, Tier::Direct);
 }
 
 #[test]
 fn kvm_unit_tests_mirrored() {
-    kvm_unit_tests(Tier::Mirror);
+    kvm_unit_tests(Processor::Max, Tier::Mirror);
 }
 
 #[test]
 fn kvm_unit_tests_mixed() {
-    kvm_unit_tests(Tier::Auto);
+    kvm_unit_tests(Processor::Max, Tier::Auto);
+}
+
+#[test]
+fn kvm_unit_tests_on_a_pentium_3() {
+    TIERS
+        .into_iter()
+        .for_each(|(_, tier)| kvm_unit_tests(Processor::Pentium3, tier));
+}
+
+#[test]
+fn kvm_unit_tests_on_a_pentium_4() {
+    TIERS
+        .into_iter()
+        .for_each(|(_, tier)| kvm_unit_tests(Processor::Pentium4, tier));
 }
 
 #[test]

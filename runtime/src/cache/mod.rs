@@ -28,7 +28,7 @@ mod twins;
 use crate::debug::perf::Perf;
 use crate::interp::Op;
 use crate::native::landing::Landings;
-use crate::volatile;
+use crate::volatile::{self, Calm};
 use arena::Arena;
 pub use block::{CachedBlock, Compiled, Warmth};
 use blocks::Blocks;
@@ -333,17 +333,25 @@ impl Cache {
         self.overwrites.stable(phys)
     }
 
-    /// The instruction of `len` bytes at `phys`, which is volatile, has run unchanged
-    /// `runs` times: if that pays its price, what ends with it is decoded anew.
+    /// A volatile instruction has run unchanged for long: if that pays its price, what
+    /// ends with it is decoded anew.
     #[cold]
-    pub fn calmed(&mut self, code: &mut Frames, phys: u64, len: usize, runs: u32) {
+    pub fn calmed(&mut self, code: &mut Frames, calm: &Calm) {
+        let phys = calm.phys;
         let first = (phys & 0xfff) as usize;
-        let (frame, bytes) = (phys >> 12, first..first + len);
-        if runs < self.overwrites.price(frame, &bytes) {
+        let end = first + calm.len;
+        let second = calm
+            .second
+            .map(|second| (second >> 12, 0..end.saturating_sub(0x1000)));
+        let parts = [Some((phys >> 12, first..end.min(0x1000))), second];
+        let parts = || parts.iter().flatten();
+        if parts().any(|(frame, bytes)| calm.runs < self.overwrites.price(*frame, bytes)) {
             return;
         }
-        self.overwrites.forgive(frame, &bytes);
-        let all = code.get(frame).map(Frame::all).unwrap_or_default();
+        for (frame, bytes) in parts() {
+            self.overwrites.forgive(*frame, bytes);
+        }
+        let all = code.get(phys >> 12).map(Frame::all).unwrap_or_default();
         for id in all {
             let last = self.get(id).and_then(|block| block.ops.last());
             if last.and_then(|op| volatile::address(op.insn())) == Some(phys) {

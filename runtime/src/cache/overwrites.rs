@@ -15,13 +15,11 @@
 //! takes that back and doubles the price. So whatever the rhythm in which code is
 //! patched, compiling it takes little time beside the interpreting in between.
 //!
-//! The last bytes of a page are never volatile, because an instruction there may
-//! cross into the next. A block there that has a price is interpreted until it has
-//! paid.
+//! An instruction that crosses into the next page is volatile if a byte of it is, in
+//! either.
 
 use super::Map;
 use std::ops::Range;
-use translator::decode::MAX_INSN_BYTES;
 
 /// Bytes of a page frame.
 const FRAME_BYTES: usize = 0x1000;
@@ -38,8 +36,6 @@ const CALM_SLICES: u64 = 16;
 const MAX_FRAMES: usize = 1024;
 /// The price has been paid: usual code until the next store.
 const PAID: u8 = 0x80;
-/// Bytes that can be volatile: an instruction that reaches into one ends in its page.
-pub const CAN_BE_VOLATILE: usize = FRAME_BYTES - MAX_INSN_BYTES;
 
 /// The counts of the bytes of each frame.
 #[derive(Default)]
@@ -66,7 +62,7 @@ impl Counts {
             *count = how(*count);
             let bit = 1 << (n % 64);
             let word = &mut self.volatile[n / 64];
-            match price_of(*count) != 0 && n < CAN_BE_VOLATILE {
+            match price_of(*count) != 0 {
                 true => *word |= bit,
                 false => *word &= !bit,
             }
@@ -193,10 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_page_is_never_volatile() {
+    fn the_last_byte_of_a_page_is_like_any() {
         let mut overwrites = Overwrites::default();
-        (0..TOLERATED).for_each(|_| overwrites.count(1, &(0xfe0..0x1000), 9));
-        assert_eq!(overwrites.stable(0x1ff0), 0);
-        assert_eq!(overwrites.stable(0x1ff1), 15);
+        (0..TOLERATED).for_each(|_| overwrites.count(1, &(0xfff..0x1000), 9));
+        assert_eq!(overwrites.stable(0x1ff0), 15);
+        assert_eq!(overwrites.stable(0x1fff), 0);
+        assert_eq!(overwrites.stable(0x2000), 0x1000);
     }
 }

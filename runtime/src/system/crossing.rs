@@ -235,7 +235,7 @@ pub fn outward(cpu: &mut Cpu) -> bool {
 
 /// Makes flat segments, CPL and EIP current: SYSENTER to ring 0, SYSEXIT to ring 3.
 pub fn fast(cpu: &mut Cpu, cs: Segment, ss: Segment, cpl: u8, eip: u32) {
-    cpu.state.eip = eip;
+    (cpu.state.eip, cpu.branched) = (eip, true);
     let way = usize::from(cpl == 3);
     let (from, to) = (cpu.state.mode, cpu.crossings.fast[way].1);
     let timed = to & Mode::TIME_STAMP != 0;

@@ -1,9 +1,9 @@
 //! Debug registers, breakpoints and debug traps (SDM vol. 3B, "Debug, Branch
 //! Profile, TSC …").
 //!
-//! While DR7 enables a breakpoint, or TF is set, the mode bit `SINGLE` makes
-//! every block one interpreted instruction, and the run loop looks here before
-//! and after each. Data breakpoints are found by the accesses themselves, which
+//! While DR7 enables a breakpoint, TF is set, or branches are recorded
+//! ([`super::branches`]), the mode bit `SINGLE` makes every block one interpreted
+//! instruction, and the run loop looks here before and after each. Data breakpoints are found by the accesses themselves, which
 //! then all take the careful path. What is found collects in
 //! [`Cpu::pending_debug`]; the run loop delivers it as one #DB trap at the next
 //! boundary that no load of SS shadows.
@@ -11,7 +11,7 @@
 //! RF is kept only while a breakpoint can read it; see [`super::iret`].
 
 use super::interrupt::{Event, deliver};
-use super::require_cpl0;
+use super::{branches, require_cpl0};
 use crate::vcpu::{Cpu, Shadow, cr4};
 use shadow_mmu::{Access, LinearAddr};
 use translator::exception::Exception;
@@ -137,6 +137,7 @@ pub fn require_no_code_breakpoint(cpu: &mut Cpu) -> Result<(), Exception> {
 
 /// Shows in DR6 why #DB is raised: B0–B3 anew, the others on top.
 fn report(cpu: &mut Cpu, bits: u32) {
+    branches::debug_exception(cpu);
     cpu.sys.dr[6] = cpu.sys.dr[6] & !DR6_HITS | bits;
 }
 
@@ -151,6 +152,8 @@ pub fn deliver_pending(cpu: &mut Cpu) {
 pub struct Before {
     eflags: u32,
     pending: u32,
+    /// Where the instruction is.
+    place: u32,
 }
 
 /// Prepares for an instruction between debug events. RF goes here rather than
@@ -159,16 +162,21 @@ pub fn begin(cpu: &mut Cpu) -> Before {
     let before = Before {
         eflags: cpu.state.eflags,
         pending: cpu.pending_debug,
+        place: branches::place(cpu),
     };
     cpu.state.eflags &= !flags::RF;
-    cpu.diverted = false;
+    (cpu.diverted, cpu.branched) = (false, false);
     before
 }
 
 /// After an instruction that has completed: TF before it counts, not what it
-/// made of TF.
+/// made of TF, but with BTF, only if it has branched.
 pub fn finish(cpu: &mut Cpu, before: &Before) {
-    if before.eflags & flags::TF != 0 && !cpu.diverted && cpu.shadow != Shadow::Ss {
+    if cpu.branched && cpu.sys.branches.recording() {
+        branches::record(cpu, before.place);
+    }
+    let steps = before.eflags & flags::TF != 0 && (cpu.branched || !cpu.sys.branches.stepping());
+    if steps && !cpu.diverted && cpu.shadow != Shadow::Ss {
         cpu.pending_debug |= DR6_BS;
     }
 }

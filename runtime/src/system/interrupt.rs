@@ -11,7 +11,7 @@ use super::descriptor::{self, Descriptor, Kind};
 use super::segment::{self, enter_code, enter_code_without_descriptor, require_in_limit};
 use super::stack::Frame;
 use super::task::{self, Cause};
-use super::{crossing, tss, vme};
+use super::{branches, crossing, tss, vme};
 use crate::vcpu::{Cpu, Shadow, cr0};
 use shadow_mmu::LinearAddr;
 use translator::exception::Exception;
@@ -69,6 +69,8 @@ impl Event {
 
 /// Delivers an event, or what becomes of it.
 pub fn deliver(cpu: &mut Cpu, event: Event) {
+    let recording = cpu.sys.branches.recording();
+    let from = recording.then(|| branches::place(cpu));
     let mut event = event;
     while let Err(second) = enter(cpu, event) {
         let next = match event {
@@ -83,6 +85,9 @@ pub fn deliver(cpu: &mut Cpu, event: Event) {
                 return;
             }
         }
+    }
+    if let Some(from) = from {
+        branches::record(cpu, from);
     }
 }
 
@@ -175,6 +180,7 @@ pub fn enter(cpu: &mut Cpu, event: Event) -> Result<(), Exception> {
     if event == Event::Exception(Exception::Debug) {
         super::debug::entered_handler(cpu);
     }
+    branches::entered_handler(cpu);
     cpu.halted = false;
     cpu.shadow = Shadow::None;
     cpu.diverted = true;

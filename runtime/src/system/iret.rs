@@ -124,7 +124,7 @@ fn without_descriptors(cpu: &mut Cpu, w: Width) -> Result<(), Exception> {
         vme::require_loadable(cpu, w, image)?;
     }
     frame.commit(cpu);
-    cpu.state.eip = eip;
+    (cpu.state.eip, cpu.branched) = (eip, true);
     cpu.state.seg[SegReg::Cs as usize] = code;
     if virtualised {
         vme::load_image(cpu, image);
@@ -168,7 +168,7 @@ fn to_v86(
     }
     cpu.state.seg[SegReg::Cs as usize] = segment::without_descriptor(cpu, SegReg::Cs, selector.0);
     cpu.sys.cpl = 3;
-    cpu.state.eip = eip;
+    (cpu.state.eip, cpu.branched) = (eip, true);
     cpu.mode_changed();
     Ok(())
 }

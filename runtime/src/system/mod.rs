@@ -11,6 +11,7 @@
 //! new stacks are written through a [`stack::Frame`] and become current only
 //! when everything else has succeeded.
 
+pub mod branches;
 pub mod control;
 pub mod crossing;
 pub mod debug;

@@ -4,7 +4,7 @@
 //! is #GP(0).
 
 use super::tsc::{guest_tsc, host_tsc, tsc_hz};
-use super::{mca, mtrr, perf, require_cpl0};
+use super::{branches, mca, mtrr, perf, require_cpl0};
 use crate::cpu_model::feature::Feature;
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
@@ -27,16 +27,12 @@ mod ia32 {
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_EIP: u32 = 0x176;
     pub const MISC_ENABLE: u32 = 0x1a0;
-    pub const DEBUGCTL: u32 = 0x1d9;
     pub const EFER: u32 = 0xc000_0080;
     pub const TSC_AUX: u32 = 0xc000_0103;
 }
 
 /// EFER.NXE, the only bit a 32-bit CPU has.
 const EFER_NXE: u64 = 1 << 11;
-
-/// IA32_DEBUGCTL: LBR and BTF.
-const DEBUGCTL_BITS: u64 = 3;
 
 /// IA32_MISC_ENABLE after reset: fast strings; and on NetBurst that there are
 /// performance counters, but neither branch trace nor precise event storage.
@@ -64,9 +60,8 @@ fn exists(cpu: &Cpu, number: u32) -> bool {
         ia32::PLATFORM_INFO => model.has(Feature::TscAdjust),
         _ if mtrr::is_memory_type(number) => mtrr::exists(model, number),
         _ if mca::is_machine_check(number) => mca::exists(model, number),
-        ia32::PLATFORM_ID | ia32::BIOS_UPDT_TRIG | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
-            model.family() >= 6
-        }
+        ia32::PLATFORM_ID | ia32::BIOS_UPDT_TRIG | ia32::BIOS_SIGN_ID => model.family() >= 6,
+        _ if branches::exists(cpu, number) => true,
         _ => perf::exists(model.family(), number),
     }
 }
@@ -105,15 +100,13 @@ pub fn rdmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             .copied()
             .unwrap_or_else(|| misc_enable(cpu.model.family())),
         ia32::TSC_AUX => cpu.state.tsc_aux.into(),
-        ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID | ia32::DEBUGCTL => {
-            cpu.sys.msrs.get(&number).copied().unwrap_or(0)
-        }
+        ia32::PLATFORM_ID | ia32::BIOS_SIGN_ID => cpu.sys.msrs.get(&number).copied().unwrap_or(0),
         // The ratio of the TSC to 100 MHz.
         ia32::PLATFORM_INFO => (tsc_hz() / 100_000_000) << 8,
         _ if mtrr::is_memory_type(number) => mtrr::read(cpu, number),
         _ if mca::is_machine_check(number) => mca::read(),
         _ if perf::exists(cpu.model.family(), number) => perf::read(cpu, number),
-        _ => return Err(Exception::GeneralProtection(0)),
+        _ => branches::read(cpu, number)?,
     };
     store_pair(cpu, value);
     Ok(())
@@ -158,16 +151,12 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
             return Err(Exception::GeneralProtection(0));
         }
         ia32::APIC_BASE => cpu.request_attention(),
-        // QUIRK: branches are neither recorded nor stepped; the bits are kept.
-        ia32::DEBUGCTL if value & !DEBUGCTL_BITS != 0 => {
-            return Err(Exception::GeneralProtection(0));
-        }
         // Its upper half is reserved, else #GP(0).
         ia32::TSC_AUX if value > u64::from(u32::MAX) => {
             return Err(Exception::GeneralProtection(0));
         }
         ia32::TSC_AUX => cpu.state.tsc_aux = value as u32,
-        ia32::BIOS_SIGN_ID | ia32::MISC_ENABLE | ia32::DEBUGCTL => {
+        ia32::BIOS_SIGN_ID | ia32::MISC_ENABLE => {
             cpu.sys.msrs.insert(number, value);
         }
         // A microcode update is accepted and changes nothing.
@@ -175,7 +164,7 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         _ if mtrr::is_memory_type(number) => mtrr::write(cpu, number, value)?,
         _ if mca::is_machine_check(number) => mca::write(number, value)?,
         _ if perf::exists(cpu.model.family(), number) => perf::write(cpu, number, value),
-        _ => return Err(Exception::GeneralProtection(0)),
+        _ => branches::write(cpu, number, value)?,
     }
     Ok(())
 }

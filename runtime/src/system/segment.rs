@@ -289,13 +289,13 @@ pub fn enter_code(cpu: &mut Cpu, code: Segment, cpl: u8, eip: u32) {
     let selector = Selector(code.selector).with_rpl(cpl).0;
     cpu.state.seg[SegReg::Cs as usize] = Segment { selector, ..code };
     cpu.sys.cpl = cpl;
-    cpu.state.eip = eip;
+    (cpu.state.eip, cpu.branched) = (eip, true);
     cpu.mode_changed();
 }
 
 /// Makes CS:EIP current in real or virtual-8086 mode, where CPL does not come
 /// from CS.
 pub fn enter_code_without_descriptor(cpu: &mut Cpu, code: Segment, eip: u32) {
-    cpu.state.eip = eip;
+    (cpu.state.eip, cpu.branched) = (eip, true);
     install(cpu, SegReg::Cs, code);
 }

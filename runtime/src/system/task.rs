@@ -174,7 +174,7 @@ fn enter_task(cpu: &mut Cpu, image: &Image) -> Result<(), Exception> {
     cpu.sys.cr0 |= cr0::TS;
     cpu.sys.dr[7] &= !debug::DR7_LOCAL;
     cpu.state.gpr[..8].copy_from_slice(&image.gpr);
-    cpu.state.eip = image.eip;
+    (cpu.state.eip, cpu.branched) = (image.eip, true);
     let loaded = LOADED_FLAGS
         | cpu.model.eflags_writable()
         | cpu.model.virtual_flags()

@@ -8,6 +8,7 @@
 //! virtual-8086 program goes straight to the program's own handler where the
 //! redirection bitmap in the TSS says so.
 
+use super::branches;
 use super::flagops::set_flags;
 use super::segment::{self, enter_code_without_descriptor};
 use super::stack::Frame;
@@ -119,6 +120,7 @@ fn enter_handler(cpu: &mut Cpu, vector: u8) -> Result<(), Exception> {
     frame.commit(cpu);
     cpu.state.eflags &= !(TF | AC | RF | masked);
     cpu.diverted = true;
+    branches::entered_handler(cpu);
     enter_code_without_descriptor(cpu, code, pointer & 0xffff);
     cpu.mode_changed();
     Ok(())

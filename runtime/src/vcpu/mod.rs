@@ -22,6 +22,7 @@ use crate::gdb::points::Points;
 use crate::interp::Op;
 use crate::ledger::Ledger;
 use crate::log::Log;
+use crate::system::branches::Branches;
 use crate::system::crossing::Crossings;
 use crate::system::debug;
 use crate::system::loads::Loads;
@@ -99,6 +100,9 @@ pub struct Cpu {
     /// The instruction being run has delivered an event or switched tasks: no
     /// single-step trap follows it.
     pub diverted: bool,
+    /// The instruction being run has been a taken branch or a far transfer; kept by the
+    /// interpreter only, for [`crate::system::branches`].
+    pub branched: bool,
     /// HLT: nothing runs until an interrupt.
     pub halted: bool,
     /// Shutdown after a triple fault.
@@ -184,6 +188,7 @@ impl Cpu {
                 cpl: 0,
                 sysenter: [0; 3],
                 pdptes: [0; 4],
+                branches: Branches::default(),
                 msrs: std::collections::BTreeMap::new(),
             },
             raised: None,
@@ -212,6 +217,7 @@ impl Cpu {
             nmi_blocked: false,
             pending_debug: 0,
             diverted: false,
+            branched: false,
             halted: false,
             shutdown: false,
             code: Frames::default(),
@@ -357,7 +363,7 @@ impl Cpu {
     }
 
     /// Must be called after any change of a segment register, CPL, CR0.PE,
-    /// EFLAGS.VM, TF or AC, CR0.AM, CR4.TSD or SMAP, or DR7: recomputes the mode bits
+    /// EFLAGS.VM, TF or AC, CR0.AM, CR4.TSD or SMAP, DR7 or IA32_DEBUGCTL: recomputes the mode bits
     /// and picks the view.
     pub fn mode_changed(&mut self) {
         let protected = self.protected();
@@ -388,7 +394,8 @@ impl Cpu {
             bits |= Mode::TIME_STAMP;
         }
         let traps = self.state.eflags & flags::TF != 0 || debug::armed(self.sys.dr[7]);
-        if traps || self.points.single() {
+        let records = self.sys.branches.recording();
+        if traps || records || self.points.single() {
             bits |= Mode::SINGLE;
         }
         if self.checks_alignment() {

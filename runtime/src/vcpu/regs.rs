@@ -1,6 +1,7 @@
 //! System registers, and the names of their bits (SDM vol. 3A, "System
 //! Architecture Overview").
 
+use crate::system::branches::Branches;
 use translator::state::Segment;
 
 /// GDTR or IDTR.
@@ -43,6 +44,8 @@ pub struct SystemRegs {
     pub sysenter: [u32; 3],
     /// PDPTE registers, loaded by MOV CR3 under PAE.
     pub pdptes: [u64; 4],
+    /// IA32_DEBUGCTL and the records of branches.
+    pub branches: Branches,
     /// Other model-specific registers by number, as the guest wrote them.
     pub msrs: std::collections::BTreeMap<u32, u64>,
 }

@@ -15,7 +15,7 @@
 //! there now, so nothing depends on how it became one; a run does not leave its page,
 //! and ends where the run loop or a debugger wants to look.
 
-use super::{CAN_BE_VOLATILE, Volatile};
+use super::Volatile;
 use crate::tags::Context;
 use crate::vcpu::{Cpu, Raised, Shadow};
 use translator::insn::Insn;
@@ -132,8 +132,7 @@ impl Volatile {
     #[cold]
     fn befriend(&mut self, cpu: &mut Cpu) {
         let (At { phys, eip }, mode) = self.chain.end;
-        let in_page = (phys as usize & 0xfff) < CAN_BE_VOLATILE;
-        if mode == cpu.state.mode && in_page {
+        if mode == cpu.state.mode {
             // What cannot be decoded has not been called out for.
             let _ = self.meaning(cpu, phys, eip);
         }

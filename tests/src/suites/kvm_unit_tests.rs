@@ -7,6 +7,7 @@
 use super::firmware;
 use crate::machine::Setup;
 use runtime::config::Tier;
+use runtime::cpu_model::Processor;
 use runtime::exit::Exit;
 use std::path::Path;
 use std::time::Duration;
@@ -87,6 +88,25 @@ pub const TESTS: &[(&str, &str, Verdict)] = &[
     ("vmexit", "toggle_cr4_pge", Passes),
 ];
 
+/// What is known of a test on a processor; the table is of [`Processor::Max`].
+fn verdict_on(cpu: Processor, &(name, _, verdict): &(&str, &str, Verdict)) -> Verdict {
+    if let Skipped(_) = verdict {
+        return verdict;
+    }
+    match (cpu, name) {
+        (Processor::Max, _) => verdict,
+        (Processor::I486 | Processor::Pentium, _) => {
+            Skipped("takes a P6 for granted: CMOV, the APIC base register, CR4")
+        }
+        (_, "la57") => Skipped("reads EFER, which only a processor with NX has"),
+        (_, "smap") => NothingToDo("no SMAP"),
+        (_, "tsc") => NothingToDo("no RDTSCP"),
+        (_, "tsc_adjust") => NothingToDo("no IA32_TSC_ADJUST"),
+        (Processor::Pentium3, "emulator") => Skipped("takes SSE2 for granted"),
+        _ => verdict,
+    }
+}
+
 /// Runs a test. `Err` says what was wrong.
 ///
 /// # Errors
@@ -94,8 +114,14 @@ pub const TESTS: &[(&str, &str, Verdict)] = &[
 ///
 /// # Panics
 /// When the image cannot be read or is no image.
-pub fn run(folder: &Path, test: &(&str, &str, Verdict), tier: Tier) -> Result<String, String> {
-    let &(name, arguments, verdict) = test;
+pub fn run(
+    folder: &Path,
+    test: &(&str, &str, Verdict),
+    cpu: Processor,
+    tier: Tier,
+) -> Result<String, String> {
+    let &(name, arguments, _) = test;
+    let verdict = verdict_on(cpu, test);
     let expected = match verdict {
         Skipped(why) => return Ok(format!("skipped: {why}")),
         // 100 MB of scattered pages are more than a mirror has mappings for.
@@ -109,6 +135,7 @@ pub fn run(folder: &Path, test: &(&str, &str, Verdict), tier: Tier) -> Result<St
     let image = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let append = format!("{name} {arguments}");
     let setup = Setup {
+        cpu,
         initrd: Some(ENVIRONMENT),
         append: append.trim_end(),
         memory_mib: MEMORY_MIB,

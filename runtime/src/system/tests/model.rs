@@ -87,6 +87,38 @@ fn registers_of_features_exist_with_them() {
 }
 
 #[test]
+fn registers_of_branches_are_each_processors_own() {
+    // DEBUGCTL; records of the P6, of NetBurst and of the Atom; the latter's top.
+    let numbers = [0x1d9, 0x1dc, 0x1dd, 0x1da, 0x1d7, 0x47, 0x60, 0x1c9];
+    let there = |processor, instruction| {
+        let mut b = Bench::on(processor);
+        numbers.map(|number| {
+            (b.cpu.state.gpr[1], b.cpu.state.gpr[2]) = (number, 0);
+            b.run(instruction).is_ok()
+        })
+    };
+    use Processor as P;
+    let [yes, no] = [true, false];
+    for old in [P::I486, P::Pentium] {
+        assert_eq!(there(old, RDMSR), [false; 8]);
+    }
+    let p6 = [yes, yes, yes, no, no, no, no, no];
+    let net_burst = [yes, yes, yes, yes, yes, no, no, no];
+    let atom = [yes, no, yes, no, no, yes, yes, yes];
+    assert_eq!(there(P::Pentium3, RDMSR), p6);
+    assert_eq!(there(P::Pentium4, RDMSR), net_burst);
+    assert_eq!(there(P::Max, RDMSR), atom);
+    let control = [yes, no, no, no, no, no, no, no];
+    assert_eq!(there(P::Pentium3, WRMSR), control);
+    assert_eq!(there(P::Pentium4, WRMSR), control);
+    assert_eq!(
+        there(P::Max, WRMSR),
+        [yes, no, no, no, no, yes, yes, yes],
+        "the Atom's stack can be written"
+    );
+}
+
+#[test]
 fn cpuid_shows_that_xsave_is_enabled() {
     let mut b = Bench::new();
     let ecx = |b: &mut Bench| {
