@@ -262,6 +262,18 @@ pub struct CpuState {
     pub vector_state: u64,
     /// The data segment loaded last.
     pub flat_load: FlatLoad,
+    /// An answer of CPUID.
+    pub cpuid: CpuidAnswer,
+}
+
+/// What CPUID answers to one question, now and always.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CpuidAnswer {
+    /// The question: EAX, and from bit 32 on ECX.
+    pub question: u64,
+    /// EAX, EBX, ECX and EDX.
+    pub answer: [u32; 4],
 }
 
 /// A load of a data segment that covers all memory, which has the same result wherever
@@ -370,6 +382,7 @@ impl Default for CpuState {
             sti_eip: 0,
             vector_state: 0,
             flat_load: FlatLoad::NONE,
+            cpuid: CpuidAnswer::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::vcpu::{Cpu, cr4};
 use iced_x86::Mnemonic;
 use translator::exception::Exception;
 use translator::insn::Insn;
+use translator::state::CpuidAnswer;
 
 /// Runs CPUID, RDTSC, RDMSR and the like, or returns `None` if `i` is another.
 pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
@@ -26,6 +27,18 @@ pub fn dispatch(cpu: &mut Cpu, i: &Insn) -> Option<Result<(), Exception>> {
     })
 }
 
+/// Makes a first answer known: there is none for "unknown".
+pub fn prepare(cpu: &mut Cpu) {
+    remember(cpu, [0, 0], cpu.model.cpuid(0, 0));
+}
+
+fn remember(cpu: &mut Cpu, [leaf, sub]: [u32; 2], answer: [u32; 4]) {
+    cpu.state.cpuid = CpuidAnswer {
+        question: u64::from(leaf) | u64::from(sub) << 32,
+        answer,
+    };
+}
+
 fn cpuid(cpu: &mut Cpu) {
     let (leaf, sub) = (cpu.state.gpr[0], cpu.state.gpr[1]);
     let [eax, ebx, mut ecx, mut edx] = cpu.model.cpuid(leaf, sub);
@@ -34,6 +47,10 @@ fn cpuid(cpu: &mut Cpu) {
     }
     if leaf == 1 && !cpu.pc.apic_enabled() {
         edx &= !Feature::Apic.bit();
+    }
+    // Leaf 1 depends on CR4 and on the APIC, the others on nothing.
+    if leaf != 1 {
+        remember(cpu, [leaf, sub], [eax, ebx, ecx, edx]);
     }
     cpu.state.gpr[0] = eax;
     cpu.state.gpr[3] = ebx;

@@ -25,6 +25,7 @@ use crate::log::Log;
 use crate::system::branches::Branches;
 use crate::system::crossing::Crossings;
 use crate::system::debug;
+use crate::system::id;
 use crate::system::loads::Loads;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
@@ -238,6 +239,7 @@ impl Cpu {
         };
         cpu.state.eip = 0xfff0;
         cpu.state.gpr[Gpr::EDX.0 as usize] = cpu.model.signature();
+        id::prepare(&mut cpu);
         cpu.paging_changed();
         cpu.mode_changed();
         cpu

@@ -119,6 +119,10 @@ fn effects(i: &Insn, plain: bool, native: bool) -> Option<Effects> {
             Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | operand(i.ops[0]))
         }
         M::Div | M::Idiv | M::Rdtsc => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX)),
+        M::Cpuid => {
+            let [eax, ecx] = [Gpr::EAX, Gpr::ECX].map(bit);
+            Effects::written(eax | ecx | bit(Gpr::EDX) | bit(Gpr::EBX))
+        }
         M::Rdtscp => Effects::written(bit(Gpr::EAX) | bit(Gpr::EDX) | bit(Gpr::ECX)),
         M::Cmpxchg8b | M::Bts | M::Btr | M::Btc if !plain => Effects::written(bits::written(i)),
         M::Cli | M::Cld | M::Std => Effects::NONE,

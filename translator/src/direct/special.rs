@@ -15,7 +15,7 @@ use super::{Cold, Emitter, Next};
 use crate::compile::Numbered;
 use crate::flags;
 use crate::insn::{Flow, Gpr, Insn, MemRef, Operand, SegReg, Width};
-use crate::state::CpuState;
+use crate::state::{CpuState, CpuidAnswer};
 use iced_x86::{Code, Mnemonic};
 use std::mem::offset_of;
 
@@ -43,6 +43,7 @@ impl Emitter<'_> {
             // Orders and hints mean nothing to a CPU that runs in order.
             Mnemonic::Pause | Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence => {}
             Mnemonic::Rdtsc | Mnemonic::Rdtscp => self.rdtsc(i)?,
+            Mnemonic::Cpuid => self.cpuid(),
             Mnemonic::Cli => self.cli()?,
             Mnemonic::Cld => self.change_eflags(flags::DF, false),
             Mnemonic::Std => self.change_eflags(flags::DF, true),
@@ -94,6 +95,28 @@ impl Emitter<'_> {
             asm.load(Size::D, reg::RCX, field(offset_of!(CpuState, tsc_aux)));
         }
         Some(())
+    }
+
+    /// CPUID, if it is asked what it was asked last.
+    fn cpuid(&mut self) {
+        let known = field(offset_of!(CpuState, cpuid));
+        let answer = known.plus(offset_of!(CpuidAnswer, answer) as i32);
+        let other = self.refused(Access::Write);
+        self.reserve(90);
+        self.restore_flags();
+        let asm = &mut self.asm;
+        asm.mov(Size::D, reg::R8, reg::RCX);
+        asm.swap_halves(reg::R8, reg::R8);
+        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RAX, 0));
+        asm.mov(Size::Q, reg::R11, reg::RCX);
+        let question = known.plus(offset_of!(CpuidAnswer, question) as i32);
+        asm.load(Size::Q, reg::RCX, question);
+        let different = self.unless_equal();
+        self.s.cold.push((different, other.cold(self.index)));
+        let registers = [reg::RAX, reg::RBX, reg::RCX, reg::RDX];
+        for (n, to) in registers.into_iter().enumerate() {
+            self.asm.load(Size::D, to, answer.plus(4 * n as i32));
+        }
     }
 
     fn lea(&mut self, i: &Insn) -> Option<()> {
