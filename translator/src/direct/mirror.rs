@@ -83,9 +83,22 @@ impl Emitter<'_> {
                 index: self.index,
                 flags,
                 swapped: swapped(i),
-                rebased: std::mem::take(&mut self.rebased),
+                rebased: Rebased::default(),
             });
         }
+    }
+
+    /// Notes that a part of the current instruction's code, from `start` on, may fault
+    /// while pointers are the host's.
+    pub(super) fn note_range(&mut self, start: usize, rebased: Rebased) {
+        self.s.faulting.push(Faulting {
+            start,
+            end: self.asm.here(),
+            index: self.index,
+            flags: self.flags,
+            swapped: None,
+            rebased,
+        });
     }
 
     /// Lists the landings, and emits what code they need.
@@ -131,7 +144,8 @@ impl Emitter<'_> {
     }
 }
 
-fn place(index: Reg) -> Mem {
+/// Where the mirror has the address in a register.
+pub fn place(index: Reg) -> Mem {
     Mem::indexed(reg::R14, index, 0).plus(MIRROR_DISTANCE as i32)
 }
 

@@ -154,7 +154,6 @@ impl DirectCompiler {
             index: 0,
             reaches_mirror: false,
             stores: false,
-            rebased: repeat::Rebased::default(),
             vector_loaded: false,
             x87: last_x87::Due::default(),
             flags: Flags::Live,
@@ -293,8 +292,6 @@ struct Emitter<'a> {
     reaches_mirror: bool,
     /// The current instruction stores and can go on if that is refused.
     stores: bool,
-    /// The pointers that it makes the host's for a while.
-    rebased: repeat::Rebased,
     /// The vector state is in the host's registers.
     vector_loaded: bool,
     /// What the state does not have of the last x87 instruction.
@@ -388,7 +385,6 @@ impl Emitter<'_> {
             }
             self.flags = flags;
             (self.reaches_mirror, self.stores) = (false, false);
-            self.rebased = repeat::Rebased::default();
             self.call_out(i)
         })
     }
