@@ -108,7 +108,7 @@ impl Emitter<'_> {
             let Some(insn) = self.block.insns.get(faulting.index) else {
                 continue;
             };
-            let undoes = !matches!(faulting.flags, Flags::Live)
+            let undoes = matches!(faulting.flags, Flags::Lost(_))
                 || faulting.swapped.is_some()
                 || faulting.rebased != Rebased::default()
                 || self.x87_due_at(faulting.index);
