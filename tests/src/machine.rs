@@ -8,6 +8,8 @@
 //! those that a test gives one of its own. The first run of a test fills it, the second
 //! finds it warm; each says how much it has found.
 
+use iced_x86::IcedError;
+use iced_x86::code_asm::*;
 use runtime::clock::{Clock, HostClock, Waker};
 use runtime::config::{CodeCache, Tier, VmConfig};
 use runtime::console::stdio::QuitFlag;
@@ -237,6 +239,33 @@ impl<'a> Setup<'a> {
             acpi_rsdp: acpi::RSDP_ADDRESS,
         }
     }
+}
+
+/// A flat guest at `start` that runs `body` so many rounds, which ECX counts, leaves EBX at
+/// `result` and ends by debug exit 10h.
+///
+/// # Panics
+/// When it cannot be assembled.
+pub fn in_rounds(
+    [start, rounds, result]: [u32; 3],
+    body: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> Vec<u8> {
+    let assemble = || {
+        let mut a = CodeAssembler::new(32)?;
+        a.mov(esp, 0x30_0000)?;
+        a.xor(ebx, ebx)?;
+        a.mov(ecx, rounds)?;
+        let mut again = a.create_label();
+        a.set_label(&mut again)?;
+        body(&mut a)?;
+        a.dec(ecx)?;
+        a.jne(again)?;
+        a.mov(dword_ptr(result), ebx)?;
+        a.mov(al, i32::from(samples::PASSED))?;
+        a.out(0xf4, al)?;
+        a.assemble(start.into())
+    };
+    assemble().expect("the guest can be assembled")
 }
 
 /// Runs a flat guest in protected mode in every tier: each must end by debug exit

@@ -11,7 +11,7 @@ use runtime::config::Tier;
 use runtime::exit::Exit;
 use runtime::loader::FlatMode;
 use shadow_mmu::PhysAddr;
-use tests::machine::{Ended, Setup, TIERS};
+use tests::machine::{Ended, Setup, TIERS, in_rounds};
 
 /// Where the guests are loaded and entered.
 const START: u32 = 0x10_0000;
@@ -20,22 +20,7 @@ const ROUNDS: u32 = 3_000;
 
 /// A guest that runs `body` [`ROUNDS`] times and leaves EBX in the byte it ends by.
 fn guest(body: impl Fn(&mut CodeAssembler) -> Result<(), IcedError>) -> Vec<u8> {
-    let assemble = || {
-        let mut a = CodeAssembler::new(32)?;
-        a.mov(esp, 0x30_0000)?;
-        a.xor(ebx, ebx)?;
-        a.mov(ecx, ROUNDS)?;
-        let mut again = a.create_label();
-        a.set_label(&mut again)?;
-        body(&mut a)?;
-        a.dec(ecx)?;
-        a.jne(again)?;
-        a.mov(dword_ptr(RESULT), ebx)?;
-        a.mov(al, i32::from(samples::PASSED))?;
-        a.out(0xf4, al)?;
-        a.assemble(START.into())
-    };
-    assemble().expect("the guest can be assembled")
+    in_rounds([START, ROUNDS, RESULT], body)
 }
 
 /// Where EBX is left.

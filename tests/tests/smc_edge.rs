@@ -8,7 +8,7 @@ use runtime::exit::Exit;
 use runtime::loader::FlatMode;
 use runtime::vcpu::cr0;
 use shadow_mmu::PhysAddr;
-use tests::machine::{Ended, Setup, TIERS};
+use tests::machine::{Ended, Setup, TIERS, in_rounds};
 
 /// Where the guests are loaded and entered.
 const START: u32 = 0x10_0000;
@@ -28,22 +28,7 @@ type Written = Result<(), IcedError>;
 
 /// `body` run [`ROUNDS`] times, with `function` at `at`.
 fn guest(at: u32, function: &[u8], body: impl Fn(&mut CodeAssembler) -> Written) -> Vec<u8> {
-    let assemble = || {
-        let mut a = CodeAssembler::new(32)?;
-        a.mov(esp, 0x30_0000)?;
-        a.xor(ebx, ebx)?;
-        a.mov(ecx, ROUNDS)?;
-        let mut again = a.create_label();
-        a.set_label(&mut again)?;
-        body(&mut a)?;
-        a.dec(ecx)?;
-        a.jne(again)?;
-        a.mov(dword_ptr(RESULT), ebx)?;
-        a.mov(al, i32::from(samples::PASSED))?;
-        a.out(0xf4, al)?;
-        a.assemble(START.into())
-    };
-    let mut image = assemble().expect("the guest can be assembled");
+    let mut image = in_rounds([START, ROUNDS, RESULT], body);
     image.resize((at - START) as usize, 0x90);
     image.extend(function);
     image

@@ -14,9 +14,9 @@
 //!
 //! The two lines are seen when the host lets us read them. If far less time lies
 //! between them than the run took, both were read late, and the run cannot be
-//! charged. It is kept, with a time of 0, but never counted. What we see of a run that
-//! takes less than [`SHORT_NS`] says more of when we read than of what it used, and the
-//! host seldom lets others in between: it counts with the guest's time.
+//! charged. It is kept, with a time of 0, but never counted. What we see of a run
+//! shorter than [`SHORT_NS`] says more of when we read than of what it used, and the
+//! host's own slices are longer: it counts with the guest's time.
 
 use super::figures::median;
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub type Rows = BTreeMap<String, Row>;
 const SEEN: f64 = 0.5;
 
 /// Shortest run whose share of a processor can be told, in nanoseconds.
-const SHORT_NS: f64 = 20e6;
+const SHORT_NS: f64 = 2e6;
 
 /// Host time at one moment.
 #[derive(Clone, Copy, Debug, Default)]
