@@ -75,17 +75,22 @@ fn an_immediate_is_patched_at_each_distance_from_the_edge() {
     }
 }
 
+/// Makes the opcode at `at` 81h in odd rounds and 1 in even ones.
+fn patch_opcode(a: &mut CodeAssembler, at: u32) -> Written {
+    a.mov(edx, ecx)?;
+    a.and(edx, 1)?;
+    a.neg(edx)?;
+    a.and(edx, 0x80)?;
+    a.inc(edx)?;
+    a.mov(byte_ptr(at), dl)
+}
+
 #[test]
 fn an_opcode_makes_an_instruction_cross_or_not() {
     // ADD EBX, 90909090h crosses; ADD EBX, EAX does not, and NOPs follow.
     let at = EDGE - 2;
     let image = guest(at, &[0x81, 0xc3, 0x90, 0x90, 0x90, 0x90, 0xc3], |a| {
-        a.mov(edx, ecx)?;
-        a.and(edx, 1)?;
-        a.neg(edx)?;
-        a.and(edx, 0x80)?;
-        a.inc(edx)?;
-        a.mov(byte_ptr(at), dl)?;
+        patch_opcode(a, at)?;
         a.mov(eax, ecx)?;
         a.call(u64::from(at))
     });
@@ -181,12 +186,7 @@ fn the_next_page_faults_only_for_what_is_there() {
         a.mov(dword_ptr(IDTR), IDT << 16 | 0x7ff)?;
         a.mov(dword_ptr(IDTR + 4), IDT >> 16)?;
         a.lidt(fword_ptr(IDTR))?;
-        a.mov(edx, ecx)?;
-        a.and(edx, 1)?;
-        a.neg(edx)?;
-        a.and(edx, 0x80)?;
-        a.inc(edx)?;
-        a.mov(byte_ptr(at), dl)?;
+        patch_opcode(a, at)?;
         a.and(dword_ptr(entry), !1)?;
         a.invlpg(byte_ptr(EDGE))?;
         a.xor(eax, eax)?;

@@ -216,6 +216,7 @@ impl CachedBlock {
             terminal: self.terminal,
         }
     }
+
     /// Slots of its own: first and count. None if it was never to be compiled.
     pub fn slots(&self) -> Option<Range<u32>> {
         let (first, count) = self.outgoing;

@@ -18,6 +18,7 @@ use super::asm::{Branch, Mem, Size, reg};
 use super::exit::{NOT_SIGN, field};
 use super::flags::Recipe;
 use super::probe::Hop;
+use super::stores::Refused;
 use super::{Cold, Emitter, hint};
 use crate::compile::{ExitKind, Jump, Link, Numbered};
 use crate::emit::loc;
@@ -66,6 +67,19 @@ impl Emitter<'_> {
         let difference = Mem::indexed(reg::RCX, reg::R8, 0).plus(1);
         asm.lea(Size::Q, reg::RCX, difference);
         self.unless_zero()
+    }
+
+    /// A branch that is taken unless R8 is what lies there; RCX is in R11 then.
+    pub(super) fn unless_r8_is(&mut self, size: Size, place: Mem) -> Branch {
+        self.asm.mov(Size::Q, reg::R11, reg::RCX);
+        self.asm.load(size, reg::RCX, place);
+        self.unless_equal()
+    }
+
+    /// Goes to `other` unless R8 is the quadword there.
+    pub(super) fn go_on_if_r8_is(&mut self, place: Mem, other: Refused) {
+        let different = self.unless_r8_is(Size::Q, place);
+        self.s.cold.push((different, other.cold(self.index)));
     }
 
     /// Leaves unless RCX is 0; restores it from R11.

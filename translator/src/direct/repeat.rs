@@ -117,12 +117,9 @@ impl Emitter<'_> {
             (MOVS | STOS, Width::D) => FEW,
             _ => return None,
         };
-        let asm = &mut self.asm;
-        asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.mov_imm(reg::R9, !(few - 1));
-        asm.pext(reg::RCX, reg::RCX, reg::R9);
-        let branch = asm.jrcxz();
-        asm.mov(Size::Q, reg::RCX, reg::R11);
+        self.count_from(few);
+        let branch = self.asm.jrcxz();
+        self.asm.mov(Size::Q, reg::RCX, reg::R11);
         Some(branch)
     }
 
@@ -161,11 +158,16 @@ impl Emitter<'_> {
 
     /// Leaves if ECX is `most`, a power of two, or more.
     fn exit_unless_few(&mut self, most: u32) {
+        self.count_from(most);
+        self.go_on_if_zero();
+    }
+
+    /// Has ECX in R11, and 0 in RCX if it is less than `limit`, a power of two.
+    fn count_from(&mut self, limit: u32) {
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.mov_imm(reg::R9, !(most - 1));
+        asm.mov_imm(reg::R9, !(limit - 1));
         asm.pext(reg::RCX, reg::RCX, reg::R9);
-        self.go_on_if_zero();
     }
 }
 

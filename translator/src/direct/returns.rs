@@ -100,10 +100,7 @@ impl Emitter<'_> {
             self.asm.raw(recipe.code());
             self.s.cold.push((unpaired, Cold::LostUnpaired(recipe)));
         } else {
-            let asm = &mut self.asm;
-            asm.mov(Size::Q, reg::R11, reg::RCX);
-            asm.load(Size::D, reg::RCX, expected);
-            let unpaired = self.unless_equal();
+            let unpaired = self.unless_r8_is(Size::D, expected);
             self.s.cold.push((unpaired, Cold::Unpaired));
         }
         self.asm.ret();

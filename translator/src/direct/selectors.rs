@@ -12,7 +12,6 @@ use super::asm::{Mem, Size, reg};
 use super::exit::field;
 use super::memory::Access;
 use super::special::stack;
-use super::stores::Refused;
 use crate::insn::{Gpr, Insn, Operand, SegReg, Width};
 use crate::mode::Mode;
 use crate::state::{CpuState, FlatLoad, Segment};
@@ -82,7 +81,7 @@ impl Emitter<'_> {
         asm.swap_halves(reg::R9, reg::R9);
         let key = Mem::indexed(reg::R8, reg::R9, 0);
         asm.lea(Size::Q, reg::R8, key);
-        self.go_on_if_r8_is(offset_of!(FlatLoad, key), other);
+        self.go_on_if_r8_is(known(offset_of!(FlatLoad, key)), other);
         let last_byte = known(offset_of!(FlatLoad, last_byte));
         self.asm.load(Size::D, reg::R8, last_byte);
         self.check_linear(Access::Read, 8, false, other);
@@ -90,16 +89,7 @@ impl Emitter<'_> {
         self.asm.load(Size::Q, reg::R8, descriptor);
         self.restore_flags();
         self.reserve(60);
-        self.go_on_if_r8_is(offset_of!(FlatLoad, descriptor), other);
-    }
-
-    /// Leaves unless R8 is a field of the load known.
-    fn go_on_if_r8_is(&mut self, offset: usize, other: Refused) {
-        let asm = &mut self.asm;
-        asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.load(Size::Q, reg::RCX, known(offset));
-        let different = self.unless_equal();
-        self.s.cold.push((different, other.cold(self.index)));
+        self.go_on_if_r8_is(known(offset_of!(FlatLoad, descriptor)), other);
     }
 }
 

@@ -105,14 +105,10 @@ impl Emitter<'_> {
         self.reserve(90);
         self.restore_flags();
         let asm = &mut self.asm;
-        asm.mov(Size::D, reg::R8, reg::RCX);
-        asm.swap_halves(reg::R8, reg::R8);
+        asm.swap_halves(reg::R8, reg::RCX);
         asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RAX, 0));
-        asm.mov(Size::Q, reg::R11, reg::RCX);
         let question = known.plus(offset_of!(CpuidAnswer, question) as i32);
-        asm.load(Size::Q, reg::RCX, question);
-        let different = self.unless_equal();
-        self.s.cold.push((different, other.cold(self.index)));
+        self.go_on_if_r8_is(question, other);
         let registers = [reg::RAX, reg::RBX, reg::RCX, reg::RDX];
         for (n, to) in registers.into_iter().enumerate() {
             self.asm.load(Size::D, to, answer.plus(4 * n as i32));
