@@ -89,12 +89,10 @@ impl ShadowMmu {
     pub fn pass_slice(&mut self) {
         let space = &mut self.spaces[self.current];
         let changes = Side::ALL.map(|side| space.mirror_mut(side).take_changes());
-        let (before, sum) = (space.settling.settled, changes.into_iter().sum());
-        let emptied = space.settling.pass(sum);
-        if emptied {
+        self.counters.settled_slices += u64::from(space.settling.settled);
+        if space.settling.pass(changes.into_iter().sum()) {
             space.empty_mirrors();
         }
-        self.counters.settled_slices += u64::from(before);
     }
 }
 
