@@ -268,15 +268,12 @@ impl Vm {
                 self.block_at(eip)
                     .is_none_or(|id| self.interpret(id, Part::All))
             }
-            Some(ExitKind::Unlinked) => {
-                self.link(ExitKind::payload(exit));
+            Some(ExitKind::Unlinked) => self.unlinked(ExitKind::payload(exit)),
+            Some(ExitKind::Gate) => {
+                self.reopen(ExitKind::payload(exit));
                 false
             }
-            Some(ExitKind::Budget) => {
-                self.cpu.state.budget = self.cpu.state.budget.min(-1);
-                self.sample();
-                true
-            }
+            Some(ExitKind::Budget) => self.is_spent(),
             Some(ExitKind::Leave) | None => {
                 if self.cpu.raised.is_some() {
                     // The code has counted the instruction that it called out for.
@@ -289,20 +286,35 @@ impl Vm {
         }
     }
 
-    /// Compiled code wants to go through an unlinked slot.
+    /// The budget does not cover the block at EIP. True: leaves the slice.
+    fn is_spent(&mut self) -> bool {
+        self.cpu.state.budget = self.cpu.state.budget.min(-1);
+        self.sample();
+        true
+    }
+
+    /// Compiled code wants to go through an unlinked slot, or through any when the budget
+    /// is spent. True to leave the slice.
     #[cold]
-    fn link(&mut self, slot: u32) {
+    fn unlinked(&mut self, slot: u32) -> bool {
         let Some(info) = self.cache.links.info(slot) else {
-            return;
+            return false;
         };
         self.cpu.state.eip = info.eip;
-        if let Some(target) = self.block_at(info.eip)
-            && self
-                .cache
-                .get(target)
-                .is_some_and(|b| b.crosses_to().is_none())
-        {
-            self.cache.link(slot, target);
+        if self.cpu.state.budget <= 0 {
+            return self.is_spent();
+        }
+        if let Some(target) = self.block_at(info.eip) {
+            self.cache.link(slot, target, self.cpu.state.jump_tag);
+        }
+        false
+    }
+
+    /// The gate for EIP is closed under this tag, and the jump cache has nothing.
+    #[cold]
+    fn reopen(&mut self, gate: u32) {
+        if let Some(target) = self.block_at(self.cpu.state.eip) {
+            self.cache.reopen(gate, target, self.cpu.state.jump_tag);
         }
     }
 

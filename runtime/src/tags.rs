@@ -5,6 +5,7 @@
 //! free: entries of other tags just do not match.
 
 use crate::cache::{Cache, Map};
+use translator::state::TAG_STEP;
 
 /// What an EIP needs beside it to name a block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,13 +87,12 @@ impl Tags {
         if self.known.len() >= MAX_CONTEXTS {
             self.known.clear();
         }
-        self.next = self.next.wrapping_add(1);
-        if self.next == u32::MAX {
+        self.next = self.next.checked_add(TAG_STEP).unwrap_or_else(|| {
             cache.forget_recent();
             self.recent.fill((Context::NOWHERE, 0));
             self.known.clear();
-            self.next = 1;
-        }
+            TAG_STEP
+        });
         self.known.insert(context, self.next);
         self.next
     }

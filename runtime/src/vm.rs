@@ -103,16 +103,19 @@ impl Vm {
         let routines = native::routines(config.tier)?;
         let (cache, fixed) = Cache::new(&[
             &routines.unlinked,
+            &routines.closed,
             &routines.trampoline,
             &routines.callout,
             &routines.vector,
             &routines.unpaired,
         ])
         .context("cannot map executable memory")?;
-        let [_, entry, direct_callout, vector_enter, direct_return] = fixed[..] else {
+        let [_, _, entry, direct_callout, vector_enter, direct_return] = fixed[..] else {
             anyhow::bail!("the code arena is too small");
         };
         cpu.state.links = cache.links.address();
+        cpu.state.stubs = cache.links.stub(0);
+        cpu.state.gates = cache.gates.address();
         cpu.jump_cache = cache.jump_cache_address();
         cpu.set_tag(0);
         cpu.state.callout = native::callout_address();

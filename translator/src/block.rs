@@ -29,15 +29,20 @@ impl Block {
     /// page's end that no instruction there crosses it. What another page maps to
     /// can change without this page's code being touched.
     pub fn may_link_to(&self, eip: u32) -> bool {
-        let last = self.eip.wrapping_add(self.len_bytes.wrapping_sub(1));
-        let page = |eip: u32| eip >> 12;
-        // Behind a slot nobody looks at CS again.
-        self.mode.zero_base(SegReg::Cs)
-            && self.mode.unlimited(SegReg::Cs)
-            && page(self.eip) == page(last)
-            && page(self.eip) == page(eip)
-            && page(eip) == page(eip.wrapping_add(MAX_INSN_BYTES as u32 - 1))
+        may_link(self.eip, self.len_bytes, self.mode, eip)
     }
+}
+
+/// See [`Block::may_link_to`]: of a block by its EIP, length and mode.
+pub fn may_link(from: u32, len_bytes: u32, mode: Mode, eip: u32) -> bool {
+    let last = from.wrapping_add(len_bytes.wrapping_sub(1));
+    let page = |eip: u32| eip >> 12;
+    // Behind a slot nobody looks at CS again.
+    mode.zero_base(SegReg::Cs)
+        && mode.unlimited(SegReg::Cs)
+        && page(from) == page(last)
+        && page(from) == page(eip)
+        && page(eip) == page(eip.wrapping_add(MAX_INSN_BYTES as u32 - 1))
 }
 
 impl Block {

@@ -37,6 +37,9 @@ pub enum ExitKind {
     Budget = 3,
     /// A callout asked to leave; it has set EIP.
     Leave = 4,
+    /// A gate does not lead on under the current tag: its number is the payload. Go on
+    /// at EIP.
+    Gate = 5,
 }
 
 impl ExitKind {
@@ -48,12 +51,13 @@ impl ExitKind {
             2 => Self::Unlinked,
             3 => Self::Budget,
             4 => Self::Leave,
+            5 => Self::Gate,
             _ => return None,
         })
     }
 
     /// The payload in a return value: a link slot for [`ExitKind::Unlinked`] and
-    /// [`ExitKind::Interpret`], else 0.
+    /// [`ExitKind::Interpret`], a gate for [`ExitKind::Gate`], else 0.
     pub fn payload(value: u64) -> u32 {
         (value >> 32) as u32
     }
@@ -125,10 +129,6 @@ pub enum Numbered {
     Callout,
     /// EIPs. Only of blocks that move: see [`Block::moves`].
     Eip,
-    /// The same of a target whose entry in the jump cache follows.
-    Target,
-    /// Bytes of the jump cache up to a part of the last target's entry.
-    Entry,
 }
 
 /// A piece of host code that may fault, by offsets into it.

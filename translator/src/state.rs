@@ -127,7 +127,7 @@ pub const ALL_JUMP_ENTRIES: usize = 2 * JUMP_ENTRIES;
 /// First entry of the window of `tag`.
 #[inline]
 pub const fn jump_window(tag: u32) -> usize {
-    tag as usize % JUMP_WINDOWS * (JUMP_ENTRIES / JUMP_WINDOWS)
+    (tag / TAG_STEP) as usize % JUMP_WINDOWS * (JUMP_ENTRIES / JUMP_WINDOWS)
 }
 
 /// Masks that direct code has in memory, as it has no register to spare.
@@ -188,6 +188,10 @@ pub struct CpuState {
     pub direct_leave: u64,
     /// Constants that direct code takes bits by.
     pub masks: Masks,
+    /// Zero: the low half of a jump-cache key without its EIP.
+    pub reserved: u32,
+    /// Mode and address-space tag that jump-cache keys must carry now.
+    pub jump_tag: u32,
     /// Where direct code keeps AX as LAHF and SETO AL made it.
     pub saved_flags: u32,
     /// ES, CS, SS, DS, FS, GS.
@@ -208,10 +212,6 @@ pub struct CpuState {
     /// Host address of the jump cache from the window of the current tag on,
     /// [`JUMP_ENTRIES`] × [`JumpEntry`].
     pub jump_cache: u64,
-    /// Zero: the low half of a jump-cache key without its EIP.
-    pub reserved: u32,
-    /// Mode and address-space tag that jump-cache keys must carry now.
-    pub jump_tag: u32,
     /// Host address of `extern "C" fn(*mut CpuState, u64) -> u64`, the callout
     /// that runs one instruction in the runtime. Its second argument is the
     /// instruction's index: the `callout_base` the block was compiled with plus
@@ -225,6 +225,10 @@ pub struct CpuState {
     pub direct_callout: u64,
     /// Host address of the direct tier's routine for RETs that match no call.
     pub direct_return: u64,
+    /// Host address of the stubs of link slots: [`STUB_BYTES`] each.
+    pub stubs: u64,
+    /// Host address of the gates: [`GATE_BYTES`] each.
+    pub gates: u64,
     /// The host's stack pointer while no guest call is on the host's stack.
     pub host_stack: u64,
     /// Where direct code keeps a value while it has no register for it.
@@ -305,6 +309,16 @@ impl FlatLoad {
     }
 }
 
+/// Bytes from one link slot's stub to the next: a call that names the slot by where it
+/// comes from.
+pub const STUB_BYTES: usize = 8;
+
+/// Bytes from one gate to the next: a line of the host's caches.
+pub const GATE_BYTES: usize = 64;
+
+/// Tags are multiples of this, for a gate's one comparison.
+pub const TAG_STEP: u32 = 2;
+
 /// No instruction's number.
 pub const NO_INSN: u32 = u32::MAX;
 
@@ -353,6 +367,8 @@ impl Default for CpuState {
             mode: 0,
             direct_leave: 0,
             masks: Masks::VALUES,
+            reserved: 0,
+            jump_tag: 0,
             saved_flags: 0,
             seg: [Segment::default(); 6],
             budget: 0,
@@ -360,12 +376,12 @@ impl Default for CpuState {
             write_table: 0,
             links: 0,
             jump_cache: 0,
-            reserved: 0,
-            jump_tag: 0,
             callout: 0,
             resuming_callout: 0,
             direct_callout: 0,
             direct_return: 0,
+            stubs: 0,
+            gates: 0,
             host_stack: 0,
             spill: 0,
             pointers: [0; POINTERS],

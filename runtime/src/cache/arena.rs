@@ -14,6 +14,8 @@ use std::ptr::null_mut;
 
 /// Alignment of each function.
 const ALIGN: usize = 16;
+/// Bytes of a page.
+const PAGE: usize = 4096;
 /// Bytes that are backed together.
 const BACKED_TOGETHER: usize = 256 << 10;
 
@@ -84,7 +86,15 @@ impl Arena {
 
     /// Copies `code` in and returns its executable address, or `None` if full.
     pub fn add(&mut self, code: &[u8]) -> Option<u64> {
-        let start = self.used.next_multiple_of(ALIGN);
+        self.add_at(self.used.next_multiple_of(ALIGN), code)
+    }
+
+    /// The same in the place of the last `bytes` bytes of what was added last.
+    pub fn add_over(&mut self, bytes: usize, code: &[u8]) -> Option<u64> {
+        self.add_at(self.used.checked_sub(bytes)?, code)
+    }
+
+    fn add_at(&mut self, start: usize, code: &[u8]) -> Option<u64> {
         let end = start
             .checked_add(code.len())
             .filter(|&end| end <= self.bytes)?;
@@ -117,19 +127,44 @@ impl Arena {
         self.backed = end;
     }
 
+    /// Sets `bytes` bytes aside, of which nothing is backed before it is written, and
+    /// returns their executable address, a whole page's; or `None` if full.
+    pub fn set_aside(&mut self, bytes: usize) -> Option<u64> {
+        let start = self.used.next_multiple_of(PAGE);
+        let end = start.checked_add(bytes)?.next_multiple_of(PAGE);
+        if end > self.bytes {
+            return None;
+        }
+        (self.used, self.backed) = (end, end);
+        Some(self.executable as u64 + start as u64)
+    }
+
+    /// Writes `bytes` at the executable address `at`. Outside of what is in use nothing
+    /// is changed.
+    pub fn write(&mut self, at: u64, bytes: &[u8]) {
+        let start = at.wrapping_sub(self.executable as u64) as usize;
+        let end = start.checked_add(bytes.len());
+        if end.is_some_and(|end| end <= self.used) {
+            // SAFETY: the range lies in the mapping. It is being executed by no other
+            // thread: code runs on the thread that owns the arena.
+            unsafe {
+                let place = self.writable.add(start);
+                place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            }
+        }
+    }
+
+    /// Puts a JMP to `target` whose displacement is at the executable address `at`.
+    pub fn jump(&mut self, at: u64, target: u64) {
+        self.write(at.wrapping_sub(1), &[0xe9]);
+        self.redirect(at, target);
+    }
+
     /// Makes the jump whose 32-bit displacement is at the executable address `at`
     /// lead to `target`. Addresses outside the arena change nothing.
     pub fn redirect(&mut self, at: u64, target: u64) {
-        let start = at.wrapping_sub(self.executable as u64) as usize;
         let distance = target.wrapping_sub(at.wrapping_add(4)) as i32;
-        if start < self.used && start + 4 <= self.used {
-            // SAFETY: the four bytes lie in the mapping. They are being executed by
-            // no other thread: code runs on the thread that owns the arena.
-            unsafe {
-                let place = self.writable.add(start).cast::<i32>();
-                place.write_unaligned(distance);
-            }
-        }
+        self.write(at, &distance.to_le_bytes());
     }
 
     /// The `len` bytes at an executable address, if they are in use.

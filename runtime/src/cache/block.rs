@@ -9,7 +9,7 @@ use crate::interp::Op;
 use crate::mirrored::MirrorUse;
 use shadow_mmu::PhysAddr;
 use std::ops::Range;
-use translator::block::{Block, Terminal};
+use translator::block::{Block, Terminal, may_link};
 use translator::insn::Insn;
 use translator::mode::Mode;
 
@@ -221,6 +221,12 @@ impl CachedBlock {
     pub fn slots(&self) -> Option<Range<u32>> {
         let (first, count) = self.outgoing;
         (count > 0).then(|| first..first + count)
+    }
+
+    /// See [`Block::may_link_to`].
+    pub fn may_link_to(&self, eip: u32) -> bool {
+        let Key { eip: from, mode, .. } = self.key;
+        may_link(from, self.len_bytes, Mode(mode), eip)
     }
 
     /// Whether `eip` is that of one of its bytes.

@@ -1,12 +1,18 @@
 //! Compiled code of blocks: how it comes into the arena, is linked, and goes.
 //!
 //! Code that is dropped stays where it is, for the arena only grows; what must go is
-//! whatever leads to it: link slots, and the caches by EIP and location.
+//! whatever leads to it: link slots, gates, and the caches by EIP and location.
+//!
+//! Code that ends with a jump to the block that is placed next loses that jump: the block
+//! takes its place. Most code is placed when it is first reached, so what runs without a
+//! branch taken on the guest often does on the host. When such a block goes, the jump
+//! comes back, over the first bytes of its code.
 
 use super::links::Chain;
-use super::{BlockId, Cache, CachedBlock, Compiled, Key, entries};
+use super::{BlockId, Cache, CachedBlock, Compiled, Key, Tail, entries};
 use crate::native::landing::Placed;
-use translator::compile::HostCode;
+use translator::compile::{HostCode, Jump, Link};
+use translator::direct::gate;
 use translator::state::JumpEntry;
 
 impl Cache {
@@ -27,14 +33,23 @@ impl Cache {
     /// Makes compiled code that of a block, as [`Cache::install`] does, but counts
     /// nothing.
     pub fn place(&mut self, id: BlockId, code: &HostCode) -> bool {
-        let Some(address) = self.arena.add(&code.bytes) else {
+        let tail = self.tail.take().filter(|tail| self.follows(tail, id));
+        let address = match &tail {
+            Some(_) => self.arena.add_over(Jump::BYTES, &code.bytes),
+            None => self.arena.add(&code.bytes),
+        };
+        let Some(address) = address else {
             self.exhausted = true;
             return false;
         };
         for link in &code.links {
             let of = |offset: u32| address + u64::from(offset);
-            let jump = link.jump.map(|jump| (of(jump.at), of(jump.stub)));
+            let jump = link.jump.map(|jump| of(jump.at));
             self.links.describe(link.slot, link.eip, jump);
+            let spent = link.jump.and_then(|jump| jump.spent).map(of);
+            for at in [jump, spent].into_iter().flatten() {
+                self.arena.redirect(at, self.links.stub(link.slot));
+            }
         }
         let eip = self.blocks.get(id).map_or(0, |block| block.key.eip);
         let placed = Placed {
@@ -49,7 +64,40 @@ impl Cache {
         if let Some(block) = self.get_mut(id) {
             block.compiled = Compiled::At(address);
         }
+        if let Some(Tail { slot, .. }) = tail {
+            self.fall_through(slot, id, address);
+        }
+        self.tail = tail_of(id, code).filter(|_| std::env::var_os("NOFALL").is_none());
         true
+    }
+
+    /// Whether a block about to be placed is what the code placed last jumps to in the
+    /// end, and may stand in that jump's place.
+    fn follows(&self, tail: &Tail, id: BlockId) -> bool {
+        let (Some(owner), Some(block)) = (self.get(tail.owner), self.get(id)) else {
+            return false;
+        };
+        let by = tail.eip.wrapping_sub(owner.key.eip);
+        let there = Key {
+            phys: owner.key.phys.wrapping_add(by as i32 as u64),
+            eip: tail.eip,
+            mode: owner.key.mode,
+        };
+        block.key == there
+            && block.crosses_to().is_none()
+            && owner.may_link_to(tail.eip)
+            && self.links.is_apart(tail.slot)
+    }
+
+    /// The code at `address`, of block `id`, stands where the jump of `slot` would.
+    fn fall_through(&mut self, slot: u32, id: BlockId, address: u64) {
+        if let Some(block) = self.blocks.get_mut(id)
+            && let Some(chain) = self.links.chain(block.incoming, slot)
+        {
+            block.incoming = chain;
+            self.links.set_fallen(slot, address);
+            self.counters.links += 1;
+        }
     }
 
     /// The `len` bytes of compiled code at an address that a block is said to have.
@@ -65,21 +113,52 @@ impl Cache {
             return None;
         };
         self.get_mut(id)?.outgoing = (first, count);
+        for slot in first..first + count {
+            let at = self.links.stub(slot);
+            self.arena.write(at, &gate::stub(at, self.unlinked));
+        }
         Some(first)
     }
 
-    /// Makes `slot` lead to the compiled code of `target`, if it has any.
-    pub fn link(&mut self, slot: u32, target: BlockId) {
-        let Some(block) = self.blocks.get_mut(target) else {
+    /// Makes `slot` lead to the compiled code of `target`, if it has any. Under another
+    /// tag than `tag` the slot's EIP may be that of another block.
+    pub fn link(&mut self, slot: u32, target: BlockId, tag: u32) {
+        let (Some(info), Some(block)) = (self.links.info(slot), self.blocks.get_mut(target)) else {
             return;
         };
         let Compiled::At(code) = block.compiled else {
             return;
         };
-        if let Some(chain) = self.links.chain(block.incoming, slot) {
+        let owner = self.blocks.get(info.owner);
+        if owner.is_some_and(|owner| owner.may_link_to(info.eip)) {
+            self.link_in_page(slot, target, code);
+        } else if let Some(gate) = self.gates.open(&mut self.arena, info.eip, tag, code) {
+            self.set_link(slot, Some(gate));
+            self.counters.links += 1;
+        } else {
+            self.exhausted = true;
+        }
+    }
+
+    fn link_in_page(&mut self, slot: u32, target: BlockId, code: u64) {
+        if let Some(block) = self.blocks.get_mut(target)
+            && block.crosses_to().is_none()
+            && let Some(chain) = self.links.chain(block.incoming, slot)
+        {
             block.incoming = chain;
             self.set_link(slot, Some(code));
             self.counters.links += 1;
+        }
+    }
+
+    /// Gives a gate to the tag under which it has just been closed.
+    pub fn reopen(&mut self, number: u32, target: BlockId, tag: u32) {
+        if let Some(block) = self.blocks.get(target)
+            && let Compiled::At(code) = block.compiled
+            && self.gates.has(number)
+        {
+            let eip = block.key.eip;
+            self.gates.open(&mut self.arena, eip, tag, code);
         }
     }
 
@@ -108,8 +187,10 @@ impl Cache {
     }
 
     fn set_link(&mut self, slot: u32, code: Option<u64>) {
-        if let Some((at, target)) = self.links.set(slot, code) {
-            self.arena.redirect(at, target);
+        match self.links.set(slot, code) {
+            Some(change) if change.anew => self.arena.jump(change.at, change.target),
+            Some(change) => self.arena.redirect(change.at, change.target),
+            None => {}
         }
     }
 
@@ -130,10 +211,21 @@ impl Cache {
     /// Drops compiled code from the caches that lead to it.
     pub(super) fn forget_code(&mut self, key: &Key, code: u64) {
         self.codes.forget(key);
+        self.gates.close(&mut self.arena, key.eip, code);
         for index in entries(key.eip) {
             if self.jumps[index].code == code {
                 self.jumps[index] = JumpEntry::default();
             }
         }
     }
+}
+
+/// The jump that code ends with, if another block may take its place: when that goes, the
+/// jump must find room in front of what has taken the place of the next one.
+fn tail_of(owner: BlockId, code: &HostCode) -> Option<Tail> {
+    let last = |link: &&Link| link.jump.is_some_and(|jump| jump.is_last(&code.bytes));
+    let link = code.links.iter().find(last)?;
+    let (slot, eip) = (link.slot, link.eip);
+    let room = code.bytes.len() >= 2 * Jump::BYTES;
+    room.then_some(Tail { slot, eip, owner })
 }

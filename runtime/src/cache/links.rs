@@ -3,7 +3,8 @@
 //! Compiled code loads a host address from its slot and jumps there. An unlinked
 //! slot holds the address of a stub that returns to the run loop and names the
 //! slot; linking and unlinking a jump is one store. Direct code has jumps instead
-//! that are written themselves; their slots only say where they are.
+//! that are written themselves, and a stub for each slot ([`translator::direct::gate`]);
+//! its slots only say where the jumps are.
 //!
 //! Which slots lead to a block is a list that runs through what is known of them: no
 //! allocation for each block. A slot is in the list of the block that it leads to and in
@@ -11,6 +12,7 @@
 
 use super::BlockId;
 use std::num::NonZeroU64;
+use translator::state::STUB_BYTES;
 
 /// Most link slots before the cache is cleared.
 pub const MAX_SLOTS: usize = 1 << 21;
@@ -22,11 +24,23 @@ pub struct SlotInfo {
     pub owner: BlockId,
     /// EIP of the target.
     pub eip: u32,
-    /// The jump to be written, by host addresses of its displacement and of what
-    /// it leads to without a link.
-    jump: Option<(NonZeroU64, u64)>,
+    /// The jump to be written, by the host address of its displacement.
+    jump: Option<NonZeroU64>,
+    /// The target stands in the jump's place.
+    fallen: bool,
     /// Whether it is in a list, and what comes next there.
     next: Next,
+}
+
+/// A jump that must be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where its displacement is.
+    pub at: u64,
+    /// Where it must lead.
+    pub target: u64,
+    /// Not only the displacement: something else stands in its place.
+    pub anew: bool,
 }
 
 /// A place in a list of slots.
@@ -42,6 +56,13 @@ enum Next {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chain(Option<u32>);
 
+impl SlotInfo {
+    /// Whether the target stands in the place of the slot's jump.
+    pub fn is_fallen(&self) -> bool {
+        self.fallen
+    }
+}
+
 impl Next {
     fn rest(self) -> Chain {
         match self {
@@ -56,16 +77,25 @@ pub struct Links {
     slots: Box<[u64]>,
     info: Vec<SlotInfo>,
     stub: u64,
+    /// The stubs of direct code.
+    stubs: u64,
 }
 
 impl Links {
-    /// An empty array; `stub` is what unlinked slots hold.
-    pub fn new(stub: u64) -> Self {
+    /// An empty array; `stub` is what unlinked slots hold, `stubs` where direct code
+    /// has one for each.
+    pub fn new(stub: u64, stubs: u64) -> Self {
         Self {
             slots: vec![0; MAX_SLOTS].into_boxed_slice(),
             info: Vec::new(),
             stub,
+            stubs,
         }
+    }
+
+    /// Host address of the stub of a slot in direct code.
+    pub fn stub(&self, slot: u32) -> u64 {
+        self.stubs + slot as u64 * STUB_BYTES as u64
     }
 
     /// Host address of the array, for generated code.
@@ -82,6 +112,7 @@ impl Links {
             owner,
             eip: 0,
             jump: None,
+            fallen: false,
             next: Next::Apart,
         };
         self.info.resize(first + count, info);
@@ -89,11 +120,18 @@ impl Links {
     }
 
     /// Notes where a slot leads, and the jump it stands for.
-    pub fn describe(&mut self, slot: u32, eip: u32, jump: Option<(u64, u64)>) {
+    pub fn describe(&mut self, slot: u32, eip: u32, jump: Option<u64>) {
         if let Some(info) = self.info.get_mut(slot as usize) {
             info.eip = eip;
-            info.jump = jump.and_then(|(at, stub)| Some((NonZeroU64::new(at)?, stub)));
+            info.jump = jump.and_then(NonZeroU64::new);
+            info.fallen = false;
         }
+    }
+
+    /// Whether a slot leads to code.
+    pub fn is_made(&self, slot: u32) -> bool {
+        let word = self.slots.get(slot as usize);
+        word.is_some_and(|&word| word != self.stub)
     }
 
     /// What a slot is for.
@@ -102,14 +140,35 @@ impl Links {
     }
 
     /// Makes a slot lead to `code`, or to the run loop if that is `None`. Returns
-    /// the address of a jump's displacement and where it must lead now, if the
-    /// slot stands for one.
+    /// the jump that must be written for that, if the slot stands for one.
     #[must_use]
-    pub fn set(&mut self, slot: u32, code: Option<u64>) -> Option<(u64, u64)> {
+    pub fn set(&mut self, slot: u32, code: Option<u64>) -> Option<Change> {
         let word = self.slots.get_mut(slot as usize)?;
         *word = code.unwrap_or(self.stub);
-        let (at, stub) = self.info.get(slot as usize)?.jump?;
-        Some((at.get(), code.unwrap_or(stub)))
+        let stub = self.stub(slot);
+        let info = self.info.get_mut(slot as usize)?;
+        Some(Change {
+            at: info.jump?.get(),
+            target: code.unwrap_or(stub),
+            anew: std::mem::take(&mut info.fallen),
+        })
+    }
+
+    /// Notes that the `code` a slot leads to stands in the place of the slot's jump.
+    pub fn set_fallen(&mut self, slot: u32, code: u64) {
+        if let (Some(word), Some(info)) = (
+            self.slots.get_mut(slot as usize),
+            self.info.get_mut(slot as usize),
+        ) {
+            *word = code;
+            info.fallen = true;
+        }
+    }
+
+    /// Whether a slot is in no list.
+    pub fn is_apart(&self, slot: u32) -> bool {
+        let info = self.info.get(slot as usize);
+        info.is_some_and(|info| info.next == Next::Apart)
     }
 
     /// Adds a slot to a list, which is returned; `None` if it is in one already.
@@ -150,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_in_one_list_until_it_is_taken_out() {
-        let mut links = Links::new(0);
+        let mut links = Links::new(0, 0);
         links.reserve(BlockId(0), 4).expect("there is room");
         let mut chain = Chain::default();
         for slot in [2, 0, 3] {

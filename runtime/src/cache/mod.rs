@@ -19,6 +19,7 @@ mod codes;
 pub mod copies;
 pub mod disk;
 pub mod frame;
+mod gates;
 mod install;
 pub mod links;
 pub mod overwrites;
@@ -34,7 +35,8 @@ pub use block::{CachedBlock, Compiled, Warmth};
 use blocks::Blocks;
 use codes::Codes;
 use frame::{Frame, Frames};
-use links::Links;
+use gates::{ALL_GATES_BYTES, Gates};
+use links::{Links, MAX_SLOTS};
 use overwrites::Overwrites;
 use pages::CodePages;
 use shadow_mmu::PhysAddr;
@@ -42,7 +44,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use translator::block::Block;
-use translator::state::{ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, jump_index, jump_window};
+use translator::state::{
+    ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, STUB_BYTES, TAG_STEP, jump_index, jump_window,
+};
 use twins::Twins;
 
 /// Bytes of compiled code before the cache is cleared.
@@ -134,6 +138,12 @@ pub struct Cache {
     perf: Option<Box<Perf>>,
     /// The link slots.
     pub links: Links,
+    /// Host address of what their stubs call.
+    unlinked: u64,
+    /// How the code placed last ends.
+    tail: Option<Tail>,
+    /// Ways to other pages.
+    pub gates: Gates,
     /// Where code continues after a fault of the host.
     pub landings: Landings,
     /// Link slots or code memory ran out: the run loop must clear the cache.
@@ -144,18 +154,31 @@ pub struct Cache {
     pub counters: CacheCounters,
 }
 
+/// A jump that code ends with.
+struct Tail {
+    slot: u32,
+    eip: u32,
+    owner: BlockId,
+}
+
 /// No block has this number.
 const NOWHERE: BlockId = BlockId(u32::MAX);
 
 impl Cache {
-    /// An empty cache. `fixed` are routines (the unlinked stub first) that are
-    /// kept through flushes; their addresses are returned in order.
+    /// An empty cache. `fixed` are routines that are kept through flushes, what unlinked
+    /// slots lead to first and what closed gates call second; their addresses are
+    /// returned in order.
     ///
     /// # Errors
     /// The host refuses executable memory.
     pub fn new(fixed: &[&[u8]]) -> std::io::Result<(Self, Vec<u64>)> {
-        let mut arena = Arena::new(ARENA_BYTES)?;
+        let stubs = MAX_SLOTS * STUB_BYTES;
+        let mut arena = Arena::new(ARENA_BYTES + stubs + ALL_GATES_BYTES)?;
         let addresses: Vec<u64> = fixed.iter().filter_map(|code| arena.add(code)).collect();
+        let routine = |n: usize| addresses.get(n).copied().unwrap_or(0);
+        let (unlinked, closed) = (routine(0), routine(1));
+        let stubs = arena.set_aside(stubs).unwrap_or(0);
+        let gates = arena.set_aside(ALL_GATES_BYTES).unwrap_or(0);
         let routines = addresses.iter().zip(fixed);
         let routines = routines.map(|(&at, code)| at..at + code.len() as u64);
         let cache = Self {
@@ -172,7 +195,10 @@ impl Cache {
             perf: None,
             landings: Landings::new(arena.start()),
             arena,
-            links: Links::new(addresses.first().copied().unwrap_or(0)),
+            links: Links::new(unlinked, stubs),
+            unlinked,
+            tail: None,
+            gates: Gates::new(gates, closed),
             exhausted: false,
             slice: 0,
             counters: CacheCounters::default(),
@@ -225,12 +251,13 @@ impl Cache {
         };
     }
 
-    /// Empties the direct-mapped caches.
+    /// Empties the direct-mapped caches, and closes what a tag opens.
     pub fn forget_recent(&mut self) {
         self.pages.clear();
         self.codes.clear();
         self.recent.fill((u64::MAX, NOWHERE));
         self.jumps.fill(JumpEntry::default());
+        self.gates.close_all(&mut self.arena);
     }
 
     /// The block with this number.
@@ -421,6 +448,8 @@ impl Cache {
         self.by_key.clear();
         self.twins.clear();
         self.links.clear();
+        self.gates.clear();
+        self.tail = None;
         self.landings.clear();
         self.overwrites.clear();
         self.forget_recent();
@@ -439,7 +468,7 @@ fn entry(eip: u32, tag: u32) -> usize {
 
 /// All indices that an EIP has, under any tag.
 fn entries(eip: u32) -> impl Iterator<Item = usize> {
-    (0..JUMP_WINDOWS as u32).map(move |tag| entry(eip, tag))
+    (0..JUMP_WINDOWS as u32).map(move |n| entry(eip, n * TAG_STEP))
 }
 
 /// Key of the direct-mapped caches.

@@ -24,8 +24,9 @@ use translator::state::CpuState;
 pub use translator::direct::Routines;
 
 /// Names of the routines, in the order that the cache holds them.
-pub const ROUTINE_NAMES: [&str; 5] = [
+pub const ROUTINE_NAMES: [&str; 6] = [
     "ring1:unlinked",
+    "ring1:gate_closed",
     "ring1:trampoline",
     "ring1:callout",
     "ring1:load_vectors",
@@ -48,6 +49,7 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
     let mut compiler = Compiler::new()?;
     Ok(Routines {
         unlinked: compiler.unlinked_stub()?,
+        closed: Vec::new(),
         trampoline: compiler.trampoline()?,
         leave: 0,
         callout: Vec::new(),

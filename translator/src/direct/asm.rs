@@ -360,12 +360,12 @@ impl Assembler {
         self.bytes.push(count);
     }
 
-    /// RORX by 32 (BMI2): swaps the halves and leaves the flags alone.
+    /// RORX of 64 bits, likewise. By 32 it swaps the halves.
     #[inline(always)]
-    pub fn swap_halves(&mut self, to: Reg, from: Reg) {
+    pub fn rotate_right_wide(&mut self, to: Reg, from: Reg, count: u8) {
         let vex = vex(Size::Q, 3, 3, to, 0, from);
         self.put_vex(vex, 0xf0, to, from);
-        self.bytes.push(32);
+        self.bytes.push(count);
     }
 
     /// An instruction with a VEX prefix and a register in r/m.
@@ -414,6 +414,20 @@ impl Assembler {
     #[inline(always)]
     pub fn ret(&mut self) {
         self.bytes.push(0xc3);
+    }
+
+    /// RET that takes so many more bytes from the stack.
+    #[inline(always)]
+    pub fn ret_dropping(&mut self, bytes: u16) {
+        let [low, high] = bytes.to_le_bytes();
+        self.raw(&[0xc2, low, high]);
+    }
+
+    /// JECXZ.
+    #[inline(always)]
+    pub fn jecxz(&mut self) -> Branch {
+        self.raw(&[0x67, 0xe3, 0]);
+        Branch::Short(self.here() - 1)
     }
 
     /// JRCXZ.
@@ -518,7 +532,7 @@ mod tests {
         assert_eq!(shift, "sarx r9d,ecx,r11d");
         let rotate = text(|a| a.rotate_right(reg::R9, reg::R8, 12));
         assert_eq!(rotate, "rorx r9d,r8d,0Ch");
-        let swap = text(|a| a.swap_halves(reg::R11, reg::R11));
+        let swap = text(|a| a.rotate_right_wide(reg::R11, reg::R11, 32));
         assert_eq!(swap, "rorx r11,r11,20h");
         assert_eq!(text(|a| a.not(Size::Q, reg::R10)), "not r10");
     }

@@ -2,22 +2,24 @@
 //!
 //! **Budget.** R13 holds minus the instructions that may still run. Every block adds
 //! its length; whoever jumps back or to a computed address looks whether the upper
-//! half has become 0, for without one of these there is no loop.
+//! half has become 0, for without one of these there is no loop. (A pair of call and
+//! return leads forward.) On the way to another page its gate looks.
 //!
-//! **Links.** A jump within the page is a JMP that the runtime fills in; until then
-//! it leads to a side exit that names it. A jump to another page goes through the
-//! jump cache, as a computed one does: what that page maps to can change without
-//! this page's code being touched. A block that jumps to its own start just does, or
-//! rather to a second copy of itself, which knows what defined its flags.
+//! **Links.** A jump to a fixed EIP is one that the runtime fills in; until then it
+//! leads to the *stub* of its link slot ([`super::gate`]), which leaves and names it.
+//! In the end it leads to the target's code, if that is in the page; to one in another
+//! page through a [gate](super::gate): what that page maps to can change without this
+//! page's code being touched. A block that jumps to its own start just does, or
+//! rather to a second copy of itself, which knows what defined its flags. Who finds the
+//! budget spent in front of a link goes to its stub, too.
 //!
 //! **Stepping stones.** JRCXZ, the only branch that does not look at flags, reaches
 //! 127 bytes. So branches out of line go to near jumps, which are put behind the
 //! code, or in between if it gets long.
 
-use super::asm::{Branch, Mem, Size, reg};
+use super::asm::{Assembler, Branch, Mem, Size, reg};
 use super::exit::{NOT_SIGN, field};
-use super::flags::Recipe;
-use super::probe::Hop;
+use super::flags::{Flags, Recipe};
 use super::stores::Refused;
 use super::{Cold, Emitter, hint};
 use crate::compile::{ExitKind, Jump, Link, Numbered};
@@ -29,8 +31,19 @@ use std::mem::offset_of;
 const MAX_REPEATED: usize = 24;
 /// How far a short branch reaches.
 const SHORT: usize = 127;
-/// Length of a near jump.
-const STONE: usize = 5;
+/// Length of a stepping stone: a near jump, and before it at most a MOV.
+const STONE: usize = 8;
+/// Longest code to make flags again that is shorter than code that spares them.
+const SHORT_RECIPE: usize = 8;
+
+/// Where a check of the budget goes that belongs to a link.
+#[derive(Clone, Copy)]
+enum Spent {
+    /// There is none.
+    Unchecked,
+    /// Here, if the budget is spent. RCX is in R11 unless a recipe has the flags.
+    Goes(Branch, Option<Recipe>),
+}
 
 impl Emitter<'_> {
     /// Counts the block's instructions.
@@ -42,12 +55,64 @@ impl Emitter<'_> {
     /// Leaves if the budget is spent. Moves RCX to R11.
     pub(super) fn check_budget(&mut self, eip: Option<u32>) {
         self.reserve(30);
+        let spent = self.is_spent();
+        self.s.near.push((spent, Cold::Budget(eip)));
+    }
+
+    /// A branch that is taken if the budget is spent. Moves RCX to R11.
+    fn is_spent(&mut self) -> Branch {
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.swap_halves(reg::RCX, reg::R13);
-        asm.mov(Size::D, reg::RCX, reg::RCX);
-        let spent = asm.jrcxz();
-        self.s.near.push((spent, Cold::Budget(eip)));
+        asm.rotate_right_wide(reg::RCX, reg::R13, 32);
+        asm.jecxz()
+    }
+
+    /// Goes on at a fixed EIP, by a jump or call of its own, if the budget is not spent;
+    /// with the flags in EFLAGS, and after `before`.
+    pub(super) fn go(
+        &mut self,
+        eip: u32,
+        before: impl FnOnce(&mut Self),
+        go: impl FnOnce(&mut Assembler) -> Branch,
+    ) {
+        let spent = match self.is_checked(eip) {
+            true => self.look_at_budget(),
+            false => Spent::Unchecked,
+        };
+        self.restore_flags();
+        before(self);
+        let jump = go(&mut self.asm);
+        let number = self.link(jump, eip);
+        match spent {
+            Spent::Goes(branch, None) => self.s.near.push((branch, Cold::Spent(number))),
+            Spent::Goes(branch, Some(recipe)) => {
+                self.s.cold.push((branch, Cold::LostSpent(number, recipe)));
+            }
+            Spent::Unchecked => {}
+        }
+    }
+
+    /// Looks at the budget in the shorter of two ways. Afterwards RCX is where it belongs.
+    fn look_at_budget(&mut self) -> Spent {
+        self.reserve(40);
+        match self.recipe().filter(|r| r.code().len() <= SHORT_RECIPE) {
+            Some(recipe) => {
+                self.flags = Flags::Lost(recipe);
+                Spent::Goes(self.is_spent_losing_flags(), Some(recipe))
+            }
+            None => {
+                self.restore_flags();
+                let spent = self.is_spent();
+                self.asm.mov(Size::Q, reg::RCX, reg::R11);
+                Spent::Goes(spent, None)
+            }
+        }
+    }
+
+    fn is_spent_losing_flags(&mut self) -> Branch {
+        // TEST R13, R13
+        self.asm.op_reg(Size::Q, &[0x85], reg::R13, reg::R13);
+        self.asm.jump_if(NOT_SIGN)
     }
 
     /// A branch that is taken unless RCX is 0. Afterwards RCX is what R11 has.
@@ -89,9 +154,14 @@ impl Emitter<'_> {
     }
 
     /// A jump from the current instruction to `eip` may close a loop.
-    pub(super) fn is_backward(&self, eip: u32) -> bool {
+    fn is_backward(&self, eip: u32) -> bool {
         let here = self.block.insns.get(self.index).map_or(0, |i| i.eip);
         eip <= here
+    }
+
+    /// Nobody else looks at the budget on the way to `eip`, and somebody must.
+    pub(super) fn is_checked(&self, eip: u32) -> bool {
+        self.is_backward(eip) && self.block.may_link_to(eip)
     }
 
     /// Continues at a fixed EIP.
@@ -102,25 +172,18 @@ impl Emitter<'_> {
         {
             return self.next_turn(head, recipe);
         }
-        if !self.block.may_link_to(eip) {
-            return self.probe(Some(eip), Hop::Jump);
+        if !repeats {
+            return self.go(eip, |_| (), Assembler::jump);
         }
         self.restore_flags();
-        if self.is_backward(eip) {
-            self.check_budget(Some(eip));
-            self.asm.mov(Size::Q, reg::RCX, reg::R11);
+        self.check_budget(Some(eip));
+        self.asm.mov(Size::Q, reg::RCX, reg::R11);
+        self.repeats = self.loop_head.is_none()
+            && self.recipe().is_some()
+            && self.block.insns.len() <= MAX_REPEATED;
+        if !self.repeats {
+            self.asm.jump_to(0);
         }
-        if repeats {
-            self.repeats = self.loop_head.is_none()
-                && self.recipe().is_some()
-                && self.block.insns.len() <= MAX_REPEATED;
-            if !self.repeats {
-                self.asm.jump_to(0);
-            }
-            return;
-        }
-        let jump = self.asm.jump();
-        self.link(jump, eip);
     }
 
     /// Goes on with a loop whose flags a recipe has.
@@ -131,9 +194,7 @@ impl Emitter<'_> {
 
     /// The same where a recipe has the flags, which are lost; RCX stays.
     pub(super) fn check_budget_losing_flags(&mut self, recipe: Recipe, eip: Option<u32>) {
-        // TEST R13, R13
-        self.asm.op_reg(Size::Q, &[0x85], reg::R13, reg::R13);
-        let spent = self.asm.jump_if(NOT_SIGN);
+        let spent = self.is_spent_losing_flags();
         let cold = Cold::LostBudget { recipe, eip };
         self.s.cold.push((spent, cold));
     }
@@ -141,23 +202,43 @@ impl Emitter<'_> {
     /// Continues at a fixed EIP if `condition` holds.
     pub(super) fn jump_if(&mut self, condition: u8, eip: u32) {
         let jump = self.asm.jump_if(condition);
-        let at_once = self.block.may_link_to(eip) && !self.is_backward(eip);
-        match at_once {
-            true => self.link(jump, eip),
-            false => self.s.cold.push((jump, Cold::Transfer(eip))),
+        match self.is_checked(eip) {
+            true => self.s.cold.push((jump, Cold::Transfer(eip))),
+            false => {
+                self.link(jump, eip);
+            }
         }
     }
 
-    /// Makes `jump` one that the runtime fills in.
-    pub(super) fn link(&mut self, jump: Branch, eip: u32) {
+    /// Makes `jump` one that the runtime fills in, and says which link it is.
+    fn link(&mut self, jump: Branch, eip: u32) -> usize {
         let number = self.code.links.len();
         let slot = self.link_base.wrapping_add(number as u32);
         if let Branch::Near(at) = jump {
-            let at = at as u32;
-            let jump = Some(Jump { at, stub: 0 });
+            let (at, spent) = (at as u32, None);
+            let jump = Some(Jump { at, spent });
             self.code.links.push(Link { slot, eip, jump });
         }
-        self.s.cold.push((jump, Cold::Unlinked(number)));
+        self.s.unmade.push(jump);
+        number
+    }
+
+    /// A jump to the stub of a link.
+    fn jump_to_stub(&mut self, number: usize) {
+        let jump = self.asm.jump();
+        if let Branch::Near(at) = jump
+            && let Some(Link { jump: Some(j), .. }) = self.code.links.get_mut(number)
+        {
+            j.spent = Some(at as u32);
+        }
+        self.s.unmade.push(jump);
+    }
+
+    /// Has the jumps lead to the block that the runtime fills in before anything runs.
+    pub(super) fn leave_unmade(&mut self) {
+        for n in 0..self.s.unmade.len() {
+            self.asm.land_at(self.s.unmade[n], 0);
+        }
     }
 
     /// Makes sure that the short branches so far can reach stepping stones behind
@@ -186,6 +267,11 @@ impl Emitter<'_> {
         for n in 0..self.s.near.len() {
             let (branch, cold) = self.s.near[n];
             self.asm.land(branch);
+            if let Cold::Spent(number) = cold {
+                self.asm.mov(Size::Q, reg::RCX, reg::R11);
+                self.jump_to_stub(number);
+                continue;
+            }
             let far = self.asm.jump();
             self.s.cold.push((far, cold));
         }
@@ -276,11 +362,14 @@ impl Emitter<'_> {
                 self.mark_insn(self.block.insns.len() - 1);
                 self.transfer(eip);
             }
-            Cold::Unlinked(number) => self.unlinked(number),
+            Cold::LostSpent(number, recipe) => {
+                self.asm.raw(recipe.code());
+                self.jump_to_stub(number);
+            }
             Cold::LostUnpaired(recipe) => self.unpaired(Some(recipe)),
             Cold::Unpaired => self.unpaired(None),
             Cold::CallOut(index) => self.late_callout(index),
-            Cold::Landing | Cold::Store { .. } => {}
+            Cold::Landing | Cold::Store { .. } | Cold::Spent(_) => {}
             Cold::Miss => {
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.store_eip(None);
@@ -293,11 +382,10 @@ impl Emitter<'_> {
     fn mark_cold(&mut self, cold: Cold) {
         let last = self.block.insns.len() - 1;
         let part = match cold {
-            Cold::LostBudget { .. } => loc::exit(ExitKind::Budget, 0),
+            Cold::LostBudget { .. } | Cold::LostSpent(..) => loc::exit(ExitKind::Budget, 0),
             Cold::Miss | Cold::LostMiss(_) | Cold::Unpaired | Cold::LostUnpaired(_) => {
                 loc::exit(ExitKind::Next, last)
             }
-            Cold::Unlinked(_) => loc::exit(ExitKind::Unlinked, last),
             Cold::CallOut(index) => loc::insn(index),
             _ => return,
         };
@@ -308,19 +396,6 @@ impl Emitter<'_> {
         if let Some(insn) = self.block.insns.get(index) {
             self.mark(loc::insn(index).bits(), insn.eip);
         }
-    }
-
-    /// Where a link leads that is not made.
-    fn unlinked(&mut self, number: usize) {
-        let here = self.asm.here() as u32;
-        let Some(link) = self.code.links.get_mut(number) else {
-            return;
-        };
-        if let Some(jump) = &mut link.jump {
-            jump.stub = here;
-        }
-        let slot = link.slot;
-        self.leave_naming(slot, ExitKind::Unlinked as u64);
     }
 
     /// Stores EIP, which is in R8 unless it is known.

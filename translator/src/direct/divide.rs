@@ -32,7 +32,7 @@ impl Emitter<'_> {
         asm.not(Size::Q, reg::R8);
         // Divisor − EDX − 1, whose upper half is 0 unless it is negative.
         asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::R9, 0));
-        asm.swap_halves(reg::RCX, reg::R8);
+        asm.rotate_right_wide(reg::RCX, reg::R8, 32);
         asm.mov(Size::D, reg::RCX, reg::RCX);
         self.go_on_if_zero();
         // DIV R9D
@@ -47,7 +47,7 @@ impl Emitter<'_> {
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::R11, reg::RCX);
         asm.sign_extend(reg::R8, reg::RAX);
-        asm.swap_halves(reg::R8, reg::R8);
+        asm.rotate_right_wide(reg::R8, reg::R8, 32);
         asm.not(Size::D, reg::R8);
         let difference = Mem::indexed(reg::R8, reg::RDX, 0).plus(1);
         asm.lea(Size::D, reg::RCX, difference);

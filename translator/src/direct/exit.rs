@@ -15,7 +15,7 @@
 //! from a table of its 64 values; the way back is computed.
 
 use super::asm::{Assembler, Branch, Mem, Reg, Size, reg};
-use super::returns;
+use super::{gate, returns};
 use crate::compile::ExitKind;
 use crate::flags;
 use crate::state::{CpuState, VECTOR_MXCSR};
@@ -37,8 +37,11 @@ pub struct Routines {
     pub trampoline: Vec<u8>,
     /// Offset in it for [`CpuState::direct_leave`].
     pub leave: u64,
-    /// What unlinked slots lead to, if code reads them.
+    /// What unlinked slots lead to if code reads them; in direct code, what their stubs
+    /// call.
     pub unlinked: Vec<u8>,
+    /// What gates call that do not lead on.
+    pub closed: Vec<u8>,
     /// For [`CpuState::direct_callout`].
     pub callout: Vec<u8>,
     /// For [`CpuState::vector_enter`].
@@ -53,7 +56,8 @@ pub fn routines() -> Routines {
     Routines {
         trampoline,
         leave,
-        unlinked: Vec::new(),
+        unlinked: gate::unlinked(),
+        closed: gate::closed(),
         callout: callout(),
         vector: vector(),
         unpaired: returns::unpaired(),
@@ -204,7 +208,7 @@ fn push(asm: &mut Assembler, r: Reg) {
     asm.op_short(&[0x50], r);
 }
 
-fn pop(asm: &mut Assembler, r: Reg) {
+pub(super) fn pop(asm: &mut Assembler, r: Reg) {
     asm.op_short(&[0x58], r);
 }
 

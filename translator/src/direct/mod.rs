@@ -32,6 +32,7 @@ mod effects;
 mod encode;
 mod exit;
 mod flags;
+pub mod gate;
 mod last_x87;
 mod memory;
 mod mirror;
@@ -98,6 +99,8 @@ struct Scratch {
     known: Known,
     /// What there is to know of each instruction.
     traits: Vec<Traits>,
+    /// Jumps that are filled in when the code is placed.
+    unmade: Vec<Branch>,
     /// Code that may fault.
     faulting: Vec<Faulting>,
     /// How stores go on that the table does not permit.
@@ -186,6 +189,7 @@ impl Scratch {
         self.known.start();
         self.traits.clear();
         self.traits.extend(block.insns.iter().map(Traits::of));
+        self.unmade.clear();
         self.faulting.clear();
         self.resumes.clear();
     }
@@ -242,8 +246,10 @@ enum Cold {
     Budget(Option<u32>),
     /// Continues at a fixed EIP. RCX is where it belongs.
     Transfer(u32),
-    /// The link with this number is not made. RCX is where it belongs.
-    Unlinked(usize),
+    /// The budget is spent in front of the link with this number.
+    Spent(usize),
+    /// The same where a recipe has the flags, and RCX is where it belongs.
+    LostSpent(usize, Recipe),
     /// The jump cache has no code for the EIP in R8.
     Miss,
     /// A RET to the EIP in R8 does not match the last call.
@@ -322,6 +328,7 @@ impl Emitter<'_> {
             self.stepping_stones(false);
             n += 1;
         }
+        self.leave_unmade();
         self.landings();
     }
 
@@ -365,6 +372,7 @@ impl Emitter<'_> {
         let flags = self.flags;
         let (start, cold) = (self.asm.here(), self.s.cold.len());
         let (links, numbers) = (self.code.links.len(), self.code.relocations.len());
+        let unmade = self.s.unmade.len();
         (self.s.near_count, self.s.near_before) = (self.s.near.len(), None);
         let done = match traits.plain {
             true => self.plain(i, traits.touch).map(|()| Next::Insn),
@@ -378,6 +386,7 @@ impl Emitter<'_> {
             self.asm.bytes.truncate(start);
             self.s.cold.truncate(cold);
             self.code.links.truncate(links);
+            self.s.unmade.truncate(unmade);
             self.code.relocations.truncate(numbers);
             match self.s.near_before.take() {
                 Some(before) => self.s.near = before,

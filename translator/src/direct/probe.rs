@@ -1,14 +1,13 @@
-//! Jumps through the jump cache: to computed addresses, and to other pages, as what
-//! those map to can change without this page's code being touched.
+//! Jumps to computed addresses, through the jump cache.
 //!
 //! A key is EIP and tag in one word ([`JumpEntry`]), so the target is right in mode
 //! and address space if one comparison says so. Where a recipe has the flags the
 //! comparison is a CMP; elsewhere it goes by JRCXZ, which looks at no flag.
 
-use super::asm::{Mem, Reg, Size, reg};
+use super::asm::{Assembler, Mem, Reg, Size, reg};
 use super::exit::{NOT_ZERO, field};
 use super::flags::Recipe;
-use super::{Cold, Emitter, relocation};
+use super::{Cold, Emitter};
 use crate::compile::Numbered;
 use crate::state::{CpuState, JUMP_SHIFT, JumpEntry, Masks};
 use std::mem::offset_of;
@@ -23,91 +22,79 @@ pub enum Hop {
 }
 
 impl Emitter<'_> {
-    /// Continues at `target`, or at the EIP in R8.
-    pub(super) fn probe(&mut self, target: Option<u32>, hop: Hop) {
-        let checked = hop != Hop::Jump || target.is_none_or(|eip| self.is_backward(eip));
+    /// Continues at the EIP in R8.
+    pub(super) fn probe(&mut self, hop: Hop) {
         self.reserve(110);
         match self.recipe() {
-            Some(recipe) => self.probe_losing_flags(target, hop, checked, recipe),
-            None => self.probe_sparing_flags(target, hop, checked),
+            Some(recipe) => self.probe_losing_flags(hop, recipe),
+            None => self.probe_sparing_flags(hop),
         }
     }
 
-    fn probe_losing_flags(&mut self, target: Option<u32>, hop: Hop, checked: bool, recipe: Recipe) {
-        if checked {
-            self.check_budget_losing_flags(recipe, target);
-        }
+    fn probe_losing_flags(&mut self, hop: Hop, recipe: Recipe) {
+        self.check_budget_losing_flags(recipe, None);
         // The recipe changes R9.
-        let entry = self.entry(target, reg::R11);
+        let entry = entry(&mut self.asm, reg::R11);
         let asm = &mut self.asm;
         // The tag, to the upper half: ADD R8, [tag].
         asm.op_mem(Size::Q, &[0x03], reg::R8, tag());
         // CMP R8, [key]
         asm.op_mem(Size::Q, &[0x3b], reg::R8, key(entry));
-        self.relocate_entry(target);
         let missed = self.asm.jump_if(NOT_ZERO);
         self.asm.raw(recipe.code());
-        self.hop(hop, target, entry);
+        self.hop(hop, entry);
         self.s.cold.push((missed, Cold::LostMiss(recipe)));
     }
 
-    fn probe_sparing_flags(&mut self, target: Option<u32>, hop: Hop, checked: bool) {
-        if checked {
-            self.check_budget(target);
-        } else {
-            self.asm.mov(Size::Q, reg::R11, reg::RCX);
-        }
-        let entry = self.entry(target, reg::R9);
-        let asm = &mut self.asm;
-        asm.load(Size::Q, reg::RCX, tag());
-        asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
-        asm.load(Size::Q, reg::RCX, key(entry));
-        self.relocate_entry(target);
+    fn probe_sparing_flags(&mut self, hop: Hop) {
+        self.check_budget(None);
+        let entry = find_entry(&mut self.asm);
         let missed = self.unless_equal();
-        self.hop(hop, target, entry);
+        self.hop(hop, entry);
         self.s.cold.push((missed, Cold::Miss));
     }
 
-    /// Has the EIP in R8, and its entry where this says.
-    fn entry(&mut self, target: Option<u32>, offset: Reg) -> Mem {
-        let asm = &mut self.asm;
-        asm.load(Size::Q, reg::R10, field(offset_of!(CpuState, jump_cache)));
-        if let Some(eip) = target {
-            asm.mov_imm(reg::R8, eip);
-            self.relocate(Numbered::Target);
-            return Mem::at(reg::R10, relocation::entry(eip) as i32).widened();
-        }
-        // `jump_index`, times 16.
-        asm.rotate_right(offset, reg::R8, JUMP_SHIFT as u8);
-        asm.lea(Size::D, offset, Mem::indexed(reg::R8, offset, 0));
-        let mask = offset_of!(CpuState, masks) + offset_of!(Masks, entry);
-        asm.pdep_mem(offset, offset, field(mask));
-        Mem::indexed(reg::R10, offset, 0)
-    }
-
-    fn hop(&mut self, hop: Hop, target: Option<u32>, entry: Mem) {
-        let code = entry.plus(offset_of!(JumpEntry, code) as i32);
+    fn hop(&mut self, hop: Hop, entry: Mem) {
         match hop {
-            Hop::Jump => self.asm.jump_mem(code),
+            Hop::Jump => self.asm.jump_mem(code(entry)),
             Hop::Call(back) => {
                 self.asm.push_imm(back);
                 self.relocate(Numbered::Eip);
-                self.asm.call_mem(code);
+                self.asm.call_mem(code(entry));
             }
-        }
-        self.relocate_entry(target);
-    }
-
-    /// The displacement just emitted is that of a fixed target's entry.
-    fn relocate_entry(&mut self, target: Option<u32>) {
-        if target.is_some() {
-            self.relocate(Numbered::Entry);
         }
     }
 }
 
+/// Where the entry for the EIP in R8 is.
+fn entry(asm: &mut Assembler, offset: Reg) -> Mem {
+    let cache = field(offset_of!(CpuState, jump_cache));
+    asm.load(Size::Q, reg::R10, cache);
+    // `jump_index`, times 16.
+    asm.rotate_right(offset, reg::R8, JUMP_SHIFT as u8);
+    asm.lea(Size::D, offset, Mem::indexed(reg::R8, offset, 0));
+    let mask = offset_of!(CpuState, masks) + offset_of!(Masks, entry);
+    asm.pdep_mem(offset, offset, field(mask));
+    Mem::indexed(reg::R10, offset, 0)
+}
+
+/// The same without a look at the flags; leaves the key wanted in R8 and the one that is
+/// there in RCX. Changes R9 and R10.
+pub(super) fn find_entry(asm: &mut Assembler) -> Mem {
+    let entry = entry(asm, reg::R9);
+    asm.load(Size::Q, reg::RCX, tag());
+    asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RCX, 0));
+    asm.load(Size::Q, reg::RCX, key(entry));
+    entry
+}
+
 fn key(entry: Mem) -> Mem {
     entry.plus(offset_of!(JumpEntry, key) as i32)
+}
+
+/// Where the code of an entry is.
+pub(super) fn code(entry: Mem) -> Mem {
+    entry.plus(offset_of!(JumpEntry, code) as i32)
 }
 
 /// The tag, as the upper half of a quadword.

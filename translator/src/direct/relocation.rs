@@ -14,14 +14,12 @@
 
 use super::Emitter;
 use crate::compile::{HostCode, Numbered, Relocation};
-use crate::state::{JumpEntry, jump_index};
 
 impl Emitter<'_> {
     /// The four bytes just emitted are a number.
     pub(super) fn relocate(&mut self, counts: Numbered) {
         let at = self.asm.here().saturating_sub(4) as u32;
-        let guest_address = matches!(counts, Numbered::Eip | Numbered::Target | Numbered::Entry);
-        if !guest_address || self.moves {
+        if counts != Numbered::Eip || self.moves {
             self.code.relocations.push(Relocation { at, counts });
         }
     }
@@ -38,7 +36,7 @@ impl HostCode {
         self.change(|counts, number| match counts {
             Numbered::Link => number.wrapping_add(links),
             Numbered::Callout => number.wrapping_add(callouts),
-            Numbered::Eip | Numbered::Target | Numbered::Entry => number,
+            Numbered::Eip => number,
         })
     }
 
@@ -49,22 +47,13 @@ impl HostCode {
         for link in &mut self.links {
             link.eip = link.eip.wrapping_add(by);
         }
-        let mut target = 0;
         self.change(|counts, number| match counts {
             Numbered::Link | Numbered::Callout => number,
             Numbered::Eip => number.wrapping_add(by),
-            Numbered::Target => {
-                target = number.wrapping_add(by);
-                target
-            }
-            Numbered::Entry => {
-                let part = number.wrapping_sub(entry(target.wrapping_sub(by)));
-                entry(target).wrapping_add(part)
-            }
         })
     }
 
-    fn change(&mut self, mut new: impl FnMut(Numbered, u32) -> u32) -> bool {
+    fn change(&mut self, new: impl Fn(Numbered, u32) -> u32) -> bool {
         for relocation in &self.relocations {
             let rest = self.bytes.get_mut(relocation.at as usize..);
             let Some(place) = rest.and_then(<[u8]>::first_chunk_mut) else {
@@ -74,9 +63,4 @@ impl HostCode {
         }
         true
     }
-}
-
-/// Offset in the jump cache of the entry for an EIP.
-pub(super) fn entry(eip: u32) -> u32 {
-    (jump_index(eip) * size_of::<JumpEntry>()) as u32
 }

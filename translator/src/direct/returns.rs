@@ -9,8 +9,7 @@
 //! ```text
 //! push  the return EIP            cmp  r8d, [rsp+8]
 //! call  the callee's block        jne  unpaired
-//! lea   rsp, [rsp+8]              ret
-//! jmp   the block at that EIP
+//! jmp   the block at that EIP     ret  8
 //! ```
 //!
 //! Nothing on that stack outlives a stay in direct code, whose *leaving* drops it
@@ -22,13 +21,14 @@
 //! At the bottom lies a frame that belongs to no call: a RET to the EIP that it
 //! happens to name leaves, and the run loop goes on there.
 //!
-//! Each call looks at the budget, so no more than a slice's frames are ever there.
+//! Calls backward, to other pages and to computed addresses look at the budget, and of
+//! calls forward in one page there are no more than it has bytes. So no more than a
+//! slice's frames are ever there, and some for each page.
 
 use super::asm::{Assembler, Mem, Size, reg};
 use super::exit::{NOT_SIGN, NOT_ZERO, field, host_stack};
 use super::flags::{Flags, Recipe};
 use super::memory::Access;
-use super::probe::Hop;
 use super::special::stack;
 use super::{Cold, Emitter};
 use crate::compile::{ExitKind, Numbered};
@@ -49,25 +49,11 @@ impl Emitter<'_> {
             self.transfer(back);
             return Some(());
         }
-        if !self.block.may_link_to(i.imm) {
-            self.probe(Some(i.imm), Hop::Call(back));
-        } else {
-            self.reserve(60);
-            match self.recipe() {
-                Some(recipe) => self.check_budget_losing_flags(recipe, Some(i.imm)),
-                None => {
-                    self.check_budget(Some(i.imm));
-                    self.asm.mov(Size::Q, reg::RCX, reg::R11);
-                }
-            }
-            if let Some(recipe) = self.recipe() {
-                self.asm.raw(recipe.code());
-            }
-            self.asm.push_imm(back);
-            self.relocate(Numbered::Eip);
-            let call = self.asm.call();
-            self.link(call, i.imm);
-        }
+        let push = |emitter: &mut Self| {
+            emitter.asm.push_imm(back);
+            emitter.relocate(Numbered::Eip);
+        };
+        self.go(i.imm, push, Assembler::call);
         self.after_call(back);
         Some(())
     }
@@ -75,7 +61,6 @@ impl Emitter<'_> {
     /// What a call comes back to.
     pub(super) fn after_call(&mut self, back: u32) {
         self.flags = Flags::Live;
-        self.asm.lea(Size::Q, reg::RSP, Mem::at(reg::RSP, 8));
         self.transfer(back);
     }
 
@@ -103,7 +88,7 @@ impl Emitter<'_> {
             let unpaired = self.unless_r8_is(Size::D, expected);
             self.s.cold.push((unpaired, Cold::Unpaired));
         }
-        self.asm.ret();
+        self.asm.ret_dropping(8);
         Some(())
     }
 

@@ -78,7 +78,7 @@ impl Emitter<'_> {
         self.restore_flags();
         let asm = &mut self.asm;
         asm.load(Size::D, reg::R9, field(selector(seg)));
-        asm.swap_halves(reg::R9, reg::R9);
+        asm.rotate_right_wide(reg::R9, reg::R9, 32);
         let key = Mem::indexed(reg::R8, reg::R9, 0);
         asm.lea(Size::Q, reg::R8, key);
         self.go_on_if_r8_is(known(offset_of!(FlatLoad, key)), other);

@@ -84,12 +84,12 @@ impl Emitter<'_> {
         }
         let asm = &mut self.asm;
         asm.raw(&[0x0f, 0x31]);
-        asm.swap_halves(reg::R8, reg::RDX);
+        asm.rotate_right_wide(reg::R8, reg::RDX, 32);
         asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RAX, 0));
         asm.load(Size::Q, reg::R9, field(offset_of!(CpuState, tsc_offset)));
         asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::R9, 0));
         asm.mov(Size::D, reg::RAX, reg::R8);
-        asm.swap_halves(reg::R8, reg::R8);
+        asm.rotate_right_wide(reg::R8, reg::R8, 32);
         asm.mov(Size::D, reg::RDX, reg::R8);
         if i.mnemonic == Mnemonic::Rdtscp {
             asm.load(Size::D, reg::RCX, field(offset_of!(CpuState, tsc_aux)));
@@ -105,7 +105,7 @@ impl Emitter<'_> {
         self.reserve(90);
         self.restore_flags();
         let asm = &mut self.asm;
-        asm.swap_halves(reg::R8, reg::RCX);
+        asm.rotate_right_wide(reg::R8, reg::RCX, 32);
         asm.lea(Size::Q, reg::R8, Mem::indexed(reg::R8, reg::RAX, 0));
         let question = known.plus(offset_of!(CpuidAnswer, question) as i32);
         self.go_on_if_r8_is(question, other);
@@ -226,7 +226,7 @@ impl Emitter<'_> {
         // The condition's number is its encoding plus one.
         let condition = (i.code.condition_code() as u8).wrapping_sub(1);
         self.reserve(50);
-        if self.is_backward(i.imm) {
+        if self.is_checked(i.imm) {
             // A loop, most often: what repeats it stands first.
             self.jump_if(condition ^ 1, i.next_eip);
             self.transfer(i.imm);
@@ -281,10 +281,10 @@ impl Emitter<'_> {
         if calls {
             self.push_eip(i.next_eip)?;
             self.asm.load(Size::D, reg::R8, spill());
-            self.probe(None, Hop::Call(i.next_eip));
+            self.probe(Hop::Call(i.next_eip));
             self.after_call(i.next_eip);
         } else {
-            self.probe(None, Hop::Jump);
+            self.probe(Hop::Jump);
         }
         Some(())
     }

@@ -14,8 +14,8 @@
 //! - R13, R14, R15 and RSP are never written, R13 excepted by LEA, and a guest
 //!   register never with 64 bits, RCX excepted, which the sequences borrow;
 //! - the host's stack has one more EIP and one more address exactly while a call is
-//!   under way: PUSH of a constant stands before a CALL of another block, and what
-//!   stands behind one takes the constant away; it is written in no other way;
+//!   under way: PUSH of a constant stands before a CALL of another block, and RET takes
+//!   both away; it is written in no other way;
 //! - control leaves only by RET, through a jump-cache entry, or by the routines
 //!   and callouts of the state; branches and calls stay inside and land on
 //!   instructions (links are made later);
@@ -105,19 +105,16 @@ fn is_branch(h: &Instruction) -> bool {
 
 /// The pair's own pushes and pops.
 fn uses_host_stack(h: &Instruction) -> bool {
-    matches!(
+    let call = matches!(
         h.code(),
-        Code::Retnq | Code::Call_rm64 | Code::Call_rel32_64 | Code::Pushq_imm32
-    ) || drops_eip(h)
+        Code::Call_rm64 | Code::Call_rel32_64 | Code::Pushq_imm32
+    );
+    call || returns(h)
 }
 
-/// LEA RSP, [RSP+8].
-fn drops_eip(h: &Instruction) -> bool {
-    h.code() == Code::Lea_r64_m
-        && h.op0_register() == Register::RSP
-        && h.memory_base() == Register::RSP
-        && h.memory_index() == Register::None
-        && h.memory_displacement64() == 8
+/// RET 8.
+fn returns(h: &Instruction) -> bool {
+    h.code() == Code::Retnq_imm16 && h.immediate16() == 8
 }
 
 /// A call of another block, rather than a callout.
@@ -126,15 +123,12 @@ fn calls_block(h: &Instruction) -> bool {
         || h.code() == Code::Call_rm64 && h.memory_base() == Register::R10
 }
 
-/// PUSH, CALL and LEA come in this order and no other.
+/// PUSH stands before CALL and nowhere else.
 fn pairs_calls(h: &Instruction, facts: &Facts) -> Result<(), &'static str> {
-    if facts.pushed != calls_block(h) {
-        return Err("a call without its EIP, or the reverse");
+    match facts.pushed == calls_block(h) {
+        true => Ok(()),
+        false => Err("a call without its EIP, or the reverse"),
     }
-    if facts.returned != drops_eip(h) {
-        return Err("an EIP that is not taken away behind its call, or another thing");
-    }
-    Ok(())
 }
 
 fn leads_inside(h: &Instruction, end: usize, starts: &HashSet<u64>) -> bool {
@@ -169,7 +163,7 @@ fn leaves_properly(h: &Instruction, facts: &Facts) -> Result<(), &'static str> {
         FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
             true
         }
-        FlowControl::Return => h.code() == Code::Retnq,
+        FlowControl::Return => returns(h),
         FlowControl::Call => h.code() == Code::Call_rel32_64,
         FlowControl::IndirectBranch => through(routines) || facts.is_entry(h),
         FlowControl::IndirectCall => through(callouts) || facts.is_entry(h),
@@ -351,10 +345,7 @@ mod tests {
             (&[0xff, 0xe0], "jmp rax"),
             (&[0x41, 0xff, 0x62, 0x08], "jmp [r10+8] without the cache"),
             (&[0x68, 1, 0, 0, 0, 0x90], "push without call"),
-            (
-                &[0x48, 0x8d, 0x64, 0x24, 0x08],
-                "lea rsp, [rsp+8] without call",
-            ),
+            (&[0xc3], "ret that leaves an EIP"),
             (&[0xe8, 0xfb, 0xff, 0xff, 0xff], "call without push"),
             (&[0x0f, 0x05], "syscall"),
         ];

@@ -55,6 +55,8 @@ pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec
                 link,
                 insn.near_branch_target() < code.bytes.len() as u64,
             );
+        } else if leaves_when_spent(code, &insn) {
+            text = "jmp run loop  ; budget spent".to_owned();
         } else if let (None, Some(name)) = (&code.clif, field(&insn)) {
             text = format!("{text}  ; {name}");
         }
@@ -70,9 +72,20 @@ pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec
 
 /// The link that an instruction is, if it is one that is written into.
 fn link_of<'a>(code: &'a HostCode, insn: &Instruction) -> Option<&'a Link> {
-    let within = |at: u32| insn.ip() < u64::from(at) && u64::from(at) < insn.next_ip();
     let mut links = code.links.iter();
-    links.find(|link| link.jump.is_some_and(|jump| within(jump.at)))
+    links.find(|link| link.jump.is_some_and(|jump| holds(insn, jump.at)))
+}
+
+/// Whether an instruction is the jump in front of a link where the budget is spent.
+fn leaves_when_spent(code: &HostCode, insn: &Instruction) -> bool {
+    let spent = |link: &Link| link.jump?.spent;
+    let mut spent = code.links.iter().filter_map(spent);
+    spent.any(|at| holds(insn, at))
+}
+
+/// Whether the byte at an offset is one of an instruction's, but not its first.
+fn holds(insn: &Instruction, at: u32) -> bool {
+    insn.ip() < u64::from(at) && u64::from(at) < insn.next_ip()
 }
 
 /// A jump that is a link. While that is not made, it leads to somewhere in the block.

@@ -160,6 +160,7 @@ fn exit_name(kind: ExitKind) -> &'static str {
         ExitKind::Unlinked => "exit: link not made",
         ExitKind::Budget => "exit: budget exhausted",
         ExitKind::Leave => "exit: after a callout",
+        ExitKind::Gate => "exit: gate closed",
     }
 }
 

@@ -56,8 +56,20 @@ pub struct Link {
 pub struct Jump {
     /// Where its 32-bit displacement is.
     pub at: u32,
-    /// Where it leads while there is no link.
-    pub stub: u32,
+    /// Where that of another jump is, which is taken when the budget is spent and always
+    /// leads where this one does while there is no link.
+    pub spent: Option<u32>,
+}
+
+impl Jump {
+    /// Bytes of a near JMP.
+    pub const BYTES: usize = 5;
+
+    /// Whether it is a JMP, and all code before it falls through to it.
+    pub fn is_last(&self, code: &[u8]) -> bool {
+        let at = self.at as usize;
+        at + 4 == code.len() && code.get(at.wrapping_sub(1)) == Some(&0xe9)
+    }
 }
 
 /// An instruction of a block that is carried out by the runtime.

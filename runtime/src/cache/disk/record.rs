@@ -92,16 +92,17 @@ impl Flavour {
 
 /// The bits of a relocation that say of what it is, and what they say.
 const KIND_SHIFT: u32 = 28;
-const KINDS: [Numbered; 5] = [
+const KINDS: [Numbered; 3] = [
     Numbered::Link,
     Numbered::Callout,
     Numbered::Eip,
-    Numbered::Target,
-    Numbered::Entry,
 ];
 
 /// Stands for the instructions that are not done where a landing is code.
 const BY_CODE: u32 = u32::MAX;
+
+/// Stands for a jump that there is not.
+const NO_JUMP: u32 = u32::MAX;
 
 /// Appends the record of a block, whose numbers count from 0. `None` if it has none:
 /// no direct code, or none that is usual.
@@ -133,9 +134,9 @@ pub fn write(into: &mut Vec<u8>, content: &Content, code: &HostCode) -> Option<(
     }
     let mut complete = true;
     for link in &code.links {
-        let jump = link.jump.unwrap_or(Jump { at: 0, stub: 0 });
+        let jump = link.jump.unwrap_or(Jump { at: 0, spent: None });
         complete &= link.jump.is_some();
-        [link.slot, link.eip, jump.at, jump.stub]
+        [link.slot, link.eip, jump.at, jump.spent.unwrap_or(NO_JUMP)]
             .into_iter()
             .for_each(&mut word);
     }
@@ -203,8 +204,11 @@ fn read_code<'a>(bytes: &'a [u8], code: &mut HostCode) -> Option<&'a [u8]> {
     for _ in 0..links {
         let [slot, eip] = [word(&mut rest)?, word(&mut rest)?];
         let at = within(word(&mut rest)?, 4, host_bytes)?;
-        let stub = within(word(&mut rest)?, 1, host_bytes)?;
-        let jump = Some(Jump { at, stub });
+        let spent = match word(&mut rest)? {
+            NO_JUMP => None,
+            at => Some(within(at, 4, host_bytes)?),
+        };
+        let jump = Some(Jump { at, spent });
         code.links.push(Link { slot, eip, jump });
     }
     let (known, rest) = rest.split_at_checked(guest_bytes)?;
@@ -238,7 +242,7 @@ mod tests {
     };
 
     fn code() -> HostCode {
-        let jump = Some(Jump { at: 8, stub: 30 });
+        let jump = Some(Jump { at: 8, spent: Some(30) });
         HostCode {
             bytes: (0..40).collect(),
             links: vec![Link {

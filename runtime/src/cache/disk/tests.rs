@@ -71,7 +71,7 @@ fn content(bytes: &[u8]) -> Content<'_> {
 }
 
 fn code(n: u32) -> HostCode {
-    let jump = Some(Jump { at: 4, stub: 9 });
+    let jump = Some(Jump { at: 4, spent: None });
     HostCode {
         bytes: n.to_le_bytes().repeat(5),
         links: vec![Link {

@@ -12,6 +12,7 @@ use crate::native;
 use crate::tier::flavour;
 use crate::vm::Vm;
 use shadow_mmu::PhysAddr;
+use std::ops::Range;
 use std::time::Instant;
 use translator::block::Block;
 use translator::compile::{CompileRequest, Compiler, HostCode, Opt};
@@ -175,24 +176,54 @@ impl<'a> Collector<'a> {
         let ran = self.vm.cache.code_at(address, code.bytes.len());
         match ran.filter(|ran| same_kind && is_same(ran, code)) {
             Some(ran) => {
-                code.bytes = ran.to_vec();
+                let ran = ran.to_vec();
+                self.adopt_links(&ran, code);
                 Origin::Ran
             }
             None => Origin::Another,
+        }
+    }
+
+    /// Writes the links of code that has run: one that is made leads out of the block,
+    /// or is not there because its target follows at once.
+    fn adopt_links(&self, ran: &[u8], code: &mut HostCode) {
+        let links = &self.vm.cache.links;
+        for link in &code.links {
+            let Some(jump) = link.jump.filter(|_| links.is_made(link.slot)) else {
+                continue;
+            };
+            if links.info(link.slot).is_some_and(|info| info.is_fallen()) {
+                code.bytes.truncate(jump.at as usize - 1);
+                continue;
+            }
+            let at = displacement(jump.at);
+            if let (Some(to), Some(from)) = (code.bytes.get_mut(at.clone()), ran.get(at)) {
+                to.copy_from_slice(from);
+            }
         }
     }
 }
 
 /// Whether `ran` is `code`, apart from jumps that links are written into.
 fn is_same(ran: &[u8], code: &HostCode) -> bool {
-    let jumps: Vec<usize> = code
-        .links
-        .iter()
-        .filter_map(|link| Some(link.jump?.at as usize))
-        .collect();
-    let linked = |n: usize| jumps.iter().any(|&at| (at..at + 4).contains(&n));
+    let jumps = code.links.iter().filter_map(|link| link.jump);
+    let written = jumps.flat_map(|jump| {
+        // With its opcode, where another block may stand.
+        let whole = usize::from(jump.is_last(&code.bytes));
+        let at = displacement(jump.at);
+        let first = at.start.saturating_sub(whole)..at.end;
+        [Some(first), jump.spent.map(displacement)]
+    });
+    let written: Vec<_> = written.flatten().collect();
+    let linked = |n: usize| written.iter().any(|bytes| bytes.contains(&n));
     let mut pairs = ran.iter().zip(&code.bytes).enumerate();
     pairs.all(|(n, (a, b))| a == b || linked(n))
+}
+
+/// The bytes of the displacement at an offset.
+fn displacement(at: u32) -> Range<usize> {
+    let at = at as usize;
+    at..at + 4
 }
 
 fn runs(cached: &CachedBlock) -> Runs {

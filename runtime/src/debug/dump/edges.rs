@@ -40,6 +40,10 @@ impl Edges {
                 let coded = matches!(block.compiled, Compiled::At(_));
                 let loops = (coded && eip == block.key.eip).then_some(id);
                 let linked = links.get(&(id.0, eip)).copied().or(loops);
+                let linked = linked.or_else(|| {
+                    let through = |other: &&BlockId| is_gated(cache, block, eip, **other);
+                    at.get(&eip)?.iter().find(through).copied()
+                });
                 let alike = |other: &&BlockId| {
                     cache
                         .get(**other)
@@ -105,6 +109,17 @@ fn links(cache: &Cache) -> HashMap<(u32, u32), BlockId> {
         }
     }
     links
+}
+
+/// Whether a block goes to the one at `eip` through a gate.
+fn is_gated(cache: &Cache, block: &CachedBlock, eip: u32, target: BlockId) -> bool {
+    let leads = |slot: u32| {
+        let info = cache.links.info(slot);
+        info.is_some_and(|info| info.eip == eip) && cache.links.is_made(slot)
+    };
+    let code = cache.get(target).map(|target| target.compiled);
+    let gate = cache.gates.code_at(eip).map(Compiled::At);
+    gate.is_some() && gate == code && block.slots().into_iter().flatten().any(leads)
 }
 
 /// Where a block goes by fixed jumps.

@@ -140,6 +140,7 @@ pub fn kind(kind: PartKind) -> &'static str {
         PartKind::Exit(ExitKind::Next) => "exit-next",
         PartKind::Exit(ExitKind::Interpret) => "exit-interpret",
         PartKind::Exit(ExitKind::Unlinked) => "exit-unlinked",
+        PartKind::Exit(ExitKind::Gate) => "exit-gate",
         PartKind::Exit(ExitKind::Budget) => "exit-budget",
         PartKind::Exit(ExitKind::Leave) => "exit-leave",
         PartKind::Stones => "stones",

@@ -6,9 +6,9 @@
 
 use super::wide::{Rebasing, Wide};
 use super::{calls_block, writes};
-use crate::state::{CpuState, JUMP_ENTRIES, JumpEntry, Masks, POINTERS};
+use crate::state::{CpuState, JumpEntry, Masks, POINTERS};
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfo, Register};
-use std::mem::{offset_of, size_of};
+use std::mem::offset_of;
 
 /// A permitted entry, or a pointer made of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +42,8 @@ pub(super) struct Facts {
     /// R10 is the address of the jump cache, a register the offset of an entry.
     pub(super) cache: bool,
     pub(super) offset: Option<Register>,
-    /// The instruction before pushed a constant; it was a call of another block.
+    /// The instruction before pushed a constant.
     pub(super) pushed: bool,
-    pub(super) returned: bool,
     pub(super) wide: Wide,
     pub(super) rebasing: Rebasing,
 }
@@ -75,12 +74,8 @@ impl Facts {
             next.offset = None;
         }
         next.pushed = h.code() == Code::Pushq_imm32;
-        next.returned = calls_block(h);
         if calls_block(h) {
-            return Facts {
-                returned: true,
-                ..Facts::default()
-            };
+            return Facts::default();
         }
         if h.flow_control() == FlowControl::IndirectCall {
             next = Facts {
@@ -130,12 +125,9 @@ impl Facts {
     pub(super) fn is_entry(&self, h: &Instruction) -> bool {
         let field = h.memory_displacement64() as usize;
         let words = [offset_of!(JumpEntry, key), offset_of!(JumpEntry, code)];
-        let within = match h.memory_index() {
-            Register::None => field <= JUMP_ENTRIES * size_of::<JumpEntry>() - 8,
-            index => {
-                self.offset == Some(index) && h.memory_index_scale() == 1 && words.contains(&field)
-            }
-        };
+        let within = self.offset == Some(h.memory_index())
+            && h.memory_index_scale() == 1
+            && words.contains(&field);
         self.cache && within && h.memory_base() == Register::R10
     }
 
