@@ -225,7 +225,9 @@ impl CachedBlock {
 
     /// See [`Block::may_link_to`].
     pub fn may_link_to(&self, eip: u32) -> bool {
-        let Key { eip: from, mode, .. } = self.key;
+        let Key {
+            eip: from, mode, ..
+        } = self.key;
         may_link(from, self.len_bytes, Mode(mode), eip)
     }
 

@@ -268,6 +268,8 @@ impl Emitter<'_> {
             let (branch, cold) = self.s.near[n];
             self.asm.land(branch);
             if let Cold::Spent(number) = cold {
+                let part = loc::exit(ExitKind::Budget, 0);
+                self.mark(part.bits(), self.block.eip);
                 self.asm.mov(Size::Q, reg::RCX, reg::R11);
                 self.jump_to_stub(number);
                 continue;

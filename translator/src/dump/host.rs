@@ -67,7 +67,23 @@ pub(super) fn lines(code: &HostCode, part: impl Fn(u32) -> Option<usize>) -> Vec
             text,
         });
     }
+    lines.extend(follower(code).map(|text| HostLine {
+        part: now,
+        at: code.bytes.len() as u32,
+        len: 0,
+        text,
+    }));
     lines
+}
+
+/// What follows code whose last jump has given its place to the target.
+fn follower(code: &HostCode) -> Option<String> {
+    let gone = |link: &&Link| {
+        link.jump
+            .is_some_and(|jump| jump.at as usize > code.bytes.len())
+    };
+    let link = code.links.iter().find(gone)?;
+    Some(format!("; block {:08x} follows", link.eip))
 }
 
 /// The link that an instruction is, if it is one that is written into.

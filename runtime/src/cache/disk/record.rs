@@ -92,11 +92,7 @@ impl Flavour {
 
 /// The bits of a relocation that say of what it is, and what they say.
 const KIND_SHIFT: u32 = 28;
-const KINDS: [Numbered; 3] = [
-    Numbered::Link,
-    Numbered::Callout,
-    Numbered::Eip,
-];
+const KINDS: [Numbered; 3] = [Numbered::Link, Numbered::Callout, Numbered::Eip];
 
 /// Stands for the instructions that are not done where a landing is code.
 const BY_CODE: u32 = u32::MAX;
@@ -242,7 +238,10 @@ mod tests {
     };
 
     fn code() -> HostCode {
-        let jump = Some(Jump { at: 8, spent: Some(30) });
+        let jump = Some(Jump {
+            at: 8,
+            spent: Some(30),
+        });
         HostCode {
             bytes: (0..40).collect(),
             links: vec![Link {
