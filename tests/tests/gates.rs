@@ -28,6 +28,7 @@ const ROUNDS: u32 = 6_000;
 
 type Asm = CodeAssembler;
 type Written = Result<(), IcedError>;
+type Piece<'a> = &'a dyn Fn(&mut Asm) -> Written;
 
 /// The bytes of `write` at `address`, stored by instructions.
 fn store_code(
@@ -74,7 +75,7 @@ fn entry(directory: u32) -> u32 {
 }
 
 /// Pieces of code at their addresses, as one image from [`START`] on.
-fn image(pieces: &[(u32, &dyn Fn(&mut Asm) -> Written)]) -> Result<Vec<u8>, IcedError> {
+fn image(pieces: &[(u32, Piece)]) -> Result<Vec<u8>, IcedError> {
     let mut image = Vec::new();
     for (address, write) in pieces {
         let mut a = Asm::new(32)?;
@@ -195,7 +196,7 @@ fn chain(period: i32) -> Vec<u8> {
         a.mov(al, i32::from(samples::PASSED))?;
         a.out(0xf4, al)
     };
-    let pieces: [(u32, &dyn Fn(&mut Asm) -> Written); 3] =
+    let pieces: [(u32, Piece); 3] =
         [(START, &begin), (turn, &blocks), (turn + 0x100, &patches)];
     image(&pieces).expect("it can be assembled")
 }
@@ -235,7 +236,7 @@ fn a_loop_without_end_is_left() {
         a.add(esp, 4)?;
         a.jmp(u64::from(here))
     };
-    let loops: [[&dyn Fn(&mut Asm) -> Written; 2]; 3] = [
+    let loops: [[Piece; 2]; 3] = [
         [&jump_there, &jump_here],
         [&call_there, &drop_and_jump],
         [&call_near, &jump_here],
