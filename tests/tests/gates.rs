@@ -196,8 +196,7 @@ fn chain(period: i32) -> Vec<u8> {
         a.mov(al, i32::from(samples::PASSED))?;
         a.out(0xf4, al)
     };
-    let pieces: [(u32, Piece); 3] =
-        [(START, &begin), (turn, &blocks), (turn + 0x100, &patches)];
+    let pieces: [(u32, Piece); 3] = [(START, &begin), (turn, &blocks), (turn + 0x100, &patches)];
     image(&pieces).expect("it can be assembled")
 }
 
