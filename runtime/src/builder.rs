@@ -74,6 +74,12 @@ impl Builder {
         self
     }
 
+    /// Most memory for compiled code in MiB, 4 to 1024.
+    pub fn code_memory_mib(mut self, mib: u32) -> Self {
+        self.config.code_memory_mib = mib;
+        self
+    }
+
     /// The processor.
     pub fn cpu(mut self, cpu: Processor) -> Self {
         self.config.cpu = cpu;

@@ -20,7 +20,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::bench::options::BenchArgs;
 use crate::compare::options::CompareArgs;
 use crate::config::{
-    CodeCache, ConfigError, DEFAULT_MEMORY_MIB, SerialPort, StatsFormat, Tier, VmConfig,
+    CodeCache, ConfigError, DEFAULT_CODE_MEMORY_MIB, DEFAULT_MEMORY_MIB, SerialPort, StatsFormat,
+    Tier, VmConfig,
 };
 use crate::cpu_model::Processor;
 use crate::debug::dump::options::DumpArgs;
@@ -188,6 +189,9 @@ pub struct GuestArgs {
     /// [default: ring1 in the user's folder for caches]
     #[arg(long, help_heading = "Execution", value_name = "DIR|off")]
     pub code_cache: Option<PathBuf>,
+    /// Most memory for translated code, in MiB
+    #[arg(long, help_heading = "Execution", value_name = "MIB", default_value_t = DEFAULT_CODE_MEMORY_MIB)]
+    pub code_memory: u32,
     /// Mode in which a flat binary starts: 16-bit real or flat 32-bit protected
     #[arg(long, help_heading = "Guest", value_name = "BITS", requires = "flat", value_enum, default_value_t = FlatBits::Real)]
     pub flat_bits: FlatBits,
@@ -252,6 +256,7 @@ impl GuestArgs {
             local_apic: self.local_apic,
             test_device: self.test_device,
             code_cache: code_cache(self.code_cache.as_deref()),
+            code_memory_mib: self.code_memory,
             ..VmConfig::default()
         };
         config.validate()?;
@@ -349,7 +354,7 @@ mod tests {
     fn every_boot_option_reaches_the_configuration() {
         let given = boot(
             "--kernel k --initrd i --append=console=ttyS0 --serial none --memory 64 --cpu pentium3 --tier interp --timeout 1.5 \
-             --limit 1000 --stats-format json --stats-file s --local-apic --test-device --code-cache c --gdb /run/g --gdb-wait --monitor /run/m --log int,io --log-file l \
+             --limit 1000 --stats-format json --stats-file s --local-apic --test-device --code-cache c --code-memory 8 --gdb /run/g --gdb-wait --monitor /run/m --log int,io --log-file l \
              --log-filter 0x10..0x20 --perf jitdump --symbols s --dump d.html --flat 0x8000 --flat-bits 32",
         );
         let expected = VmConfig {
@@ -373,6 +378,7 @@ mod tests {
             local_apic: true,
             test_device: true,
             code_cache: CodeCache::Folder("c".into()),
+            code_memory_mib: 8,
             gdb: Some(GdbOptions {
                 address: Address::Unix("/run/g".into()),
                 wait: true,
@@ -396,6 +402,10 @@ mod tests {
     fn nonsense_is_refused_with_a_reason() {
         for (arguments, reason) in [
             ("--memory 0", "guest memory must be 1 to 3072 MiB"),
+            (
+                "--code-memory 2000",
+                "memory for code must be 4 to 1024 MiB",
+            ),
             ("--initrd i", "--kernel"),
             ("--kernel k --flat 0x1_0000", "not a 32-bit number"),
             ("--kernel k --flat 0x100000000", "not a 32-bit number"),

@@ -17,6 +17,11 @@ pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 1..=3072;
 /// Guest memory unless asked otherwise, in MiB.
 pub const DEFAULT_MEMORY_MIB: u32 = 128;
 
+/// Least and most memory for compiled code, in MiB. A jump of code reaches 2 GiB.
+pub const CODE_MEMORY_MIB: std::ops::RangeInclusive<u32> = 4..=1024;
+/// Memory for compiled code unless asked otherwise, in MiB.
+pub const DEFAULT_CODE_MEMORY_MIB: u32 = 256;
+
 /// How guest code is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tier {
@@ -109,6 +114,9 @@ pub struct VmConfig {
     pub test_device: bool,
     /// Where translated code is kept. The `ring1` program does so unless told otherwise.
     pub code_cache: CodeCache,
+    /// Most memory for compiled code in MiB, within [`CODE_MEMORY_MIB`]; what is known of
+    /// blocks grows in proportion. Beyond, the oldest eighth is dropped.
+    pub code_memory_mib: u32,
     /// A port for debuggers.
     pub gdb: Option<GdbOptions>,
     /// The monitor's socket.
@@ -139,6 +147,7 @@ impl Default for VmConfig {
             local_apic: false,
             test_device: false,
             code_cache: CodeCache::Off,
+            code_memory_mib: DEFAULT_CODE_MEMORY_MIB,
             gdb: None,
             monitor: None,
             log: LogArgs::default(),
@@ -153,6 +162,9 @@ pub enum ConfigError {
     /// Too little or too much memory.
     #[error("guest memory must be {least} to {most} MiB, not {0}", least = MEMORY_MIB.start(), most = MEMORY_MIB.end())]
     Memory(u32),
+    /// Too little or too much memory for code.
+    #[error("memory for code must be {least} to {most} MiB, not {0}", least = CODE_MEMORY_MIB.start(), most = CODE_MEMORY_MIB.end())]
+    CodeMemory(u32),
     /// A timeout or limit that would stop the guest before its first instruction.
     #[error("the {0} must be more than zero")]
     Zero(&'static str),
@@ -185,6 +197,9 @@ impl VmConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         if !MEMORY_MIB.contains(&self.memory_mib) {
             return Err(ConfigError::Memory(self.memory_mib));
+        }
+        if !CODE_MEMORY_MIB.contains(&self.code_memory_mib) {
+            return Err(ConfigError::CodeMemory(self.code_memory_mib));
         }
         if self.timeout == Some(Duration::ZERO) {
             return Err(ConfigError::Zero("timeout"));
@@ -223,6 +238,11 @@ impl VmConfig {
         }
     }
 
+    /// Memory for compiled code in bytes.
+    pub fn code_bytes(&self) -> usize {
+        (self.code_memory_mib as usize) << 20
+    }
+
     /// Guest RAM in bytes.
     pub fn memory_bytes(&self) -> u64 {
         u64::from(self.memory_mib) << 20
@@ -258,6 +278,17 @@ mod tests {
             ConfigError::Memory(0).to_string(),
             "guest memory must be 1 to 3072 MiB, not 0"
         );
+    }
+
+    #[test]
+    fn memory_for_code_is_bounded_too() {
+        for (code_memory_mib, valid) in [(3, false), (4, true), (1024, true), (1025, false)] {
+            let config = VmConfig {
+                code_memory_mib,
+                ..VmConfig::default()
+            };
+            assert_eq!(config.validate().is_ok(), valid, "{code_memory_mib} MiB");
+        }
     }
 
     #[test]

@@ -120,6 +120,7 @@ pub mod bench;
 pub mod builder;
 pub mod bus;
 pub mod cache;
+mod callouts;
 pub mod cli;
 pub mod clock;
 pub mod compare;

@@ -147,9 +147,6 @@ impl Vm {
         linear: LinearAddr,
         phys: PhysAddr,
     ) -> Result<BlockId, Exception> {
-        if self.cache.is_full() {
-            self.flush_cache();
-        }
         if !self.cpu.asks()
             && let Some(id) = self.cache.twin(key)
         {

@@ -12,6 +12,7 @@
 
 #![allow(unsafe_code)] // Enters compiled code.
 
+use crate::cache::generations::Exhausted;
 use crate::cache::{BlockId, CachedBlock, Compiled};
 use crate::devices::pc::PcEvent;
 use crate::exit::Exit;
@@ -365,9 +366,7 @@ impl Vm {
             if self.is_paused() {
                 break;
             }
-            if self.cache.exhausted {
-                self.flush_cache();
-            }
+            self.make_room();
             if self.cpu.pc.has_event()
                 && let Some(exit) = self.device_event()
             {
@@ -538,13 +537,21 @@ impl Vm {
         }
     }
 
-    /// Drops all blocks and compiled code.
-    pub(crate) fn flush_cache(&mut self) {
-        let before = self.cpu.ledger.enter(Account::INVALIDATE);
-        for frame in self.cache.clear(&mut self.cpu.code) {
-            self.cpu.mmu.unprotect_code(frame);
+    /// Drops old blocks and compiled code, if there is no room for new ones.
+    fn make_room(&mut self) {
+        if self.cache.exhausted == Exhausted::Nothing {
+            return;
         }
-        self.cpu.callouts.clear();
+        let before = self.cpu.ledger.enter(Account::INVALIDATE);
+        if self.cache.exhausted == Exhausted::Share {
+            let share = self.cache.begin_generation(&mut self.cpu.code);
+            self.cpu.callouts.begin(share);
+        } else {
+            for frame in self.cache.clear(&mut self.cpu.code) {
+                self.cpu.mmu.unprotect_code(frame);
+            }
+            self.cpu.callouts.clear();
+        }
         self.cpu.ledger.leave(before);
     }
 }

@@ -259,6 +259,7 @@ fn translation(t: &mut Table, vm: &Vm) {
     t.count("blocks loaded from disk", c.loaded);
     t.count("blocks moved from other addresses", c.moved);
     t.count("blocks dropped, code was written", c.invalidated);
+    t.count("generations dropped, for room", c.evictions);
     t.count("cache flushes", c.flushes);
     t.count("links", c.links);
     t.row("time decoding", seconds(decode_ns));

@@ -17,6 +17,7 @@ use crate::again;
 use crate::cache::copies::Copies;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::record::Flavour;
+use crate::cache::generations::Exhausted;
 use crate::cache::{BlockId, Cache, CachedBlock, Compiled, Warmth};
 use crate::config::Tier;
 use crate::interp::Op;
@@ -65,9 +66,6 @@ fn weight(exit: u64) -> u32 {
     u32::from(exit & hint::SHARED != 0)
 }
 
-/// Callout numbers given before the cache is cleared and they start over.
-const MAX_CALLOUTS: usize = 1 << 22;
-
 /// Most blocks waiting for the worker; beyond, they stay interpreted for now.
 const MAX_QUEUED: u64 = 4096;
 
@@ -76,6 +74,7 @@ struct Request {
     flavour: Flavour,
     id: BlockId,
     serial: u64,
+    generation: u32,
     block: Block,
     link_base: u32,
     callout_base: u32,
@@ -99,6 +98,8 @@ impl Request {
 struct Reply {
     id: BlockId,
     serial: u64,
+    /// Whose numbers the code has.
+    generation: u32,
     code: Result<HostCode, CompileError>,
 }
 
@@ -306,6 +307,7 @@ impl Tiers {
         let reply = Reply {
             id,
             serial: request.serial,
+            generation: request.generation,
             code,
         };
         let installed = install(cache, &reply);
@@ -332,12 +334,12 @@ impl Drop for Tiers {
 
 /// Reserves the slots and callout numbers that a block's code will name.
 fn numbers(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<(u32, u32)> {
-    if cpu.callouts.len() >= MAX_CALLOUTS {
-        cache.exhausted = true;
+    if cpu.callouts.len() >= cache.sizes.callouts() {
+        cache.exhaust(Exhausted::Share);
         return None;
     }
     let link_base = cache.reserve_links(id, 2)?;
-    let callout_base = cpu.callouts.len() as u32;
+    let callout_base = cpu.callouts.next();
     cache.get_mut(id)?.first_callout = callout_base;
     Some((link_base, callout_base))
 }
@@ -348,7 +350,7 @@ fn extend_callouts(cpu: &mut Cpu, cached: Option<&CachedBlock>, block: &Block) {
         [] => cpu
             .callouts
             .extend(block.insns.iter().copied().map(Op::new)),
-        ops => cpu.callouts.extend_from_slice(ops),
+        ops => cpu.callouts.extend(ops.iter().copied()),
     }
 }
 
@@ -358,7 +360,7 @@ fn with_callouts(cache: &Cache, cpu: &mut Cpu, id: BlockId) -> bool {
         return false;
     };
     if !cached.ops.is_empty() {
-        cpu.callouts.extend_from_slice(&cached.ops);
+        cpu.callouts.extend(cached.ops.iter().copied());
         return true;
     }
     let block = again::block(cpu, cached);
@@ -375,6 +377,7 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
         flavour: kept::flavour(cached),
         id,
         serial: cached.serial,
+        generation: cache.generation().0,
         block,
         link_base,
         callout_base,
@@ -382,16 +385,23 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
 }
 
 fn install(cache: &mut Cache, reply: &Reply) -> bool {
-    if cache.get(reply.id).is_none_or(|b| b.serial != reply.serial) {
+    let (now, _) = cache.generation();
+    let Some(block) = cache.get_mut(reply.id) else {
+        return false;
+    };
+    if block.serial != reply.serial {
         return false;
     }
     match &reply.code {
+        // It took too long: its numbers are of shares that end before the code would.
+        Ok(_) if reply.generation != now => {
+            block.compiled = Compiled::No;
+            false
+        }
         Ok(code) => cache.install(reply.id, code),
         Err(error) => {
             tracing::debug!(%error, "a block stays interpreted");
-            if let Some(block) = cache.get_mut(reply.id) {
-                block.compiled = Compiled::Never;
-            }
+            block.compiled = Compiled::Never;
             false
         }
     }
@@ -430,6 +440,7 @@ fn work(
         let reply = Reply {
             id: request.id,
             serial: request.serial,
+            generation: request.generation,
             code,
         };
         if outbox.send(reply).is_err() {

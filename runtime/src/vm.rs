@@ -6,6 +6,7 @@
 use crate::cache::Cache;
 use crate::cache::disk::DiskCache;
 use crate::cache::disk::identity::identity;
+use crate::cache::generations::Sizes;
 use crate::clock::{Clock, Waker};
 use crate::config::VmConfig;
 use crate::console::stdio::QuitFlag;
@@ -101,15 +102,16 @@ impl Vm {
             cpu.pc.insert_test_device();
         }
         let routines = native::routines(config.tier)?;
-        let (cache, fixed) = Cache::new(&[
-            &routines.unlinked,
+        let fixed = [
+            &routines.unlinked[..],
             &routines.closed,
             &routines.trampoline,
             &routines.callout,
             &routines.vector,
             &routines.unpaired,
-        ])
-        .context("cannot map executable memory")?;
+        ];
+        let sizes = Sizes::new(config.code_bytes());
+        let (cache, fixed) = Cache::new(sizes, &fixed).context("cannot map executable memory")?;
         let [_, _, entry, direct_callout, vector_enter, direct_return] = fixed[..] else {
             anyhow::bail!("the code arena is too small");
         };

@@ -6,12 +6,13 @@
 //!
 //! `RING1_CODE_CACHE` names a folder in which all these machines keep their code, but
 //! those that a test gives one of its own. The first run of a test fills it, the second
-//! finds it warm; each says how much it has found.
+//! finds it warm; each says how much it has found. `RING1_CODE_MEMORY` gives them so many
+//! MiB for code: with few of them, it comes and goes.
 
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use runtime::clock::{Clock, HostClock, Waker};
-use runtime::config::{CodeCache, Tier, VmConfig};
+use runtime::config::{CodeCache, DEFAULT_CODE_MEMORY_MIB, Tier, VmConfig};
 use runtime::console::stdio::QuitFlag;
 use runtime::console::{BufferConsole, Captured};
 use runtime::cpu_model::Processor;
@@ -71,6 +72,8 @@ pub struct Setup<'a> {
     pub clock: Option<Arc<dyn Clock>>,
     /// Where translated code is kept.
     pub code_cache: CodeCache,
+    /// Memory for translated code.
+    pub code_memory_mib: u32,
 }
 
 /// What a machine left behind.
@@ -104,6 +107,7 @@ impl<'a> Setup<'a> {
             script: &[],
             clock: None,
             code_cache: CodeCache::Off,
+            code_memory_mib: code_memory(),
         }
     }
 
@@ -203,6 +207,7 @@ impl<'a> Setup<'a> {
             local_apic: self.local_apic,
             test_device: self.test_device,
             code_cache: self.code_cache(),
+            code_memory_mib: self.code_memory_mib,
             ..VmConfig::default()
         };
         let clock = match &self.clock {
@@ -239,6 +244,13 @@ impl<'a> Setup<'a> {
             acpi_rsdp: acpi::RSDP_ADDRESS,
         }
     }
+}
+
+/// Memory for code where a test does not say, in MiB.
+fn code_memory() -> u32 {
+    let given = std::env::var("RING1_CODE_MEMORY").ok();
+    let given = given.and_then(|text| text.parse().ok());
+    given.unwrap_or(DEFAULT_CODE_MEMORY_MIB)
 }
 
 /// A flat guest at `start` that runs `body` so many rounds, which ECX counts, leaves EBX at

@@ -1,8 +1,8 @@
 //! Where compiled code lives: one memory file mapped twice, once writable and
 //! once executable, so that no page is ever both.
 //!
-//! Allocation only bumps a pointer. Code of dropped blocks stays until the
-//! whole arena is cleared, which the cache does when it is full.
+//! Allocation only bumps a pointer, in one of the equal *spans* that the arena is divided
+//! into. Code of dropped blocks stays until its span is begun anew.
 
 #![allow(unsafe_code)] // Maps executable memory.
 
@@ -25,15 +25,37 @@ pub struct Arena {
     executable: *mut u8,
     bytes: usize,
     used: usize,
+    /// Where the span ends that `used` is in.
+    limit: usize,
+    /// Most bytes that were ever in use.
+    high: usize,
     /// Bytes that have memory behind them.
     backed: usize,
+    spans: Spans,
+}
+
+/// Where spans are.
+#[derive(Clone, Copy, Debug)]
+pub struct Spans {
+    /// Host address of the first, executable.
+    pub first: u64,
+    /// Bytes of each.
+    pub bytes: u64,
+}
+
+impl Spans {
+    /// The number of the span that an address is in, if it is behind the first's begin.
+    pub fn of(&self, address: u64) -> Option<usize> {
+        let number = address.checked_sub(self.first)?.checked_div(self.bytes)?;
+        usize::try_from(number).ok()
+    }
 }
 
 // SAFETY: the mappings are owned by this value alone.
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// Maps an arena of `bytes` bytes; pages are backed when first written.
+    /// Maps an arena of `bytes` bytes, one span; pages are backed when first written.
     ///
     /// # Errors
     /// What the host says about creating or mapping the memory file.
@@ -45,14 +67,41 @@ impl Arena {
             unsafe { mmap(null_mut(), bytes, prot, MapFlags::SHARED, &file, 0) }
         };
         let writable = map(ProtFlags::READ | ProtFlags::WRITE)?.cast();
-        let executable = map(ProtFlags::READ | ProtFlags::EXEC)?.cast();
+        let executable: *mut u8 = map(ProtFlags::READ | ProtFlags::EXEC)?.cast();
+        let spans = Spans {
+            first: executable as u64,
+            bytes: bytes as u64,
+        };
         Ok(Self {
             writable,
             executable,
             bytes,
             used: 0,
+            limit: bytes,
+            high: 0,
             backed: 0,
+            spans,
         })
+    }
+
+    /// Divides what is not in use into `count` spans and begins the first.
+    pub fn divide(&mut self, count: usize) -> Spans {
+        let first = self.used.next_multiple_of(PAGE);
+        let bytes = (self.bytes.saturating_sub(first) / count.max(1)) & !(PAGE - 1);
+        self.spans = Spans {
+            first: self.executable as u64 + first as u64,
+            bytes: bytes as u64,
+        };
+        self.begin_span(0);
+        self.spans
+    }
+
+    /// Goes on at the begin of a span. The caller must hold no address of code there.
+    pub fn begin_span(&mut self, number: usize) {
+        let first = (self.spans.first - self.executable as u64) as usize;
+        self.used = first + number * self.spans.bytes as usize;
+        self.limit = (self.used + self.spans.bytes as usize).min(self.bytes);
+        self.backed = self.backed.max(self.used);
     }
 
     /// Puts memory without a file in the place of the file, at the same addresses.
@@ -68,7 +117,7 @@ impl Arena {
         unsafe {
             fresh
                 .cast::<u8>()
-                .copy_from_nonoverlapping(self.writable, self.used);
+                .copy_from_nonoverlapping(self.writable, self.high);
         }
         let (moves, execute) = (MremapFlags::MAYMOVE, MprotectFlags::EXEC);
         // SAFETY: both views are replaced by mappings of the same length with the same
@@ -97,7 +146,7 @@ impl Arena {
     fn add_at(&mut self, start: usize, code: &[u8]) -> Option<u64> {
         let end = start
             .checked_add(code.len())
-            .filter(|&end| end <= self.bytes)?;
+            .filter(|&end| end <= self.limit)?;
         if end > self.backed {
             self.back(end);
         }
@@ -108,7 +157,7 @@ impl Arena {
                 .add(start)
                 .copy_from_nonoverlapping(code.as_ptr(), code.len())
         };
-        self.used = end;
+        (self.used, self.high) = (end, self.high.max(end));
         Some(self.executable as u64 + start as u64)
     }
 
@@ -135,16 +184,16 @@ impl Arena {
         if end > self.bytes {
             return None;
         }
-        (self.used, self.backed) = (end, end);
+        (self.used, self.high, self.backed) = (end, end, end);
         Some(self.executable as u64 + start as u64)
     }
 
-    /// Writes `bytes` at the executable address `at`. Outside of what is in use nothing
-    /// is changed.
+    /// Writes `bytes` at the executable address `at`. Outside of what was ever in use
+    /// nothing is changed.
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         let start = at.wrapping_sub(self.executable as u64) as usize;
         let end = start.checked_add(bytes.len());
-        if end.is_some_and(|end| end <= self.used) {
+        if end.is_some_and(|end| end <= self.high) {
             // SAFETY: the range lies in the mapping. It is being executed by no other
             // thread: code runs on the thread that owns the arena.
             unsafe {
@@ -167,22 +216,16 @@ impl Arena {
         self.write(at, &distance.to_le_bytes());
     }
 
-    /// The `len` bytes at an executable address, if they are in use.
+    /// The `len` bytes at an executable address, if they were ever in use.
     pub fn get(&self, at: u64, len: usize) -> Option<&[u8]> {
         let start = at.checked_sub(self.executable as u64)? as usize;
         let end = start.checked_add(len)?;
-        if end > self.used {
+        if end > self.high {
             return None;
         }
         // SAFETY: the bytes lie in the mapping, and whoever changes them borrows the
         // arena exclusively.
         Some(unsafe { std::slice::from_raw_parts(self.executable.add(start), len) })
-    }
-
-    /// Forgets all code after the first `keep` bytes. The caller must hold no
-    /// address beyond.
-    pub fn clear(&mut self, keep: usize) {
-        self.used = keep;
     }
 
     /// Gives back the host's entries for the view that is only written. The memory stays

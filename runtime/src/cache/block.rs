@@ -44,6 +44,8 @@ pub struct CachedBlock {
     pub key: Key,
     /// Never used for another block: tells late compilations of a dropped one.
     pub serial: u64,
+    /// When its code was made, or, if it has none, it was decoded.
+    pub(super) generation: u32,
     /// Number of the second frame it reaches into, or [`NO_FRAME`].
     second: u32,
     /// What the interpreter runs; empty while [forgotten](CachedBlock::forget_ops).
@@ -120,6 +122,7 @@ impl CachedBlock {
         Self {
             key,
             serial,
+            generation: 0,
             second: crosses_to.map_or(NO_FRAME, |second| (second.0 >> 12) as u32),
             ops: crate::interp::ops(&block.insns),
             insns: block.insns.len() as u32,

@@ -41,11 +41,6 @@ impl Blocks {
         Some(&mut chunk[id.0 as usize % CHUNK])
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.given as usize - self.free.len()
-    }
-
     /// Adds one and returns its number.
     pub fn add(&mut self, block: CachedBlock) -> BlockId {
         let id = BlockId(self.free.pop().unwrap_or_else(|| self.fresh()));

@@ -13,12 +13,6 @@ use super::arena::Arena;
 use translator::direct::gate::{CLOSED, gate};
 use translator::state::GATE_BYTES;
 
-/// Most gates before the cache is cleared.
-const MAX_GATES: usize = 1 << 19;
-
-/// Bytes for all of them.
-pub const ALL_GATES_BYTES: usize = MAX_GATES * GATE_BYTES;
-
 /// See the module's essay.
 pub struct Gates {
     /// Host address of the first.
@@ -27,6 +21,9 @@ pub struct Gates {
     closed: u64,
     by_eip: Map<u32, u32>,
     all: Vec<Gate>,
+    /// Those that nothing leads to any more.
+    free: Vec<u32>,
+    most: usize,
 }
 
 struct Gate {
@@ -36,13 +33,15 @@ struct Gate {
 }
 
 impl Gates {
-    /// None yet.
-    pub fn new(first: u64, closed: u64) -> Self {
+    /// None yet, and at most so many.
+    pub fn new(most: usize, first: u64, closed: u64) -> Self {
         Self {
             first,
             closed,
             by_eip: Map::default(),
             all: Vec::new(),
+            free: Vec::new(),
+            most,
         }
     }
 
@@ -54,17 +53,39 @@ impl Gates {
     /// Opens the gate for `eip`, made if need be, under `tag` to `code`; its address, or
     /// `None` if there are too many.
     pub fn open(&mut self, arena: &mut Arena, eip: u32, tag: u32, code: u64) -> Option<u64> {
-        let next = self.all.len();
         let number = match self.by_eip.get(&eip) {
             Some(&number) => number,
-            None if next < MAX_GATES => {
-                self.all.push(Gate { eip, code });
-                self.by_eip.insert(eip, next as u32);
-                next as u32
-            }
-            None => return None,
+            None => self.make(eip)?,
         };
         Some(self.set(arena, number, tag, code))
+    }
+
+    fn make(&mut self, eip: u32) -> Option<u32> {
+        let next = self.all.len();
+        let fresh = || (next < self.most).then_some(next as u32);
+        let number = self.free.pop().or_else(fresh)?;
+        let gate = Gate { eip, code: 0 };
+        match self.all.get_mut(number as usize) {
+            Some(place) => *place = gate,
+            None => self.all.push(gate),
+        }
+        self.by_eip.insert(eip, number);
+        Some(number)
+    }
+
+    /// Takes back all gates but those that a link slot leads to; `words` are what slots
+    /// hold.
+    pub fn reclaim(&mut self, words: &[u64]) {
+        let mut wanted = vec![false; self.all.len()];
+        for word in words {
+            let number = word.wrapping_sub(self.first) / GATE_BYTES as u64;
+            if let Some(gate) = wanted.get_mut(number as usize) {
+                *gate = true;
+            }
+        }
+        self.by_eip.retain(|_, number| wanted[*number as usize]);
+        let unwanted = (0..).zip(&wanted).filter(|(_, wanted)| !**wanted);
+        self.free = unwanted.map(|(number, _)| number).collect();
     }
 
     fn set(&mut self, arena: &mut Arena, number: u32, tag: u32, code: u64) -> u64 {
@@ -111,5 +132,6 @@ impl Gates {
     pub fn clear(&mut self) {
         self.by_eip.clear();
         self.all.clear();
+        self.free.clear();
     }
 }

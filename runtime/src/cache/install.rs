@@ -1,13 +1,15 @@
 //! Compiled code of blocks: how it comes into the arena, is linked, and goes.
 //!
-//! Code that is dropped stays where it is, for the arena only grows; what must go is
-//! whatever leads to it: link slots, gates, and the caches by EIP and location.
+//! Code that is dropped stays where it is until its [generation](super::generations)
+//! goes; what must go is whatever leads to it: link slots, gates, and the caches by EIP
+//! and location.
 //!
 //! Code that ends with a jump to the block that is placed next loses that jump: the block
 //! takes its place. Most code is placed when it is first reached, so what runs without a
 //! branch taken on the guest often does on the host. When such a block goes, the jump
 //! comes back, over the first bytes of its code.
 
+use super::generations::Exhausted;
 use super::links::Chain;
 use super::{BlockId, Cache, CachedBlock, Compiled, Key, Tail, entries};
 use crate::native::landing::Placed;
@@ -16,8 +18,8 @@ use translator::direct::gate;
 use translator::state::JumpEntry;
 
 impl Cache {
-    /// Installs compiled code for a block. False if the arena is full, which
-    /// also asks for a flush.
+    /// Installs compiled code for a block. False if there is no room, which is then asked
+    /// for.
     pub fn install(&mut self, id: BlockId, code: &HostCode) -> bool {
         let placed = self.place(id, code);
         if let (true, Some(block)) = (placed, self.get(id)) {
@@ -39,7 +41,7 @@ impl Cache {
             None => self.arena.add(&code.bytes),
         };
         let Some(address) = address else {
-            self.exhausted = true;
+            self.exhaust(Exhausted::Share);
             return false;
         };
         for link in &code.links {
@@ -61,8 +63,9 @@ impl Cache {
         if let Some(perf) = &mut self.perf {
             perf.block(eip, address, &code.bytes);
         }
+        let (generation, _) = self.generation();
         if let Some(block) = self.get_mut(id) {
-            block.compiled = Compiled::At(address);
+            (block.compiled, block.generation) = (Compiled::At(address), generation);
         }
         if let Some(Tail { slot, .. }) = tail {
             self.fall_through(slot, id, address);
@@ -106,10 +109,10 @@ impl Cache {
     }
 
     /// Reserves link slots for a block about to be compiled, or `None` if there
-    /// are none left, which also asks for a flush.
+    /// are none left, which are then asked for.
     pub fn reserve_links(&mut self, id: BlockId, count: u32) -> Option<u32> {
         let Some(first) = self.links.reserve(id, count as usize) else {
-            self.exhausted = true;
+            self.exhaust(Exhausted::Share);
             return None;
         };
         self.get_mut(id)?.outgoing = (first, count);
@@ -136,7 +139,7 @@ impl Cache {
             self.set_link(slot, Some(gate));
             self.counters.links += 1;
         } else {
-            self.exhausted = true;
+            self.exhaust(Exhausted::Gates);
         }
     }
 

@@ -10,12 +10,11 @@
 //! allocation for each block. A slot is in the list of the block that it leads to and in
 //! no other; if its owner is gone, it stays there until that block goes.
 
-use super::BlockId;
+use super::generations::GENERATIONS;
+use super::{BlockId, NOWHERE};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use translator::state::STUB_BYTES;
-
-/// Most link slots before the cache is cleared.
-pub const MAX_SLOTS: usize = 1 << 21;
 
 /// What a slot is for.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +41,15 @@ pub struct Change {
     /// Not only the displacement: something else stands in its place.
     pub anew: bool,
 }
+
+/// What is known of a slot that nobody has.
+const FREE: SlotInfo = SlotInfo {
+    owner: NOWHERE,
+    eip: 0,
+    jump: None,
+    fallen: false,
+    next: Next::Apart,
+};
 
 /// A place in a list of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,18 +84,21 @@ impl Next {
 pub struct Links {
     slots: Box<[u64]>,
     info: Vec<SlotInfo>,
+    /// Slots of the current generation that are not reserved yet.
+    left: Range<usize>,
     stub: u64,
     /// The stubs of direct code.
     stubs: u64,
 }
 
 impl Links {
-    /// An empty array; `stub` is what unlinked slots hold, `stubs` where direct code
-    /// has one for each.
-    pub fn new(stub: u64, stubs: u64) -> Self {
+    /// An array of so many; `stub` is what unlinked slots hold, `stubs` where direct
+    /// code has one for each.
+    pub fn new(slots: usize, stub: u64, stubs: u64) -> Self {
         Self {
-            slots: vec![0; MAX_SLOTS].into_boxed_slice(),
+            slots: vec![0; slots].into_boxed_slice(),
             info: Vec::new(),
+            left: 0..slots / GENERATIONS,
             stub,
             stubs,
         }
@@ -103,20 +114,52 @@ impl Links {
         self.slots.as_ptr() as u64
     }
 
-    /// Reserves `count` unlinked slots and returns the first, or `None` if full.
+    /// The slots of a share.
+    pub fn share(&self, number: usize) -> Range<u32> {
+        let slots = (self.slots.len() / GENERATIONS) as u32;
+        let first = number as u32 * slots;
+        first..first + slots
+    }
+
+    /// Goes on with the slots of a share, which must be in no list any more.
+    pub fn begin(&mut self, number: usize) {
+        let share = self.share(number);
+        self.left = share.start as usize..share.end as usize;
+        let known = self.info.len();
+        let begun = self.left.start.min(known)..self.left.end.min(known);
+        self.slots[begun.clone()].fill(self.stub);
+        self.info[begun].fill(FREE);
+    }
+
+    /// Reserves `count` unlinked slots of the current generation and returns the first,
+    /// or `None` if there are no more.
     pub fn reserve(&mut self, owner: BlockId, count: usize) -> Option<u32> {
-        let first = self.info.len();
-        let slots = self.slots.get_mut(first..first + count)?;
-        slots.fill(self.stub);
-        let info = SlotInfo {
-            owner,
-            eip: 0,
-            jump: None,
-            fallen: false,
-            next: Next::Apart,
-        };
-        self.info.resize(first + count, info);
+        let first = self.left.start;
+        let end = first.checked_add(count).filter(|&n| n <= self.left.end)?;
+        self.left.start = end;
+        self.slots.get_mut(first..end)?.fill(self.stub);
+        if self.info.len() < end {
+            self.info.resize(end, FREE);
+        }
+        self.info[first..end].fill(SlotInfo { owner, ..FREE });
         Some(first as u32)
+    }
+
+    /// What the slots known hold.
+    pub fn words(&self) -> &[u64] {
+        self.slots.get(..self.info.len()).unwrap_or_default()
+    }
+
+    /// A list without the slots in `gone`.
+    #[must_use]
+    pub fn without(&mut self, mut chain: Chain, gone: &Range<u32>) -> Chain {
+        let mut kept = Chain::default();
+        while let Some(slot) = self.unchain(&mut chain) {
+            if !gone.contains(&slot) {
+                kept = self.chain(kept, slot).unwrap_or(kept);
+            }
+        }
+        kept
     }
 
     /// Notes where a slot leads, and the jump it stands for.
@@ -209,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_in_one_list_until_it_is_taken_out() {
-        let mut links = Links::new(0, 0);
+        let mut links = Links::new(64, 0, 0);
         links.reserve(BlockId(0), 4).expect("there is room");
         let mut chain = Chain::default();
         for slot in [2, 0, 3] {

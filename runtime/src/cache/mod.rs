@@ -20,6 +20,7 @@ pub mod copies;
 pub mod disk;
 pub mod frame;
 mod gates;
+pub mod generations;
 mod install;
 pub mod links;
 pub mod overwrites;
@@ -35,8 +36,9 @@ pub use block::{CachedBlock, Compiled, Warmth};
 use blocks::Blocks;
 use codes::Codes;
 use frame::{Frame, Frames};
-use gates::{ALL_GATES_BYTES, Gates};
-use links::{Links, MAX_SLOTS};
+use gates::Gates;
+use generations::{Exhausted, GENERATIONS, Generations, Sizes};
+use links::Links;
 use overwrites::Overwrites;
 use pages::CodePages;
 use shadow_mmu::PhysAddr;
@@ -45,14 +47,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use translator::block::Block;
 use translator::state::{
-    ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, STUB_BYTES, TAG_STEP, jump_index, jump_window,
+    ALL_JUMP_ENTRIES, JUMP_WINDOWS, JumpEntry, TAG_STEP, jump_index, jump_window,
 };
 use twins::Twins;
-
-/// Bytes of compiled code before the cache is cleared.
-const ARENA_BYTES: usize = 256 << 20;
-/// Decoded blocks before the cache is cleared.
-const MAX_BLOCKS: usize = 1_000_000;
 
 /// Number of a block in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +109,8 @@ pub struct CacheCounters {
     pub compiled_host_bytes: u64,
     /// Blocks dropped because their bytes were written.
     pub invalidated: u64,
+    /// Generations that were dropped to make room.
+    pub evictions: u64,
     /// Times everything was dropped.
     pub flushes: u64,
     /// Links made.
@@ -131,7 +130,9 @@ pub struct Cache {
     recent: Box<[(u64, BlockId)]>,
     jumps: Box<[JumpEntry]>,
     arena: Arena,
-    arena_keep: usize,
+    /// How much there may be of everything.
+    pub sizes: Sizes,
+    generations: Generations,
     /// Routines that are kept, by host address.
     routines: Vec<Range<u64>>,
     /// What is written for perf.
@@ -146,8 +147,8 @@ pub struct Cache {
     pub gates: Gates,
     /// Where code continues after a fault of the host.
     pub landings: Landings,
-    /// Link slots or code memory ran out: the run loop must clear the cache.
-    pub exhausted: bool,
+    /// What ran out: the run loop must make room.
+    pub exhausted: Exhausted,
     /// Number of the current slice of the budget.
     pub slice: u64,
     /// Counts.
@@ -165,20 +166,20 @@ struct Tail {
 const NOWHERE: BlockId = BlockId(u32::MAX);
 
 impl Cache {
-    /// An empty cache. `fixed` are routines that are kept through flushes, what unlinked
-    /// slots lead to first and what closed gates call second; their addresses are
-    /// returned in order.
+    /// An empty cache. `fixed` are routines that are never dropped, what unlinked slots
+    /// lead to first and what closed gates call second; their addresses are returned in
+    /// order.
     ///
     /// # Errors
     /// The host refuses executable memory.
-    pub fn new(fixed: &[&[u8]]) -> std::io::Result<(Self, Vec<u64>)> {
-        let stubs = MAX_SLOTS * STUB_BYTES;
-        let mut arena = Arena::new(ARENA_BYTES + stubs + ALL_GATES_BYTES)?;
+    pub fn new(sizes: Sizes, fixed: &[&[u8]]) -> std::io::Result<(Self, Vec<u64>)> {
+        let mut arena = Arena::new(sizes.arena_bytes())?;
         let addresses: Vec<u64> = fixed.iter().filter_map(|code| arena.add(code)).collect();
         let routine = |n: usize| addresses.get(n).copied().unwrap_or(0);
         let (unlinked, closed) = (routine(0), routine(1));
-        let stubs = arena.set_aside(stubs).unwrap_or(0);
-        let gates = arena.set_aside(ALL_GATES_BYTES).unwrap_or(0);
+        let stubs = arena.set_aside(sizes.stub_bytes()).unwrap_or(0);
+        let gates = arena.set_aside(sizes.gate_bytes()).unwrap_or(0);
+        let spans = arena.divide(GENERATIONS);
         let routines = addresses.iter().zip(fixed);
         let routines = routines.map(|(&at, code)| at..at + code.len() as u64);
         let cache = Self {
@@ -190,16 +191,17 @@ impl Cache {
             codes: Codes::default(),
             recent: vec![(u64::MAX, NOWHERE); ALL_JUMP_ENTRIES].into_boxed_slice(),
             jumps: vec![JumpEntry::default(); ALL_JUMP_ENTRIES].into_boxed_slice(),
-            arena_keep: arena.used(),
+            sizes,
+            generations: Generations::new(sizes),
             routines: routines.collect(),
             perf: None,
-            landings: Landings::new(arena.start()),
+            landings: Landings::new(arena.start(), spans),
             arena,
-            links: Links::new(unlinked, stubs),
+            links: Links::new(sizes.slots(), unlinked, stubs),
             unlinked,
             tail: None,
-            gates: Gates::new(gates, closed),
-            exhausted: false,
+            gates: Gates::new(sizes.gates(), gates, closed),
+            exhausted: Exhausted::Nothing,
             slice: 0,
             counters: CacheCounters::default(),
         };
@@ -282,11 +284,6 @@ impl Cache {
         self.by_key.get(key).copied()
     }
 
-    /// Whether the next insertion must be preceded by [`Cache::clear`].
-    pub fn is_full(&self) -> bool {
-        self.blocks.len() >= MAX_BLOCKS
-    }
-
     /// Adds a block. The caller has protected its frames as code.
     pub fn insert(
         &mut self,
@@ -311,7 +308,11 @@ impl Cache {
     }
 
     /// Gives a block a number, by which its location leads to it.
-    fn enter(&mut self, cached: CachedBlock) -> BlockId {
+    fn enter(&mut self, mut cached: CachedBlock) -> BlockId {
+        cached.generation = self.generations.current;
+        if self.generations.decode() {
+            self.exhaust(Exhausted::Share);
+        }
         let key = cached.key;
         let id = self.blocks.add(cached);
         self.by_key.insert(key, id);
@@ -453,8 +454,10 @@ impl Cache {
         self.landings.clear();
         self.overwrites.clear();
         self.forget_recent();
-        self.arena.clear(self.arena_keep);
-        self.exhausted = false;
+        let (_, share) = self.generation();
+        self.links.begin(share);
+        self.arena.begin_span(share);
+        self.exhausted = Exhausted::Nothing;
         self.counters.flushes += 1;
         frames
     }

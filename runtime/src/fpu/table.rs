@@ -87,7 +87,7 @@ impl Thunks {
             ..Self::default()
         };
         if let Some(arena) = &mut self.arena {
-            arena.clear(0);
+            arena.begin_span(0);
         }
     }
 

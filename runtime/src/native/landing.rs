@@ -17,6 +17,8 @@
 #![allow(unsafe_code)] // Signal handling.
 
 use crate::cache::BlockId;
+use crate::cache::arena::Spans;
+use crate::cache::generations::GENERATIONS;
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{NonNull, null};
 use translator::compile::{Landing, WayOut};
@@ -85,16 +87,18 @@ impl Entry {
 struct List {
     /// Where the code begins.
     base: u64,
-    entries: UnsafeCell<Vec<Entry>>,
+    spans: Spans,
+    /// One for each span of the code.
+    entries: UnsafeCell<[Vec<Entry>; GENERATIONS]>,
     fault: Cell<HostFault>,
 }
 
 impl List {
     /// What is listed for a fault at `ip`.
     fn find(&self, ip: u64) -> Option<Entry> {
-        let ip = u32::try_from(ip.checked_sub(self.base)?).ok()?;
         // SAFETY: nobody changes the list while host code runs; see the module.
-        let entries = unsafe { &*self.entries.get() };
+        let entries = unsafe { &*self.entries.get() }.get(self.spans.of(ip)?)?;
+        let ip = u32::try_from(ip.checked_sub(self.base)?).ok()?;
         let behind = entries.partition_point(|entry| entry.start <= ip);
         let entry = entries.get(behind.checked_sub(1)?)?;
         (ip - entry.start < u32::from(entry.bytes)).then_some(*entry)
@@ -109,10 +113,11 @@ pub struct Landings(NonNull<List>);
 unsafe impl Send for Landings {}
 
 impl Landings {
-    /// A list for code at host addresses from `base` on.
-    pub fn new(base: u64) -> Self {
+    /// A list for code at host addresses from `base` on, in these spans.
+    pub fn new(base: u64, spans: Spans) -> Self {
         let list = List {
             base,
+            spans,
             entries: UnsafeCell::default(),
             fault: Cell::default(),
         };
@@ -126,19 +131,31 @@ impl Landings {
         unsafe { self.0.as_ref() }
     }
 
-    /// Adds the landings of code that has been placed behind all code so far.
+    /// Adds the landings of code that has been placed behind all code of its span.
     pub fn add(&mut self, placed: Placed, landings: &[Landing]) {
         let base = self.list().base;
         let entries = landings.iter();
         let entries = entries.filter_map(|landing| Entry::new(placed, base, landing));
         // SAFETY: no host code runs on this thread now, so the handler does not read.
-        unsafe { &mut *self.list().entries.get() }.extend(entries);
+        let spans = unsafe { &mut *self.list().entries.get() };
+        let span = self.list().spans.of(placed.address);
+        if let Some(span) = span.and_then(|number| spans.get_mut(number)) {
+            span.extend(entries);
+        }
+    }
+
+    /// Forgets what is listed of a span.
+    pub fn clear_span(&mut self, number: usize) {
+        // SAFETY: as in `add`.
+        let spans = unsafe { &mut *self.list().entries.get() };
+        if let Some(span) = spans.get_mut(number) {
+            span.clear();
+        }
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        // SAFETY: as in `add`.
-        unsafe { &mut *self.list().entries.get() }.clear();
+        (0..GENERATIONS).for_each(|span| self.clear_span(span));
     }
 
     /// The last fault.
@@ -300,9 +317,19 @@ mod handler {
 mod tests {
     use super::*;
 
+    const SPANS: Spans = Spans {
+        first: 0x1100,
+        bytes: 0xf00,
+    };
+
+    fn found(landings: &Landings, ip: u64) -> Option<(u16, u32, u32)> {
+        let entry = landings.list().find(ip);
+        entry.map(|e| (e.rest, e.at, e.owner.0))
+    }
+
     #[test]
     fn the_landing_of_an_address_is_found() {
-        let mut landings = Landings::new(0x1000);
+        let mut landings = Landings::new(0x1000, SPANS);
         let landing = |start, end, way_out| Landing {
             start,
             end,
@@ -317,10 +344,7 @@ mod tests {
         let two = [landing(4, 8, here), landing(8, 9, code)];
         landings.add(placed(0x1100, 7), &two);
         landings.add(placed(0x2000, 8), &[landing(0, 5, here)]);
-        let find = |ip| {
-            let entry = landings.list().find(ip);
-            entry.map(|e| (e.rest, e.at, e.owner.0))
-        };
+        let find = |ip| found(&landings, ip);
         assert_eq!(find(0x0fff), None);
         assert_eq!(find(0x1103), None);
         assert_eq!(find(0x1104), Some((2, 1, 7)));
@@ -328,5 +352,8 @@ mod tests {
         assert_eq!(find(0x1109), None);
         assert_eq!(find(0x2004), Some((2, 1, 8)));
         assert_eq!(find(0x2005), None);
+        landings.clear_span(0);
+        assert_eq!(found(&landings, 0x1104), None);
+        assert_eq!(found(&landings, 0x2004), Some((2, 1, 8)));
     }
 }

@@ -195,9 +195,9 @@ fn store(cpu: &mut Cpu, index: usize) -> u64 {
     // That looks for instructions among the callouts.
     crate::fpu::after_native(cpu);
     // A copy would be made in pieces, and read as a whole at once, which is slow.
-    let callouts = std::mem::take(&mut cpu.callouts);
-    let done = callouts.get(index).map_or(1, |op| store_by(cpu, op));
-    cpu.callouts = callouts;
+    let (place, ops) = cpu.callouts.lend(index);
+    let done = ops.get(place).map_or(1, |op| store_by(cpu, op));
+    cpu.callouts.give_back(index, ops);
     done
 }
 

@@ -15,11 +15,11 @@ mod watch;
 pub use regs::{SystemRegs, TableReg, cr0, cr4};
 
 use crate::cache::frame::Frames;
+use crate::callouts::Callouts;
 use crate::cpu_model::CpuModel;
 use crate::cpu_model::feature::Feature;
 use crate::devices::pc::Pc;
 use crate::gdb::points::Points;
-use crate::interp::Op;
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::system::branches::Branches;
@@ -140,7 +140,7 @@ pub struct Cpu {
     /// Data segments that have been loaded.
     pub loads: Box<Loads>,
     /// Instructions that compiled code calls out for, by callout index.
-    pub callouts: Vec<Op>,
+    pub callouts: Callouts,
     /// Callouts from compiled code, by mnemonic.
     pub callout_counts: Box<[u64]>,
     /// Guest memory and its mappings.
@@ -209,7 +209,7 @@ impl Cpu {
             log: None,
             crossings: Box::default(),
             loads: Box::default(),
-            callouts: Vec::new(),
+            callouts: Callouts::default(),
             callout_counts: vec![0; iced_x86::Mnemonic::values().len()].into_boxed_slice(),
             shadow: Shadow::None,
             in_ss_shadow: false,
