@@ -74,6 +74,7 @@ const MAX_QUEUED: u64 = 4096;
 /// What the worker gets.
 struct Request {
     flavour: Flavour,
+    gs: bool,
     id: BlockId,
     serial: u64,
     block: Block,
@@ -89,6 +90,7 @@ impl Request {
             grouped: self.flavour.grouped,
             native_vectors: self.flavour.native_vectors,
             mirrored: self.flavour.mirrored,
+            gs: self.gs,
             callout_base: self.callout_base,
             listing: false,
         }
@@ -373,6 +375,7 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     let block = again::block(cpu, cached)?;
     Some(Request {
         flavour: kept::flavour(cached),
+        gs: cpu.gs.is_some(),
         id,
         serial: cached.serial,
         block,
