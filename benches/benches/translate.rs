@@ -57,6 +57,7 @@ fn request(block: &Block, mirrored: bool) -> CompileRequest<'_> {
         grouped: true,
         native_vectors: true,
         mirrored,
+        gs: mirrored,
         callout_base: 0,
         listing: false,
     }

@@ -72,6 +72,7 @@ const MAX_QUEUED: u64 = 4096;
 /// What the worker gets.
 struct Request {
     flavour: Flavour,
+    gs: bool,
     id: BlockId,
     serial: u64,
     generation: u32,
@@ -88,6 +89,7 @@ impl Request {
             grouped: self.flavour.grouped,
             native_vectors: self.flavour.native_vectors,
             mirrored: self.flavour.mirrored,
+            gs: self.gs,
             callout_base: self.callout_base,
             listing: false,
         }
@@ -375,6 +377,7 @@ fn prepare(cache: &mut Cache, cpu: &mut Cpu, id: BlockId) -> Option<Request> {
     let block = again::block(cpu, cached)?;
     Some(Request {
         flavour: kept::flavour(cached),
+        gs: cpu.gs.is_some(),
         id,
         serial: cached.serial,
         generation: cache.generation().0,

@@ -19,8 +19,9 @@ use crate::gdb::Debugger;
 use crate::idle::Idle;
 use crate::launch::Files;
 use crate::loader::{self, Entry, EntryMode, File, Image, LoadError, Problem};
-use crate::mirrored::MirrorDebt;
+use crate::mirrored::{MirrorDebt, MirrorPolicy};
 use crate::monitor::Monitor;
+use crate::native::gs::Gs;
 use crate::native::{self, Trampoline};
 use crate::stats::RunCounters;
 use crate::stopwatch::Stopwatch;
@@ -132,8 +133,12 @@ impl Vm {
             .timeout
             .map(|t| host.clock.now_ns() + t.as_nanos() as u64);
         let mut tiers = Tiers::new(config.tier, cpu.mmu.has_mirrors())?;
+        if tiers.mirror != MirrorPolicy::Never {
+            cpu.gs = Gs::new();
+        }
         if native::uses_direct_code(config.tier) {
-            let identity = identity(&cpu.model, config.tier, tiers.mirror);
+            let gs = cpu.gs.is_some();
+            let identity = identity(&cpu.model, config.tier, tiers.mirror, gs);
             tiers.disk = DiskCache::for_config(&config.code_cache, identity);
         }
         Ok(Self {

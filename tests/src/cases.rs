@@ -14,6 +14,7 @@
 //!
 //! [`grid`] adds the products of edge values that nobody wants to write.
 
+mod addresses;
 mod grid;
 mod integer;
 mod memory;
@@ -45,7 +46,7 @@ pub struct Named {
 /// # Panics
 /// If a row is not well formed.
 pub fn all() -> Vec<Named> {
-    let tables: [(Family, &[Row]); 10] = [
+    let tables: [(Family, &[Row]); 12] = [
         (Family::Arith, integer::ARITH),
         (Family::Shift, integer::SHIFT_BITS),
         (Family::Muldiv, integer::MULDIV_DECIMAL),
@@ -56,6 +57,8 @@ pub fn all() -> Vec<Named> {
         (Family::Branch, protected::FAULTS),
         (Family::Branch, protected::LIMITS),
         (Family::Sse2, vector::VECTOR),
+        (Family::Transfer, addresses::ADDRESSES),
+        (Family::Sse2, addresses::VECTOR_ADDRESSES),
     ];
     let named = |(family, rows)| table(family, rows);
     tables.into_iter().flat_map(named).collect()

@@ -167,6 +167,7 @@ impl Fuzzer {
                 grouped: true,
                 native_vectors: true,
                 mirrored: block.mode.settled(),
+                gs: true,
                 callout_base: 0,
                 listing: false,
             })
@@ -189,13 +190,15 @@ impl Fuzzer {
             link_base: 0,
             grouped: true,
             native_vectors: true,
-            mirrored: false,
+            mirrored: block.mode.settled(),
+            gs: true,
             callout_base: 0,
             listing: false,
         };
         // What cannot be compiled is interpreted.
         if let Ok(mut code) = self.direct.compile(&request) {
-            verify(&code.bytes).map_err(|violation| violation.to_string())?;
+            verify(&code.bytes, request.relies_on_gs())
+                .map_err(|violation| violation.to_string())?;
             let elsewhere = CompileRequest {
                 link_base: 0x1_2345,
                 callout_base: 0x6_7890,

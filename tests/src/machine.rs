@@ -231,7 +231,8 @@ impl<'a> Setup<'a> {
         (vm, captured)
     }
 
-    fn image(&self) -> Image<'a> {
+    /// What is loaded into it.
+    pub fn image(&self) -> Image<'a> {
         let file = |path: &'static str, bytes| File {
             path: Path::new(path),
             bytes,

@@ -29,6 +29,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "runtime/src/native/mod.rs",
         "entry into compiled code, callout",
     ),
+    ("runtime/src/native/gs.rs", "reads and writes GS's base"),
     (
         "runtime/src/native/landing.rs",
         "the handler for faults in mirrors",

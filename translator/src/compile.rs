@@ -82,8 +82,19 @@ pub struct CompileRequest<'a> {
     /// Direct code only: access guest memory through the mirror instead of looking
     /// it up. A fault of the host must continue at a [`Landing`].
     pub mirrored: bool,
+    /// Direct code only: the base of GS is the user view's mirror whenever code runs,
+    /// and code of ring 3 relies on that.
+    pub gs: bool,
     /// Keep the CLIF as text and note what code is for, for a dump.
     pub listing: bool,
+}
+
+impl CompileRequest<'_> {
+    /// Whether direct code is to access memory by GS.
+    #[must_use]
+    pub fn relies_on_gs(&self) -> bool {
+        self.mirrored && self.gs && self.block.mode.user()
+    }
 }
 
 /// A compiled block.

@@ -20,6 +20,7 @@ fn callouts(grouped: bool, native_vectors: bool) -> usize {
         grouped,
         native_vectors,
         mirrored: false,
+        gs: false,
         callout_base: 100,
         listing: false,
     };
@@ -48,6 +49,7 @@ fn mixed(link_base: u32, callout_base: u32) -> HostCode {
         grouped: true,
         native_vectors: true,
         mirrored: false,
+        gs: false,
         callout_base,
         listing: false,
     };
@@ -95,6 +97,7 @@ fn moving(bytes: &[u8], eip: u32) -> HostCode {
         grouped: true,
         native_vectors: true,
         mirrored: false,
+        gs: false,
         callout_base: 7,
         listing: false,
     };

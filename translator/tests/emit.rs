@@ -26,6 +26,7 @@ fn compile(compiler: &mut Compiler, block: &Block) -> HostCode {
         grouped: true,
         native_vectors: true,
         mirrored: false,
+        gs: false,
         callout_base: 100,
         listing: true,
     };

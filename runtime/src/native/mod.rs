@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)] // Calls generated code.
 
+pub mod gs;
 pub mod landing;
 
 use crate::config::Tier;
@@ -99,6 +100,7 @@ impl Trampoline {
     /// current mode and EIP, and the addresses in `cpu.state` must be current.
     #[inline(always)]
     pub unsafe fn enter(self, cpu: &mut Cpu, code: u64) -> u64 {
+        cpu.follow_user_mirror();
         let state: *mut Cpu = cpu;
         let exit = cpu.on_account(Account::GUEST, |_| {
             (self.0)(state.cast(), code as *const u8)
@@ -228,6 +230,8 @@ fn go_on(cpu: &mut Cpu) -> u64 {
     if cpu.attention && !cpu.adopt_context() {
         return 1;
     }
+    // Without attention the views are those from before.
+    cpu.follow_user_mirror();
     // Nothing comes between an instruction that casts a shadow and the next.
     cpu.shadow = Shadow::None;
     2

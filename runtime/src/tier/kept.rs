@@ -209,6 +209,7 @@ fn check(
         grouped: flavour.grouped,
         native_vectors: flavour.native_vectors,
         mirrored: flavour.mirrored,
+        gs: cpu.gs.is_some(),
         callout_base: 0,
         listing: false,
     };
@@ -218,7 +219,7 @@ fn check(
     assert_eq!(fresh.bytes, code.bytes, "{:x?}", block.key);
     assert_eq!(fresh.links, code.links, "{:x?}", block.key);
     assert_eq!(fresh.landings, code.landings, "{:x?}", block.key);
-    if let Err(violation) = verify(&code.bytes) {
+    if let Err(violation) = verify(&code.bytes, request.relies_on_gs()) {
         panic!("{violation}");
     }
 }

@@ -22,6 +22,7 @@ use crate::devices::pc::Pc;
 use crate::gdb::points::Points;
 use crate::ledger::Ledger;
 use crate::log::Log;
+use crate::native::gs::Gs;
 use crate::system::branches::Branches;
 use crate::system::crossing::Crossings;
 use crate::system::debug;
@@ -30,7 +31,7 @@ use crate::system::loads::Loads;
 use crate::system::random::Entropy;
 use crate::tags::{Context, Tags};
 use crate::volatile::{Calm, Volatile};
-use shadow_mmu::{PagingRegs, PhysAddr, ShadowMmu, View};
+use shadow_mmu::{MIRROR_DISTANCE, PagingRegs, PhysAddr, ShadowMmu, View};
 use std::ops::Range;
 use std::sync::Arc;
 use translator::exception::Exception;
@@ -81,6 +82,8 @@ pub struct Cpu {
     pub tags: Tags,
     /// See [`Cpu::tags`].
     pub tagged: Context,
+    /// Code of ring 3 finds the user view's mirror by GS.
+    pub gs: Option<Gs>,
     /// Host address of the whole jump cache.
     pub jump_cache: u64,
     /// A callout stored EIP before it asked for attention.
@@ -198,6 +201,7 @@ impl Cpu {
             beyond_context: false,
             tags: Tags::default(),
             tagged: Context::NOWHERE,
+            gs: None,
             jump_cache: 0,
             eip_stored: false,
             code_segment: (0, 0),
@@ -464,7 +468,6 @@ impl Cpu {
         });
         self.choose_views();
         self.adopt_settled();
-        self.context_changed();
     }
 
     /// A slice of time has passed, in a machine that uses mirrors where they pay.
@@ -484,6 +487,15 @@ impl Cpu {
         let view = self.views[usize::from(self.sys.cpl == 3)];
         self.state.read_table = view.read;
         self.state.write_table = view.write;
+    }
+
+    /// Must be called before code runs wherever the views may be others than when it
+    /// last did, or the thread another.
+    #[inline(always)]
+    pub fn follow_user_mirror(&self) {
+        if let Some(gs) = self.gs {
+            gs.point_at(self.views[1].read.wrapping_add(MIRROR_DISTANCE));
+        }
     }
 
     /// The current mode bits.

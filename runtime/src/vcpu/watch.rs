@@ -65,11 +65,11 @@ impl Cpu {
             self.smap_lifted = lifted;
             self.mmu.set_smap_override(lifted);
             self.choose_views();
-            self.context_changed();
         }
     }
 
-    /// Picks the tables for both privileges, of the current address space.
+    /// Picks the tables for both privileges, of the current address space. Asks for
+    /// attention, without which code that runs takes them to be the same.
     pub(super) fn choose_views(&mut self) {
         self.views = if self.watch.on() {
             [self.mmu.blank_view(); 2]
@@ -77,6 +77,7 @@ impl Cpu {
             [self.mmu.view(false), self.mmu.view(true)]
         };
         self.update_view();
+        self.context_changed();
     }
 
     /// Looks at an access of `bytes` bytes before it is made.

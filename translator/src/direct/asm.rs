@@ -42,6 +42,30 @@ pub enum Size {
     Q,
 }
 
+/// What an address counts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Via {
+    /// From 0.
+    #[default]
+    Plain,
+    /// From the base of GS.
+    Gs,
+    /// The same, once its parts have been added modulo 2^32 (prefix 67).
+    GsWrapped,
+}
+
+impl Via {
+    /// The prefixes.
+    #[inline(always)]
+    const fn prefixes(self) -> Bytes {
+        match self {
+            Via::Plain => (0, 0),
+            Via::Gs => (0x65, 1),
+            Via::GsWrapped => (0x6765, 2),
+        }
+    }
+}
+
 /// `[base + index × 2^shift + disp]`; without a base, `disp` is the address's
 /// low half, sign-extended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +78,8 @@ pub struct Mem {
     pub disp: i32,
     /// Encode the displacement in four bytes, however small it is.
     pub wide: bool,
+    /// What it counts from.
+    pub via: Via,
 }
 
 impl Mem {
@@ -64,7 +90,14 @@ impl Mem {
             index: None,
             disp,
             wide: false,
+            via: Via::Plain,
         }
+    }
+
+    /// Whether the instruction must have a REX prefix.
+    pub fn needs_rex(self) -> bool {
+        let high = |r: Reg| r >= reg::R8;
+        self.base.is_some_and(high) || self.index.is_some_and(|(x, _)| high(x))
     }
 
     /// The same, `by` bytes further.
@@ -87,6 +120,7 @@ impl Mem {
             index: Some((index, shift)),
             disp: 0,
             wide: false,
+            via: Via::Plain,
         }
     }
 }
@@ -224,7 +258,9 @@ impl Assembler {
         let head = head(rex(size, r, index, m.base.unwrap_or(0)), opcode);
         let tail = modrm_mem(r, m);
         let code = u128::from(head.0) | u128::from(tail.0) << (8 * head.1);
-        self.put(code, head.1 + tail.1);
+        let (prefixes, bytes) = m.via.prefixes();
+        let code = u128::from(prefixes) | code << (8 * bytes);
+        self.put(code, bytes + head.1 + tail.1);
     }
 
     /// An instruction with a register (or opcode extension) and a register in r/m.
@@ -376,7 +412,7 @@ impl Assembler {
         self.put(u128::from(code), 5);
     }
 
-    /// The same with a memory operand.
+    /// The same with a memory operand, of the state.
     #[inline(always)]
     fn put_vex_mem(&mut self, vex: u64, opcode: u8, r: Reg, m: Mem) {
         let (tail, bytes) = modrm_mem(r, m);
@@ -511,11 +547,31 @@ mod tests {
         let no_base = Mem {
             base: None,
             index: Some((reg::R9, 2)),
-            disp: -4,
-            wide: false,
+            ..Mem::at(reg::RAX, -4)
         };
         let wanted = "lea r10,[r9*4-4]";
         assert_eq!(text(|a| a.lea(Size::Q, reg::R10, no_base)), wanted);
+        let (gs, wrapped) = (Via::Gs, Via::GsWrapped);
+        let absolute = Mem {
+            base: None,
+            ..Mem::at(reg::RAX, 16)
+        };
+        let cases = [
+            (gs, Mem::at(reg::RBX, 8), "mov eax,[gs:rbx+8]"),
+            (gs, Mem::at(reg::R12, -4), "mov eax,[gs:r12-4]"),
+            (gs, absolute, "mov eax,[gs:10h]"),
+            (wrapped, absolute, "mov eax,[gs:10h]"),
+            (wrapped, no_base, "mov eax,[gs:r9d*4-4]"),
+            (
+                wrapped,
+                Mem::indexed(reg::R12, reg::RDI, 3),
+                "mov eax,[gs:r12d+edi*8]",
+            ),
+        ];
+        for (via, m, wanted) in cases {
+            let m = Mem { via, ..m };
+            assert_eq!(text(|a| a.load(Size::D, reg::RAX, m)), wanted);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! iced-x86 itself.
 
 use super::asm::{Assembler, Mem, Reg, Size};
-use super::rename::{host, host_code};
+use super::rename::{host, host_code, needs_rex};
 use crate::insn::{Gpr, Insn, Operand, Width};
 use iced_x86::{Code, EncodingKind, MandatoryPrefix, OpCodeOperandKind, OpCodeTableKind};
 
@@ -66,10 +66,7 @@ impl Forms {
             Some(Operand::Mem(_) | Operand::Wide(_)) => Some(place?),
             _ => None,
         };
-        let rex = place.is_some()
-            || i.ops
-                .iter()
-                .any(|&op| matches!(op, Operand::Gpr(Gpr::ESP, w) if w != Width::B));
+        let rex = needs_rex(i, place);
         let mut swapped = None;
         let mut register = |n: u8| -> Option<Reg> {
             let (r, high) = number(operand(n)?)?;

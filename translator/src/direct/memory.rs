@@ -297,12 +297,10 @@ impl Emitter<'_> {
             (None, None) => self.asm.mov_imm(to, m.disp),
             (Some(base), None) if disp == 0 => self.asm.mov(Size::D, to, base),
             _ => {
-                let wide = false;
                 let address = Mem {
                     base,
                     index,
-                    disp,
-                    wide,
+                    ..Mem::at(to, disp)
                 };
                 self.asm.lea(Size::D, to, address);
             }
@@ -361,12 +359,17 @@ impl Emitter<'_> {
 
     /// Adds a segment's base to the offset in R8. Changes R9.
     pub(super) fn add_segment_base(&mut self, seg: SegReg) {
+        self.load_segment_base(seg, reg::R9);
+        let sum = Mem::indexed(reg::R8, reg::R9, 0);
+        self.asm.lea(Size::D, reg::R8, sum);
+    }
+
+    /// Loads a segment's base.
+    pub(super) fn load_segment_base(&mut self, seg: SegReg, to: Reg) {
         let base = offset_of!(CpuState, seg)
             + seg as usize * size_of::<Segment>()
             + offset_of!(Segment, base);
-        self.asm.load(Size::D, reg::R9, field(base));
-        let sum = Mem::indexed(reg::R8, reg::R9, 0);
-        self.asm.lea(Size::D, reg::R8, sum);
+        self.asm.load(Size::D, to, field(base));
     }
 
     /// Checks `bytes` bytes, the last of which is at the linear address in R8; leaves the

@@ -17,13 +17,25 @@
 //! exceed 32 bits is computed in R8 first, modulo 2^32. A displacement may lead up to
 //! [`MAX_DISPLACEMENT`] out of the mirror, where the host has guards.
 //!
+//! **User code** has it easier where the host lets programs set the base of GS, which
+//! then is that of the user view's mirror, in every ring. With an address-size prefix
+//! the host adds up base, index, displacement and what a segment adds modulo 2^32, as
+//! the guest does, so nearly every operand is a part of its instruction:
+//!
+//! ```text
+//! add eax, gs:[rbx + 8]                  where the sum above is safe
+//! add eax, gs:[ebx + esi*4 - 2000000h]   elsewhere
+//! ```
+//!
+//! Code of other rings keeps to R14, which the seam and transitions load anyway.
+//!
 //! Invariants: in front of its only or last access no instruction has changed a guest
 //! register, and RCX is where it belongs. (Repeated ones: [`super::repeat`].)
 
-use super::asm::{Mem, Reg, reg};
+use super::asm::{Mem, Reg, Via, reg};
 use super::encode::swap;
 use super::flags::Flags;
-use super::rename::host;
+use super::rename::{host, needs_rex};
 use super::repeat::Rebased;
 use super::{Cold, Emitter};
 use crate::compile::{ExitKind, Landing, WayOut};
@@ -50,16 +62,10 @@ pub struct Faulting {
 }
 
 impl Emitter<'_> {
-    /// Where the mirror has an operand: in terms of R14 and R8, or a guest register.
+    /// Where the mirror has an operand: in terms of R8 and guest registers.
     pub(super) fn in_mirror(&mut self, m: &MemRef) -> Mem {
-        self.reaches_mirror = true;
-        let zero_base = self.block.mode.zero_base(m.seg);
-        let disp = m.disp as i32;
-        let near = (-MAX_DISPLACEMENT..=MAX_DISPLACEMENT).contains(&disp);
-        let plain = m.base != Gpr::ZERO && m.index == Gpr::ZERO && !m.addr16;
-        let current = self.block.insns.get(self.index);
-        if plain && near && zero_base && current.is_none_or(|i| swapped(i).is_none()) {
-            return place(host(m.base)).plus(disp);
+        if let Some(place) = self.as_it_is(m) {
+            return self.reached(place);
         }
         self.offset(m, reg::R8);
         self.offset_in_mirror(m.seg)
@@ -67,22 +73,99 @@ impl Emitter<'_> {
 
     /// Where the mirror has the operand whose offset is in R8.
     pub(super) fn offset_in_mirror(&mut self, seg: SegReg) -> Mem {
-        self.reaches_mirror = true;
         if !self.block.mode.zero_base(seg) {
             self.add_segment_base(seg);
         }
-        place(reg::R8)
+        let place = self.place(reg::R8);
+        self.reached(place)
     }
 
-    /// Notes that the code of `i`, from `start` on, may fault, if it may.
-    pub(super) fn note_faulting(&mut self, i: &Insn, start: usize, flags: Flags) {
+    /// Where the mirror has the address in a register.
+    pub(super) fn place(&self, index: Reg) -> Mem {
+        match self.by_gs {
+            true => Mem {
+                via: Via::Gs,
+                ..Mem::at(index, 0)
+            },
+            false => Mem::indexed(reg::R14, index, 0).plus(MIRROR_DISTANCE as i32),
+        }
+    }
+
+    /// The operand as a part of the instruction, if it can be. Changes R8.
+    fn as_it_is(&mut self, m: &MemRef) -> Option<Mem> {
+        let place = match self.by_gs {
+            true => self.in_gs(m)?,
+            false => self.near(m)?,
+        };
+        // The bytes of a register that the address is made of must not be swapped.
+        if self.swapped_at(place).is_some() {
+            return None;
+        }
+        if !self.block.mode.zero_base(m.seg) {
+            self.load_segment_base(m.seg, reg::R8);
+        }
+        Some(place)
+    }
+
+    /// A base register with a small displacement.
+    fn near(&self, m: &MemRef) -> Option<Mem> {
+        let alone = m.base != Gpr::ZERO && m.index == Gpr::ZERO && !m.addr16;
+        let fits = alone && is_near(m.disp) && self.block.mode.zero_base(m.seg);
+        fits.then(|| self.place(host(m.base)).plus(m.disp as i32))
+    }
+
+    /// Whatever has two registers at most, of which R8 is one where it must be the
+    /// segment's base.
+    fn in_gs(&self, m: &MemRef) -> Option<Mem> {
+        let zero_base = self.block.mode.zero_base(m.seg);
+        let base = (m.base != Gpr::ZERO).then(|| host(m.base));
+        let index = (m.index != Gpr::ZERO).then(|| (host(m.index), m.shift & 3));
+        let (base, index) = match (base, index) {
+            (None, Some((x, 0))) if zero_base => (Some(x), None),
+            both if zero_base => both,
+            (None, index) => (Some(reg::R8), index),
+            (Some(base), None) => (Some(reg::R8), Some((base, 0))),
+            _ => return None,
+        };
+        let disp = m.disp as i32;
+        let within = match (base, index) {
+            (Some(_), None) => is_near(m.disp),
+            (None, None) => disp >= 0,
+            _ => false,
+        };
+        let via = if within { Via::Gs } else { Via::GsWrapped };
+        let place = Mem {
+            base,
+            index,
+            via,
+            ..Mem::at(reg::R8, disp)
+        };
+        (!m.addr16).then_some(place)
+    }
+
+    /// Notes that the current instruction accesses the mirror.
+    fn reached(&mut self, place: Mem) -> Mem {
+        self.reaches_mirror = true;
+        self.swapped = self.swapped_at(place);
+        place
+    }
+
+    /// The register whose bytes are swapped while the current instruction accesses
+    /// `place`.
+    fn swapped_at(&self, place: Mem) -> Option<Reg> {
+        let i = self.block.insns.get(self.index)?;
+        needs_rex(i, Some(place)).then(|| high_byte(i))?
+    }
+
+    /// Notes that the current instruction's code, from `start` on, may fault, if it may.
+    pub(super) fn note_faulting(&mut self, start: usize, flags: Flags) {
         if std::mem::take(&mut self.reaches_mirror) {
             self.s.faulting.push(Faulting {
                 start,
                 end: self.asm.here(),
                 index: self.index,
                 flags,
-                swapped: swapped(i),
+                swapped: self.swapped.take(),
                 rebased: Rebased::default(),
             });
         }
@@ -144,13 +227,13 @@ impl Emitter<'_> {
     }
 }
 
-/// Where the mirror has the address in a register.
-pub fn place(index: Reg) -> Mem {
-    Mem::indexed(reg::R14, index, 0).plus(MIRROR_DISTANCE as i32)
+/// A displacement that leads no further out of the mirror than the guards reach.
+fn is_near(disp: u32) -> bool {
+    (-MAX_DISPLACEMENT..=MAX_DISPLACEMENT).contains(&(disp as i32))
 }
 
-/// The register whose bytes are swapped around an instruction with a memory operand.
-fn swapped(i: &Insn) -> Option<Reg> {
+/// The register whose high byte is an operand.
+fn high_byte(i: &Insn) -> Option<Reg> {
     i.ops.iter().find_map(|op| match op {
         Operand::Gpr(r, Width::B) if r.0 >= Gpr::AH.0 => Some(r.0 & 3),
         _ => None,

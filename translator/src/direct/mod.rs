@@ -13,6 +13,7 @@
 //! | EFLAGS | the guest's arithmetic flags; DF is clear |
 //! | R13 | minus the budget |
 //! | R14 | the read table; the write table lies behind it |
+//! | GS.base | the user view's mirror, where the host permits that ([`mirror`]) |
 //! | R15 | the address of [`CpuState`] |
 //! | R8 – R11 | nothing between instructions |
 //! | RSP | the host's stack, a multiple of 16: the calls made so far ([`returns`]) |
@@ -59,7 +60,7 @@ use crate::emit::loc;
 use crate::error::CompileError;
 use crate::insn::{Flow, Gpr, Insn, Operand, SegReg, Width};
 use crate::state::CpuState;
-use asm::{Assembler, Branch, Mem, reg};
+use asm::{Assembler, Branch, Mem, Reg, reg};
 use effects::{Traits, access};
 use encode::{Forms, swap};
 use exit::field;
@@ -151,11 +152,13 @@ impl DirectCompiler {
             grouped: request.grouped,
             native_vectors: request.native_vectors,
             mirrored: request.mirrored,
+            by_gs: request.relies_on_gs(),
             listing: request.listing,
             moves: block.moves(),
             s: &mut self.scratch,
             index: 0,
             reaches_mirror: false,
+            swapped: None,
             stores: false,
             vector_loaded: false,
             x87: last_x87::Due::default(),
@@ -287,6 +290,8 @@ struct Emitter<'a> {
     native_vectors: bool,
     /// Accesses go through the mirror.
     mirrored: bool,
+    /// … and its address is in GS.
+    by_gs: bool,
     /// Note what code is for.
     listing: bool,
     /// List what depends on EIP.
@@ -296,6 +301,8 @@ struct Emitter<'a> {
     index: usize,
     /// The current instruction accesses the mirror.
     reaches_mirror: bool,
+    /// … while the bytes of this register are swapped.
+    swapped: Option<Reg>,
     /// The current instruction stores and can go on if that is refused.
     stores: bool,
     /// The vector state is in the host's registers.
@@ -379,7 +386,7 @@ impl Emitter<'_> {
             false => self.special(i, traits),
         };
         if done.is_some() {
-            self.note_faulting(i, start, flags);
+            self.note_faulting(start, flags);
             self.note_store(i);
         }
         done.unwrap_or_else(|| {
@@ -393,7 +400,7 @@ impl Emitter<'_> {
                 None => self.s.near.truncate(self.s.near_count),
             }
             self.flags = flags;
-            (self.reaches_mirror, self.stores) = (false, false);
+            (self.reaches_mirror, self.stores, self.swapped) = (false, false, None);
             self.call_out(i)
         })
     }

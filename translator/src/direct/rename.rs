@@ -3,11 +3,11 @@
 //!
 //! A guest register lives in the host register of the same number, ESP in R12.
 //! Encodings that 64-bit mode gave another meaning are replaced by their longer
-//! synonyms. A high-byte register cannot be named beside a REX prefix, which the
-//! replaced memory operand always needs: the two bytes of the register are
-//! swapped around the instruction instead.
+//! synonyms. A high-byte register cannot be named beside a REX prefix, which ESP and
+//! most replaced memory operands need: the two bytes of the register are swapped
+//! around the instruction instead.
 
-use super::asm::{Mem, Reg, reg};
+use super::asm::{Mem, Reg, Via, reg};
 use crate::insn::{Gpr, Insn, Operand, Width};
 use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
 
@@ -38,6 +38,15 @@ pub struct Renamed {
     pub swapped: Option<Reg>,
 }
 
+/// Whether the host instruction for `i` must have a REX prefix.
+pub fn needs_rex(i: &Insn, place: Option<Mem>) -> bool {
+    i.ops.iter().any(|op| match op {
+        Operand::Mem(_) | Operand::Wide(_) => place.is_some_and(Mem::needs_rex),
+        Operand::Gpr(r, w) => *r == Gpr::ESP && *w != Width::B,
+        _ => false,
+    })
+}
+
 /// The host instruction for `i`, whose memory operand is at `place`. `None` if an
 /// operand has no host form.
 pub fn rename(i: &Insn, place: Option<Mem>) -> Option<Renamed> {
@@ -45,16 +54,12 @@ pub fn rename(i: &Insn, place: Option<Mem>) -> Option<Renamed> {
     let mut h = Instruction::default();
     h.set_code(code);
     let operands = code.op_code();
-    let needs_rex = i.ops.iter().any(|op| match op {
-        Operand::Mem(_) | Operand::Wide(_) => true,
-        Operand::Gpr(r, w) => *r == Gpr::ESP && *w != Width::B,
-        _ => false,
-    });
+    let rex = needs_rex(i, place);
     let mut swapped = None;
     for (n, op) in (0..).zip(i.ops) {
         match op {
             Operand::None => {}
-            Operand::Gpr(r, Width::B) if r.0 >= Gpr::AH.0 && needs_rex => {
+            Operand::Gpr(r, Width::B) if r.0 >= Gpr::AH.0 && rex => {
                 let low = Gpr(r.0 & 3);
                 if swapped.replace(low.0).is_some() {
                     return None;
@@ -77,15 +82,26 @@ pub fn rename(i: &Insn, place: Option<Mem>) -> Option<Renamed> {
 }
 
 fn set_memory(h: &mut Instruction, n: u32, place: Mem) {
-    let wide = |r: Reg| Register::RAX + u32::from(r);
+    let (first, displacement, whole) = match place.via {
+        Via::GsWrapped => (Register::EAX, u64::from(place.disp as u32), 4),
+        _ => (Register::RAX, i64::from(place.disp) as u64, 8),
+    };
+    let named = |r: Reg| first + u32::from(r);
     h.set_op_kind(n, OpKind::Memory);
-    h.set_memory_base(place.base.map_or(Register::None, wide));
+    h.set_memory_base(place.base.map_or(Register::None, named));
     if let Some((index, shift)) = place.index {
-        h.set_memory_index(wide(index));
+        h.set_memory_index(named(index));
         h.set_memory_index_scale(1 << (shift & 3));
     }
-    h.set_memory_displacement64(i64::from(place.disp) as u64);
-    h.set_memory_displ_size(u32::from(place.disp != 0));
+    h.set_memory_displacement64(displacement);
+    let alone = place.base.is_none() && place.index.is_none();
+    h.set_memory_displ_size(match alone {
+        true => whole,
+        false => u32::from(place.disp != 0),
+    });
+    if place.via != Via::Plain {
+        h.set_segment_prefix(Register::GS);
+    }
 }
 
 fn set_register(h: &mut Instruction, n: u32, r: Register) {

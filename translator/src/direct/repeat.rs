@@ -23,7 +23,6 @@
 
 use super::Emitter;
 use super::asm::{Assembler, Branch, Mem, Reg, Size, reg};
-use super::mirror::place;
 use crate::insn::{Insn, Rep, SegReg, Width};
 use crate::state::MIRROR_DISTANCE;
 use iced_x86::Mnemonic;
@@ -126,11 +125,11 @@ impl Emitter<'_> {
     /// MOVS or STOS as a loop of plain moves.
     fn move_few(&mut self, opcode: u8, width: Width) {
         let (start, byte) = (self.asm.here(), width == Width::B);
+        let [from, to] = [reg::RSI, reg::RDI].map(|r| self.place(r));
         let asm = &mut self.asm;
         asm.mov(Size::Q, reg::RCX, reg::R11);
         let again = asm.here();
         let over = asm.jrcxz();
-        let [from, to] = [reg::RSI, reg::RDI].map(place);
         let mut moved = reg::RAX;
         if opcode == MOVS {
             moved = reg::R9;

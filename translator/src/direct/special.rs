@@ -3,14 +3,15 @@
 //!
 //! In every one the checks come first and the effects after, so that a side exit
 //! leaves an instruction boundary behind. A value is carried over a second check in
-//! [`CpuState::spill`].
+//! [`CpuState::spill`], or in the mirror, where that takes no lookup, in R11.
 
-use super::asm::{Mem, Size, reg};
+use super::asm::{Mem, Reg, Size, reg};
 use super::effects::Traits;
 use super::exit::field;
 use super::memory::Access;
 use super::probe::Hop;
 use super::rename::host;
+use super::string::MOV_FROM_MEMORY;
 use super::{Cold, Emitter, Next};
 use crate::compile::Numbered;
 use crate::flags;
@@ -170,9 +171,10 @@ impl Emitter<'_> {
                 self.asm.store(Size::D, top, reg::R11);
             }
             Operand::Mem(Width::D) => {
-                self.load_to_spill(&i.mem)?;
+                let place = self.check(&i.mem, Access::Read, 4)?;
+                self.load_kept(Width::D, place);
                 let top = self.check_push()?;
-                self.asm.load(Size::D, reg::R11, spill());
+                self.take_kept(reg::R11);
                 self.asm.store(Size::D, top, reg::R11);
             }
             _ => return None,
@@ -181,12 +183,25 @@ impl Emitter<'_> {
         Some(())
     }
 
-    /// Keeps the doubleword at `m` over another check.
-    fn load_to_spill(&mut self, m: &MemRef) -> Option<()> {
-        let place = self.check(m, Access::Read, 4)?;
-        self.asm.load(Size::D, reg::R8, place);
-        self.asm.store(Size::D, spill(), reg::R8);
-        Some(())
+    /// Loads what is at `place` and keeps it over another check. In the mirror, that
+    /// spares R11.
+    pub(super) fn load_kept(&mut self, w: Width, place: Mem) {
+        match self.mirrored {
+            true => self.sized(w, MOV_FROM_MEMORY, reg::R11, place),
+            false => {
+                self.sized(w, MOV_FROM_MEMORY, reg::R8, place);
+                self.asm.store(Size::D, spill(), reg::R8);
+            }
+        }
+    }
+
+    /// Has what was kept in a register.
+    pub(super) fn take_kept(&mut self, to: Reg) {
+        match (self.mirrored, to) {
+            (true, reg::R11) => {}
+            (true, _) => self.asm.mov(Size::D, to, reg::R11),
+            (false, _) => self.asm.load(Size::D, to, spill()),
+        }
     }
 
     fn pop(&mut self, i: &Insn) -> Option<()> {
@@ -274,13 +289,19 @@ impl Emitter<'_> {
                 self.asm.load(Size::D, reg::R8, place);
             }
             // The target may be ESP, which the push moves.
+            Operand::Gpr(r, Width::D) if self.mirrored => {
+                self.asm.mov(Size::D, reg::R11, host(r));
+            }
             Operand::Gpr(r, Width::D) => self.asm.store(Size::D, spill(), host(r)),
-            Operand::Mem(Width::D) => self.load_to_spill(&i.mem)?,
+            Operand::Mem(Width::D) => {
+                let place = self.check(&i.mem, Access::Read, 4)?;
+                self.load_kept(Width::D, place);
+            }
             _ => return None,
         }
         if calls {
             self.push_eip(i.next_eip)?;
-            self.asm.load(Size::D, reg::R8, spill());
+            self.take_kept(reg::R8);
             self.probe(Hop::Call(i.next_eip));
             self.after_call(i.next_eip);
         } else {

@@ -16,7 +16,7 @@ use std::mem::offset_of;
 
 /// Opcodes for byte operands; those for others have bit 0 set.
 const MOV_TO_MEMORY: u8 = 0x88;
-const MOV_FROM_MEMORY: u8 = 0x8a;
+pub const MOV_FROM_MEMORY: u8 = 0x8a;
 const CMP_WITH_MEMORY: u8 = 0x3a;
 
 impl Emitter<'_> {
@@ -47,8 +47,7 @@ impl Emitter<'_> {
             match to_destination {
                 None => self.sized(w, MOV_FROM_MEMORY, reg::RAX, source),
                 Some(_) => {
-                    self.sized(w, MOV_FROM_MEMORY, reg::R8, source);
-                    self.asm.store(Size::D, spill(), reg::R8);
+                    self.load_kept(w, source);
                     value = reg::R11;
                 }
             }
@@ -60,7 +59,7 @@ impl Emitter<'_> {
                 Access::Read => CMP_WITH_MEMORY,
             };
             if from_source {
-                self.asm.load(Size::D, reg::R11, spill());
+                self.take_kept(reg::R11);
             }
             self.sized(w, opcode, value, destination);
             let next = Mem::at(reg::RDI, step);
@@ -74,7 +73,7 @@ impl Emitter<'_> {
     }
 
     /// An instruction with a register and an operand that has been checked.
-    fn sized(&mut self, w: Width, opcode: u8, r: Reg, m: Mem) {
+    pub(super) fn sized(&mut self, w: Width, opcode: u8, r: Reg, m: Mem) {
         if w == Width::W {
             self.asm.raw(&[0x66]);
         }
@@ -90,10 +89,6 @@ impl Emitter<'_> {
         asm.pext(reg::RCX, reg::R9, reg::RCX);
         self.go_on_if_zero();
     }
-}
-
-fn spill() -> Mem {
-    field(offset_of!(CpuState, spill))
 }
 
 fn at(seg: SegReg, base: Gpr) -> MemRef {

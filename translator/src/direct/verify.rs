@@ -10,7 +10,8 @@
 //!   table through R14 (loads only), at R8 + R9 after a lookup or at a pointer made
 //!   of both (found in the write table if it is written), no further from there than
 //!   one check covers, in the mirror through R14 and a register whose upper half is
-//!   zero, or as a jump-cache entry (loads only);
+//!   zero, from GS on, in code that may, at an address of 32 bits or at such a register,
+//!   or as a jump-cache entry (loads only);
 //! - R13, R14, R15 and RSP are never written, R13 excepted by LEA, and a guest
 //!   register never with 64 bits, RCX excepted, which the sequences borrow;
 //! - the host's stack has one more EIP and one more address exactly while a call is
@@ -33,8 +34,8 @@ use super::mirror::MAX_DISPLACEMENT;
 use crate::state::{CpuState, MIRROR_DISTANCE, WRITE_TABLE_DISTANCE};
 use facts::{Facts, Permission};
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess,
-    Register, UsedMemory,
+    Code, CodeSize, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    OpAccess, Register, UsedMemory,
 };
 use std::collections::HashSet;
 use std::mem::{offset_of, size_of};
@@ -51,11 +52,12 @@ pub struct Violation {
     pub reason: &'static str,
 }
 
-/// Checks the code of one block.
+/// Checks the code of one block, which may rely on GS or not: see
+/// [`CompileRequest::relies_on_gs`](crate::compile::CompileRequest::relies_on_gs).
 ///
 /// # Errors
 /// The first instruction that breaks a rule.
-pub fn verify(code: &[u8]) -> Result<(), Violation> {
+pub fn verify(code: &[u8], gs: bool) -> Result<(), Violation> {
     let decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let instructions: Vec<Instruction> = decoder.into_iter().collect();
     let starts: HashSet<u64> = instructions.iter().map(Instruction::ip).collect();
@@ -86,7 +88,12 @@ pub fn verify(code: &[u8]) -> Result<(), Violation> {
                 }
             }
             for used in info.used_memory() {
-                may_use(h, used, &facts).map_err(broken)?;
+                match used.segment() {
+                    Register::GS if gs => in_gs(used, &facts),
+                    Register::DS | Register::ES | Register::SS => may_use(h, used, &facts),
+                    _ => Err("a segment that is not the code's to use"),
+                }
+                .map_err(broken)?;
             }
         }
         let rebasing = facts.rebasing.after(h);
@@ -262,6 +269,27 @@ fn may_use(h: &Instruction, used: &UsedMemory, facts: &Facts) -> Result<(), &'st
     }
 }
 
+/// The user view's mirror, no further out than its guards reach.
+fn in_gs(used: &UsedMemory, facts: &Facts) -> Result<(), &'static str> {
+    let (base, index) = (used.base(), used.index());
+    let short = |r: Register| r == Register::None || r.is_gpr32();
+    let displacement = used.displacement() as i64;
+    let within = match (used.address_size(), base, index) {
+        (CodeSize::Code32, _, _) => short(base) && short(index),
+        (CodeSize::Code64, Register::None, Register::None) => {
+            (0..=i64::from(u32::MAX)).contains(&displacement)
+        }
+        (CodeSize::Code64, r, Register::None) => {
+            !facts.wide.is(r) && displacement.abs() <= i64::from(MAX_DISPLACEMENT)
+        }
+        _ => false,
+    };
+    match within {
+        true => Ok(()),
+        false => Err("from GS on by more than 32 bits"),
+    }
+}
+
 /// Guest memory, by the last byte that was checked.
 fn permitted(
     permission: Permission,
@@ -302,7 +330,8 @@ mod tests {
         })
     }
 
-    fn emitted(bytes: &[u8], mode: Mode, mirrored: bool) -> Option<Vec<u8>> {
+    /// The code of a block, and whether it may rely on GS.
+    fn emitted(bytes: &[u8], mode: Mode, mirrored: bool, gs: bool) -> Option<(Vec<u8>, bool)> {
         let block = decode_block(bytes, 0x40_0ff0, mode, 16).ok()?;
         let request = CompileRequest {
             block: &block,
@@ -311,28 +340,35 @@ mod tests {
             grouped: true,
             native_vectors: true,
             mirrored,
+            gs,
             listing: false,
         };
-        Some(DirectCompiler::new().compile(&request).ok()?.bytes)
+        let code = DirectCompiler::new().compile(&request).ok()?;
+        Some((code.bytes, request.relies_on_gs()))
     }
 
     #[test]
     fn code_of_random_blocks_passes() {
         let segmented = Mode(Mode::flat32().0 & !(0x30 << 16));
         let supervisor = Mode(Mode::flat32().0 | Mode::SUPERVISOR);
-        let mut blocks = 0;
+        let user = Mode(Mode::flat32().0 | Mode::USER);
+        let based = Mode(segmented.0 | Mode::USER);
+        let modes = [Mode::flat32(), segmented, supervisor, user, based];
+        let (mut blocks, mut by_gs) = (0, 0);
         for seed in 0..60_000 {
             let guest = bytes(seed);
-            let mode = [Mode::flat32(), segmented, supervisor][seed as usize % 3];
-            let Some(code) = emitted(&guest, mode, seed & 4 != 0) else {
+            let mode = modes[seed as usize % 5];
+            let Some((code, gs)) = emitted(&guest, mode, seed & 4 != 0, seed & 8 != 0) else {
                 continue;
             };
             blocks += 1;
-            if let Err(violation) = verify(&code) {
+            by_gs += u32::from(gs);
+            if let Err(violation) = verify(&code, gs) {
                 panic!("seed {seed}, guest bytes {guest:02x?}: {violation}");
             }
         }
         assert!(blocks > 30_000, "only {blocks} blocks were emitted");
+        assert!(by_gs > 3_000, "only {by_gs} of them may rely on GS");
     }
 
     #[test]
@@ -350,7 +386,7 @@ mod tests {
             (&[0x0f, 0x05], "syscall"),
         ];
         for (code, what) in cases {
-            assert!(verify(code).is_err(), "{what}");
+            assert!(verify(code, false).is_err(), "{what}");
         }
     }
 
@@ -365,9 +401,9 @@ mod tests {
         beyond.extend([0x43, 0x8b, 0x04, 0x08]);
         load.extend([0x43, 0x8b, 0x44, 0x08, 0xfd]);
         store.extend([0x43, 0x89, 0x44, 0x08, 0xfd]);
-        assert_eq!(verify(&load), Ok(()));
-        assert!(verify(&beyond).is_err());
-        assert!(verify(&store).is_err());
+        assert_eq!(verify(&load, false), Ok(()));
+        assert!(verify(&beyond, false).is_err());
+        assert!(verify(&store, false).is_err());
     }
 
     #[test]
@@ -378,10 +414,10 @@ mod tests {
             code.extend((disp as u32).to_le_bytes());
             code
         };
-        assert_eq!(verify(&direct(MIRROR_DISTANCE + 8)), Ok(()));
-        assert_eq!(verify(&direct(MIRROR_DISTANCE - 8)), Ok(()));
-        assert!(verify(&direct(MIRROR_DISTANCE + (2 << 20))).is_err());
-        assert!(verify(&direct(0)).is_err(), "the table itself");
+        assert_eq!(verify(&direct(MIRROR_DISTANCE + 8), false), Ok(()));
+        assert_eq!(verify(&direct(MIRROR_DISTANCE - 8), false), Ok(()));
+        assert!(verify(&direct(MIRROR_DISTANCE + (2 << 20)), false).is_err());
+        assert!(verify(&direct(0), false).is_err(), "the table itself");
         // add eax, [r14+r8+disp], R8 from a 32-bit or a 64-bit LEA of [rbx+rcx]
         let through = |lea: [u8; 4]| {
             let mut code = lea.to_vec();
@@ -389,7 +425,30 @@ mod tests {
             code.extend((MIRROR_DISTANCE as u32).to_le_bytes());
             code
         };
-        assert_eq!(verify(&through([0x44, 0x8d, 0x04, 0x0b])), Ok(()));
-        assert!(verify(&through([0x4c, 0x8d, 0x04, 0x0b])).is_err());
+        assert_eq!(verify(&through([0x44, 0x8d, 0x04, 0x0b]), false), Ok(()));
+        assert!(verify(&through([0x4c, 0x8d, 0x04, 0x0b]), false).is_err());
+    }
+
+    #[test]
+    fn gs_is_reached_by_32_bits_only_and_where_code_may() {
+        let cases: [(&[u8], bool, &str); 10] = [
+            (&[0x65, 0x03, 0x43, 8], true, "add eax, gs:[rbx+8]"),
+            (&[0x65, 0x41, 0x03, 0x44, 0x24, 8], true, "[r12+8]"),
+            (&[0x65, 0x67, 0x03, 0x44, 0xb3, 8], true, "[ebx+esi*4+8]"),
+            (&[0x65, 0x67, 0x03, 0x83, 0, 0, 0, 0x80], true, "[ebx-2G]"),
+            (&[0x65, 0x03, 0x04, 0x25, 0, 0, 0, 1], true, "[1000000h]"),
+            (&[0x65, 0x03, 0x04, 0x25, 0, 0, 0, 0x80], false, "[-2G]"),
+            (&[0x65, 0x03, 0x44, 0xb3, 8], false, "[rbx+rsi*4+8]"),
+            (&[0x65, 0x03, 0x83, 0, 0, 0, 1], false, "[rbx+1000000h]"),
+            (&[0x65, 0x41, 0x03, 0], false, "[r8], which may be wide"),
+            (&[0x64, 0x03, 0x43, 8], false, "fs:[rbx+8]"),
+        ];
+        for (code, fine, what) in cases {
+            assert_eq!(verify(code, true).is_ok(), fine, "{what}");
+            assert!(verify(code, false).is_err(), "{what} in other code");
+        }
+        // LEA R8D, [RBX + RCX]; ADD EAX, GS:[R8]
+        let narrow = [0x44, 0x8d, 0x04, 0x0b, 0x65, 0x41, 0x03, 0];
+        assert_eq!(verify(&narrow, true), Ok(()));
     }
 }

@@ -117,6 +117,9 @@ fn linked(text: &str, link: &Link, stays: bool) -> String {
 fn field(insn: &Instruction) -> Option<&'static str> {
     let memory = insn.op_kinds().any(|kind| kind == OpKind::Memory);
     let offset = insn.memory_displacement64() as usize;
+    if memory && insn.memory_segment() == Register::GS {
+        return Some("mirror");
+    }
     match (memory, insn.memory_base()) {
         (true, Register::R14) => return Some(table(insn, offset)),
         (true, Register::R15) if insn.memory_index() == Register::None => {}

@@ -14,10 +14,10 @@ use std::fmt::Write;
 /// What the names of files with code begin with.
 pub const PREFIX: &str = "code-";
 
-/// The identity of the code that a machine makes.
-pub fn identity(model: &CpuModel, tier: Tier, mirror: MirrorPolicy) -> [u8; 32] {
+/// The identity of the code that a machine makes, relying on GS or not.
+pub fn identity(model: &CpuModel, tier: Tier, mirror: MirrorPolicy, gs: bool) -> [u8; 32] {
     let decodable = model.decodable();
-    let mut text = format!("{VERSION} {tier:?} {mirror:?} {decodable:?}");
+    let mut text = format!("{VERSION} {tier:?} {mirror:?} {gs} {decodable:?}");
     for (name, there) in host_features() {
         // Writing to a String cannot fail.
         let _ = write!(text, " {name}={there}");
@@ -77,20 +77,17 @@ mod tests {
     use crate::cpu_model::Processor;
 
     #[test]
-    fn processor_tier_and_policy_each_make_another_file() {
-        let of =
-            |processor, tier, mirror| file_name(&identity(&CpuModel::new(processor), tier, mirror));
-        let usual = of(Processor::Max, Tier::Auto, MirrorPolicy::Settled);
+    fn processor_tier_policy_and_gs_each_make_another_file() {
+        let (max, auto, settled) = (Processor::Max, Tier::Auto, MirrorPolicy::Settled);
+        let of = |processor, tier, mirror, gs| {
+            file_name(&identity(&CpuModel::new(processor), tier, mirror, gs))
+        };
+        let usual = of(max, auto, settled, true);
         assert_eq!(usual.len(), PREFIX.len() + 16);
-        assert_eq!(usual, of(Processor::Max, Tier::Auto, MirrorPolicy::Settled));
-        assert_ne!(
-            usual,
-            of(Processor::Pentium3, Tier::Auto, MirrorPolicy::Settled)
-        );
-        assert_ne!(
-            usual,
-            of(Processor::Max, Tier::Direct, MirrorPolicy::Settled)
-        );
-        assert_ne!(usual, of(Processor::Max, Tier::Auto, MirrorPolicy::Never));
+        assert_eq!(usual, of(max, auto, settled, true));
+        assert_ne!(usual, of(Processor::Pentium3, auto, settled, true));
+        assert_ne!(usual, of(max, Tier::Direct, settled, true));
+        assert_ne!(usual, of(max, auto, MirrorPolicy::Never, true));
+        assert_ne!(usual, of(max, auto, settled, false));
     }
 }

@@ -148,6 +148,7 @@ impl<'a> Collector<'a> {
             grouped: flavour.grouped,
             native_vectors: flavour.native_vectors,
             mirrored: form == Form::Mirrored,
+            gs: self.vm.cpu.gs.is_some(),
             listing: false,
         };
         let mut make = |request: &CompileRequest| match form {

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn pointers_of_the_host_serve_repeated_instructions_only() {
-        let sequence = |parts: &[&[u8]]| verify(&parts.concat());
+        let sequence = |parts: &[&[u8]]| verify(&parts.concat(), false);
         assert_eq!(sequence(&[&BASE, &REBASE, &REP_STOSB, &UNDO]), Ok(()));
         assert!(sequence(&[&REBASE, &REP_STOSB]).is_err(), "any R8");
         assert!(sequence(&[&BASE, &REP_STOSB]).is_err(), "not rebased");
