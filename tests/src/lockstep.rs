@@ -56,6 +56,8 @@ pub struct Lockstep {
     worlds: Vec<u64>,
     /// There will be no more.
     worn: bool,
+    /// A machine has stopped in the midst of a repetition since the last comparison.
+    paused: bool,
     /// A machine has slept until its time was over, and will run no more.
     expired: bool,
     /// Block boundaries compared.
@@ -104,6 +106,7 @@ impl Lockstep {
             entered: Default::default(),
             worlds: Vec::new(),
             worn: false,
+            paused: false,
             expired: false,
             compared: 0,
             compiled: 0,
@@ -175,12 +178,13 @@ impl Lockstep {
             let before = Snapshot::of(&mut self.machines[0], world);
             let entries = self.machines[1].counters.compiled_entries;
             let dropped = self.dropped();
+            self.paused = before.resumes();
             let (met, block) = self.step(world, &before);
             // Code that was made by accident may ask for the time.
             // A repeated string instruction stops wherever it overwrites a block, and each
             // machine has blocks of its own; and it stops when it has gone on for long,
             // unless it is the host's. So their pieces need not be the same.
-            let stopped = self.dropped() != dropped || before.resumes() || self.pauses();
+            let stopped = self.dropped() != dropped || self.paused;
             let in_pieces = stopped && block.iter().any(code::is_repeated);
             // What is outside the regions may be any code.
             let undefined = in_pieces
@@ -217,10 +221,10 @@ impl Lockstep {
         one.cache.counters.invalidated + other.cache.counters.invalidated
     }
 
-    /// Whether a machine has stopped in the midst of a repetition.
-    fn pauses(&self) -> bool {
+    /// Notes whether a machine has stopped in the midst of a repetition.
+    fn note_pause(&mut self) {
         let resumes = |vm: &Vm| vm.cpu.state.eflags & flags::RF != 0;
-        self.machines.iter().any(resumes)
+        self.paused |= self.machines.iter().any(resumes);
     }
 
     /// How many instructions the second machine may run on after a block. (What
@@ -252,6 +256,7 @@ impl Lockstep {
     fn meet(&mut self, exit: Option<Exit>, mut next: impl FnMut(&mut Vm)) -> Result<Met, String> {
         let mut exits = [exit, None];
         for _ in 0..STEPS_TO_MEET {
+            self.note_pause();
             if exits.contains(&Some(Exit::Timeout)) {
                 // Between slices, whose ends are not the same.
                 self.expired = true;
