@@ -246,7 +246,7 @@ impl Vm {
     fn run_compiled(&mut self, eip: u32, code: u64) -> bool {
         self.cache.remember_code(eip, self.cpu.state.jump_tag, code);
         let before = self.cpu.state.budget;
-        self.cpu.state.interrupt_waiting = self.cpu.pc.interrupt_pending().into();
+        self.cpu.publish();
         // Set where the runtime has begun a repetition, which may end here.
         self.cpu.state.eflags &= !flags::RF;
         // SAFETY: `code` is the live code of the block found for the current EIP,

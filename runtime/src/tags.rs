@@ -5,6 +5,7 @@
 //! free: entries of other tags just do not match.
 
 use crate::cache::{Cache, Map};
+use translator::records::{KnownTag, TAG_BITS, tag_slot};
 use translator::state::TAG_STEP;
 
 /// What an EIP needs beside it to name a block.
@@ -25,27 +26,30 @@ impl Context {
         fetches: u64::MAX,
         code: (0, 0),
     };
+
+    fn known_by(self, tag: u32) -> KnownTag {
+        let Self {
+            mode,
+            fetches,
+            code,
+        } = self;
+        KnownTag {
+            fetches,
+            mode,
+            tag,
+            code,
+        }
+    }
 }
 
 /// Combinations remembered before the table starts over.
 const MAX_CONTEXTS: usize = 256;
 
-/// Size of the cache in front of the table, as a power of two.
-const RECENT_BITS: u32 = 7;
-
-/// Where `context` is among the recent ones: modes and spaces count, of which few
-/// alternate all the time.
-#[inline]
-fn slot(context: &Context) -> usize {
-    let mixed = context.mode ^ (context.fetches as u32).wrapping_mul(0x85eb_ca6b);
-    (mixed.wrapping_mul(0x9e37_79b9) >> (32 - RECENT_BITS)) as usize
-}
-
 /// Gives tags to contexts.
 pub struct Tags {
     /// The last contexts, by a few of their bits: user and kernel of one address
-    /// space alternate all the time.
-    recent: Box<[(Context, u32)]>,
+    /// space alternate all the time. Direct code looks here, too.
+    recent: Box<[KnownTag]>,
     known: Map<Context, u32>,
     next: u32,
 }
@@ -53,7 +57,7 @@ pub struct Tags {
 impl Default for Tags {
     fn default() -> Self {
         Self {
-            recent: vec![(Context::NOWHERE, 0); 1 << RECENT_BITS].into_boxed_slice(),
+            recent: vec![Context::NOWHERE.known_by(0); 1 << TAG_BITS].into_boxed_slice(),
             known: Map::default(),
             next: 0,
         }
@@ -61,6 +65,11 @@ impl Default for Tags {
 }
 
 impl Tags {
+    /// Host address of the tags asked for lately, for direct code.
+    pub fn address(&self) -> u64 {
+        self.recent.as_ptr() as u64
+    }
+
     /// The tag of `context`, never given to another one while entries with it
     /// can be in `cache`.
     #[inline]
@@ -69,15 +78,18 @@ impl Tags {
             return tag;
         }
         let tag = self.look_up(context, cache);
-        self.recent[slot(&context)] = (context, tag);
+        self.recent[tag_slot(context.mode, context.fetches)] = context.known_by(tag);
         tag
     }
 
     /// The same, if it was asked for lately.
     #[inline]
     pub fn recent(&self, context: &Context) -> Option<u32> {
-        let (known, tag) = &self.recent[slot(context)];
-        (known == context).then_some(*tag)
+        let known = &self.recent[tag_slot(context.mode, context.fetches)];
+        let same = known.mode == context.mode
+            && known.fetches == context.fetches
+            && known.code == context.code;
+        same.then_some(known.tag)
     }
 
     fn look_up(&mut self, context: Context, cache: &mut Cache) -> u32 {
@@ -89,7 +101,7 @@ impl Tags {
         }
         self.next = self.next.checked_add(TAG_STEP).unwrap_or_else(|| {
             cache.forget_recent();
-            self.recent.fill((Context::NOWHERE, 0));
+            self.recent.fill(Context::NOWHERE.known_by(0));
             self.known.clear();
             TAG_STEP
         });

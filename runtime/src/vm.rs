@@ -103,29 +103,43 @@ impl Vm {
             cpu.pc.insert_test_device();
         }
         let routines = native::routines(config.tier)?;
-        let fixed = [
-            &routines.unlinked[..],
+        let all: [&[u8]; 6] = [
+            &routines.unlinked,
             &routines.closed,
             &routines.trampoline,
             &routines.callout,
             &routines.vector,
             &routines.unpaired,
         ];
+        let ways = routines.ways.iter().map(Vec::as_slice);
+        let all: Vec<&[u8]> = all.into_iter().chain(ways).collect();
         let sizes = Sizes::new(config.code_bytes());
-        let (cache, fixed) = Cache::new(sizes, &fixed).context("cannot map executable memory")?;
-        let [_, _, entry, direct_callout, vector_enter, direct_return] = fixed[..] else {
+        let (cache, fixed) = Cache::new(sizes, &all).context("cannot map executable memory")?;
+        let [
+            _,
+            _,
+            entry,
+            direct_callout,
+            vector_enter,
+            direct_return,
+            ref ways @ ..,
+        ] = fixed[..]
+        else {
             anyhow::bail!("the code arena is too small");
         };
         cpu.state.links = cache.links.address();
         cpu.state.stubs = cache.links.stub(0);
         cpu.state.gates = cache.gates.address();
-        cpu.jump_cache = cache.jump_cache_address();
+        cpu.state.records.jump_caches = cache.jump_cache_address();
         cpu.set_tag(0);
         cpu.state.callout = native::callout_address();
         cpu.state.resuming_callout = native::resuming_callout_address();
         cpu.state.direct_callout = direct_callout;
         cpu.state.direct_leave = entry + routines.leave;
         cpu.state.direct_return = direct_return;
+        for (to, &way) in cpu.state.ways.iter_mut().zip(ways) {
+            *to = way;
+        }
         cpu.state.vector_enter = vector_enter;
         cpu.state.vector_prepare = native::vector_prepare_address();
         cpu.state.vector_state = cpu.fpu.vector_address();

@@ -154,6 +154,14 @@ impl ShadowMmu {
         self.spaces[self.current].tables().view(self.side(user))
     }
 
+    /// The tables of the current space for the supervisor, the user, and the supervisor
+    /// while SMAP is lifted. Stable until the next [`set_paging`](Self::set_paging).
+    #[must_use]
+    pub fn views(&self) -> [View; 3] {
+        let tables = self.spaces[self.current].tables();
+        [Side::Supervisor, Side::User, Side::Lifted].map(|side| tables.view(side))
+    }
+
     /// A small number naming the current space, paging mode and WP included. It is
     /// reused for others.
     #[must_use]

@@ -6,6 +6,7 @@
 //! side.
 
 pub mod cases;
+pub mod crossings;
 pub mod fuzz;
 pub mod gdb;
 pub mod images;

@@ -28,6 +28,7 @@ pub mod flags;
 pub mod insn;
 pub mod machine;
 pub mod mode;
+pub mod records;
 pub mod semantics;
 pub mod state;
 

@@ -5,8 +5,10 @@
 //! in it, so that code stays position-independent. System registers that no
 //! generated code touches live in the runtime.
 
+use crate::direct::way::WAYS;
 use crate::flags;
 use crate::insn::SegReg;
+use crate::records::Records;
 
 /// A segment register: the selector and the descriptor cache behind it.
 #[repr(C)]
@@ -27,6 +29,15 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// All zero.
+    pub const BLANK: Self = Self {
+        base: 0,
+        lo: 0,
+        hi: 0,
+        limit: 0,
+        selector: 0,
+        attributes: 0,
+    };
     /// Attribute bit: accessed.
     pub const ACCESSED: u16 = 1 << 0;
     /// Attribute bit: writable data, or readable code.
@@ -268,6 +279,10 @@ pub struct CpuState {
     pub flat_load: FlatLoad,
     /// An answer of CPUID.
     pub cpuid: CpuidAnswer,
+    /// Host addresses of the direct tier's routines for [`crate::direct::way::Way`]s.
+    pub ways: [u64; WAYS],
+    /// What these routines remember.
+    pub records: Records,
 }
 
 /// What CPUID answers to one question, now and always.
@@ -399,6 +414,8 @@ impl Default for CpuState {
             vector_state: 0,
             flat_load: FlatLoad::NONE,
             cpuid: CpuidAnswer::default(),
+            ways: [0; WAYS],
+            records: Records::default(),
         }
     }
 }

@@ -25,13 +25,21 @@ use translator::state::CpuState;
 pub use translator::direct::Routines;
 
 /// Names of the routines, in the order that the cache holds them.
-pub const ROUTINE_NAMES: [&str; 6] = [
+pub const ROUTINE_NAMES: [&str; 14] = [
     "ring1:unlinked",
     "ring1:gate_closed",
     "ring1:trampoline",
     "ring1:callout",
     "ring1:load_vectors",
     "ring1:unpaired_return",
+    "ring1:load_fs",
+    "ring1:load_gs",
+    "ring1:sysenter",
+    "ring1:sysexit",
+    "ring1:stac",
+    "ring1:clac",
+    "ring1:int",
+    "ring1:iret",
 ];
 
 /// Makes the routines of the compiler that `tier` uses. (The interpreter uses
@@ -56,6 +64,7 @@ pub fn routines(tier: Tier) -> anyhow::Result<Routines> {
         callout: Vec::new(),
         vector: Vec::new(),
         unpaired: Vec::new(),
+        ways: Vec::new(),
     })
 }
 
@@ -105,7 +114,7 @@ impl Trampoline {
         let exit = cpu.on_account(Account::GUEST, |_| {
             (self.0)(state.cast(), code as *const u8)
         });
-        crate::fpu::after_native(cpu);
+        take_over(cpu);
         exit
     }
 }
@@ -129,8 +138,9 @@ pub fn vector_prepare_address() -> u64 {
 extern "C" fn vector_prepare(state: *mut CpuState) -> u64 {
     // SAFETY: as in `callout`.
     let cpu = unsafe { &mut *state.cast::<Cpu>() };
+    cpu.catch_up();
     let entered = crate::fpu::enter_native(cpu);
-    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    cpu.publish();
     u64::from(!entered)
 }
 
@@ -173,13 +183,13 @@ extern "C" fn resuming_callout(state: *mut CpuState, index: u64) -> u64 {
 /// Runs the volatile instruction at `at`, and what follows, for direct code.
 #[inline(never)]
 fn stand_in(cpu: &mut Cpu, at: At) -> u64 {
-    crate::fpu::after_native(cpu);
+    take_over(cpu);
     count(cpu, Mnemonic::INVALID);
     let done = match cpu.ledger.is_open() {
         false => chain::run(cpu, at),
         true => chain_on_account(cpu, at),
     };
-    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    cpu.publish();
     if done { go_on(cpu) } else { 1 }
 }
 
@@ -195,7 +205,7 @@ fn chain_on_account(cpu: &mut Cpu, at: At) -> bool {
 #[inline(never)]
 fn store(cpu: &mut Cpu, index: usize) -> u64 {
     // That looks for instructions among the callouts.
-    crate::fpu::after_native(cpu);
+    take_over(cpu);
     // A copy would be made in pieces, and read as a whole at once, which is slow.
     let (place, ops) = cpu.callouts.lend(index);
     let done = ops.get(place).map_or(1, |op| store_by(cpu, op));
@@ -212,7 +222,7 @@ fn store_by(cpu: &mut Cpu, op: &Op) -> u64 {
     if !cpu.attention {
         match chain::run_behind(cpu, op.insn()) {
             Some(false) => return 1,
-            Some(true) => cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into(),
+            Some(true) => cpu.publish(),
             None => {
                 let same = dropped == cpu.mmu.counters().entries_dropped;
                 if same && !cpu.attention {
@@ -237,6 +247,13 @@ fn go_on(cpu: &mut Cpu) -> u64 {
     2
 }
 
+/// Takes note of what direct code has done that the runtime keeps account of.
+#[inline(always)]
+fn take_over(cpu: &mut Cpu) {
+    crate::fpu::after_native(cpu);
+    cpu.catch_up();
+}
+
 /// Counts a callout.
 #[inline]
 fn count(cpu: &mut Cpu, mnemonic: Mnemonic) {
@@ -248,14 +265,14 @@ fn count(cpu: &mut Cpu, mnemonic: Mnemonic) {
 /// False if the instruction has raised an exception.
 #[inline(always)]
 fn run(cpu: &mut Cpu, op: &Op) -> bool {
-    crate::fpu::after_native(cpu);
+    take_over(cpu);
     count(cpu, op.insn().mnemonic);
     cpu.state.eip = op.insn().next_eip;
     let done = match cpu.ledger.is_open() {
         false => op.run(cpu).is_ok(),
         true => run_on_account(cpu, op),
     };
-    cpu.state.interrupt_waiting = cpu.pc.interrupt_pending().into();
+    cpu.publish();
     if !done {
         cpu.state.eip = op.insn().eip;
     }

@@ -6,7 +6,7 @@
 //! [`Cpu::paging_changed`], and only if it has changed: kernels flip CR0.TS far
 //! more often than CR0.PG.
 
-use super::{debug, operand, require_cpl0, require_umip, segment};
+use super::{debug, operand, require_cpl0, require_umip, segment, shown};
 use crate::vcpu::{Cpu, cr0, cr4};
 use shadow_mmu::{LinearAddr, load_pdptes};
 use translator::exception::Exception;
@@ -143,6 +143,9 @@ fn set_cr4(cpu: &mut Cpu, v: u32) -> Result<(), Exception> {
         reload_pdptes(cpu, cpu.sys.cr3)?;
     }
     cpu.sys.cr4 = v;
+    if changed & cr4::TSD != 0 {
+        shown::forget(cpu);
+    }
     if paging {
         cpu.paging_changed();
     }

@@ -16,6 +16,7 @@ use super::descriptor::{Descriptor, Kind, Selector};
 use super::flagops::set_flags;
 use super::interrupt::Event;
 use super::iret::restorable;
+use super::shown;
 use crate::vcpu::{Cpu, cr4};
 use translator::flags::{AC, IF, NT, RF, TF, VM};
 use translator::insn::{Gpr, SegReg, Width};
@@ -33,17 +34,17 @@ const WAYS_BACK: usize = 4;
 
 /// A crossing: what it was taken by, and what came of it.
 #[derive(Clone, Copy)]
-struct Crossing {
+pub(super) struct Crossing {
     /// Mode before, and after.
-    from: u32,
-    to: u32,
+    pub(super) from: u32,
+    pub(super) to: u32,
     /// The gate, of an interrupt.
-    gate: Descriptor,
+    pub(super) gate: Descriptor,
     /// The descriptors of the new CS and SS.
-    code: Descriptor,
-    stack: Descriptor,
-    cs: Segment,
-    ss: Segment,
+    pub(super) code: Descriptor,
+    pub(super) stack: Descriptor,
+    pub(super) cs: Segment,
+    pub(super) ss: Segment,
 }
 
 /// The crossings that are remembered.
@@ -119,6 +120,9 @@ pub fn inward(cpu: &mut Cpu, event: Event) -> bool {
     cpu.state.gpr[Gpr::ESP.0 as usize] = top;
     cpu.state.eip = known.gate.gate_offset(Width::D);
     cpu.cross(known.cs, known.ss, 0, known.to);
+    if let Event::Software(vector) = event {
+        shown::interrupt(cpu, vector, &known);
+    }
     true
 }
 
@@ -226,10 +230,12 @@ pub fn outward(cpu: &mut Cpu) -> bool {
         return false;
     }
     let mask = restorable(cpu, Width::D, image);
+    let loaded = shown::loaded_flags(cpu);
     cpu.state.gpr[Gpr::ESP.0 as usize] = outer_esp;
     cpu.state.eip = eip;
     cpu.cross(known.cs, known.ss, 3, known.to);
     set_flags(cpu, image, mask);
+    shown::iret(cpu, &known, loaded);
     true
 }
 
@@ -241,7 +247,8 @@ pub fn fast(cpu: &mut Cpu, cs: Segment, ss: Segment, cpl: u8, eip: u32) {
     let timed = to & Mode::TIME_STAMP != 0;
     let expected = cpl == 0 || timed == (cpu.sys.cr4 & cr4::TSD == 0);
     if cpu.crossings.fast[way].0 == from && expected && cpu.state.eflags & AC == 0 {
-        return cpu.cross(cs, ss, cpl, to);
+        cpu.cross(cs, ss, cpl, to);
+        return shown::fast(cpu, from);
     }
     cpu.cross(cs, ss, cpl, from);
     cpu.mode_changed();

@@ -96,6 +96,8 @@ pub fn deliver_nmi(cpu: &mut Cpu) {
     cpu.nmi_pending = false;
     cpu.nmi_line &= cpu.pc.nmi_masked();
     cpu.nmi_blocked = true;
+    // That unblocks NMIs.
+    cpu.state.records.forget_iret();
     deliver(cpu, Event::External(NMI));
 }
 

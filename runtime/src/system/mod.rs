@@ -31,6 +31,7 @@ pub mod perf;
 pub mod port;
 pub mod random;
 pub mod segment;
+mod shown;
 pub mod stack;
 pub mod string;
 pub mod table;

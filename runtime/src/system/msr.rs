@@ -4,7 +4,7 @@
 //! is #GP(0).
 
 use super::tsc::{guest_tsc, host_tsc, tsc_hz};
-use super::{branches, mca, mtrr, perf, require_cpl0};
+use super::{branches, mca, mtrr, perf, require_cpl0, shown};
 use crate::cpu_model::feature::Feature;
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
@@ -139,6 +139,7 @@ pub fn wrmsr(cpu: &mut Cpu) -> Result<(), Exception> {
         }
         ia32::SYSENTER_CS..=ia32::SYSENTER_EIP => {
             cpu.sys.sysenter[(number - ia32::SYSENTER_CS) as usize] = value as u32;
+            shown::set_sysenter(cpu, number == ia32::SYSENTER_CS);
         }
         ia32::EFER => {
             if value & !EFER_NXE != 0 {

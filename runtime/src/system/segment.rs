@@ -9,6 +9,7 @@
 use super::descriptor::{self, Selector, SelectorFault};
 use super::loads;
 use super::operand;
+use super::shown;
 use super::stack::Frame;
 use crate::vcpu::Cpu;
 use translator::exception::Exception;
@@ -117,6 +118,9 @@ pub fn load(cpu: &mut Cpu, seg: SegReg, selector: u16) -> Result<(), Exception> 
         new
     };
     install(cpu, seg, new);
+    if matches!(seg, SegReg::Fs | SegReg::Gs) && cpu.protected() {
+        shown::load(cpu, &new);
+    }
     Ok(())
 }
 

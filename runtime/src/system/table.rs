@@ -2,7 +2,7 @@
 //! STR (SDM vol. 2; vol. 3A, "Memory-Management Registers").
 
 use super::descriptor::{self, Kind, Selector};
-use super::{loads, operand, require_cpl0, require_protected, require_umip};
+use super::{loads, operand, require_cpl0, require_protected, require_umip, shown};
 use crate::vcpu::{Cpu, TableReg};
 use translator::exception::Exception;
 use translator::insn::{Insn, Width};
@@ -15,6 +15,7 @@ use translator::state::Segment;
 pub fn lgdt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.sys.gdtr = load(cpu, i)?;
     loads::forget_places(cpu);
+    shown::forget(cpu);
     Ok(())
 }
 
@@ -24,6 +25,7 @@ pub fn lgdt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
 /// #GP(0) if CPL is not 0; what the memory access raises.
 pub fn lidt(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     cpu.sys.idtr = load(cpu, i)?;
+    shown::forget(cpu);
     Ok(())
 }
 
@@ -149,6 +151,7 @@ pub fn ltr(cpu: &mut Cpu, i: &Insn) -> Result<(), Exception> {
     }
     descriptor::set_busy(cpu, selector, &mut tss, true)?;
     cpu.sys.tr = tss.segment(selector);
+    shown::forget(cpu);
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use super::iret::resume_flag;
 use super::segment;
 use super::stack::Frame;
 use super::tss::{self, Image};
-use super::{control, debug, table};
+use super::{control, debug, shown, table};
 use crate::vcpu::{Cpu, cr0};
 use translator::exception::Exception;
 use translator::flags::{ARITHMETIC, DF, IF, IOPL, NT, RF, TF, VM};
@@ -142,6 +142,7 @@ fn switch(
     }
     tss::save(cpu, &old, outgoing_flags(cpu, cause))?;
     cpu.sys.tr = descriptor.segment(selector);
+    shown::forget(cpu);
 
     let entered = enter_task(cpu, &image).and_then(|()| push_error_code(cpu, &new, cause));
     cpu.diverted = true;

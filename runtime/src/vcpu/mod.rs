@@ -8,6 +8,7 @@
 //! [`Cpu::code_writes`] and the run loop drops the blocks before anything else
 //! runs.
 
+mod direct;
 mod memory;
 mod regs;
 mod watch;
@@ -84,8 +85,6 @@ pub struct Cpu {
     pub tagged: Context,
     /// Code of ring 3 finds the user view's mirror by GS.
     pub gs: Option<Gs>,
-    /// Host address of the whole jump cache.
-    pub jump_cache: u64,
     /// A callout stored EIP before it asked for attention.
     pub eip_stored: bool,
     /// What is held off until the next instruction has run.
@@ -202,7 +201,6 @@ impl Cpu {
             tags: Tags::default(),
             tagged: Context::NOWHERE,
             gs: None,
-            jump_cache: 0,
             eip_stored: false,
             code_segment: (0, 0),
             views: [View { read: 0, write: 0 }; 2],
@@ -236,6 +234,7 @@ impl Cpu {
             fpu: Box::new(crate::fpu::Fpu::new(&model)),
             model: Arc::new(model),
         };
+        cpu.state.records.tags = cpu.tags.address();
         cpu.state.seg = [Segment::real(0); 6];
         cpu.state.seg[SegReg::Cs as usize] = Segment {
             base: 0xffff_0000,
@@ -282,7 +281,7 @@ impl Cpu {
     pub fn set_tag(&mut self, tag: u32) {
         let window = jump_window(tag) * size_of::<JumpEntry>();
         self.state.jump_tag = tag;
-        self.state.jump_cache = self.jump_cache + window as u64;
+        self.state.jump_cache = self.state.records.jump_caches + window as u64;
     }
 
     /// Gives the attention that was asked for if all it takes is another tag, and one
@@ -468,6 +467,7 @@ impl Cpu {
         });
         self.choose_views();
         self.adopt_settled();
+        self.context_changed();
     }
 
     /// A slice of time has passed, in a machine that uses mirrors where they pay.

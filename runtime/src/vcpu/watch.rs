@@ -51,6 +51,7 @@ impl Cpu {
         if (alignment, data) != (self.watch.alignment, self.watch.data) {
             (self.watch.alignment, self.watch.data) = (alignment, data);
             self.choose_views();
+            self.context_changed();
         }
         self.smap_changed();
     }
@@ -58,26 +59,24 @@ impl Cpu {
     /// Must be called after a change of EFLAGS.AC at CPL 0, where it means nothing but
     /// this: looks whether it lifts SMAP.
     pub fn smap_changed(&mut self) {
-        // At CPL 3 all supervisor accesses are implicit, and AC does not lift those.
-        let lifted =
-            self.sys.cr4 & cr4::SMAP != 0 && self.state.eflags & flags::AC != 0 && self.sys.cpl < 3;
-        if lifted != self.smap_lifted {
-            self.smap_lifted = lifted;
-            self.mmu.set_smap_override(lifted);
-            self.choose_views();
+        if self.adopt_smap() {
+            self.context_changed();
         }
     }
 
-    /// Picks the tables for both privileges, of the current address space. Asks for
-    /// attention, without which code that runs takes them to be the same.
+    /// Picks the tables for both privileges, of the current address space. If the user's
+    /// may be others now, the caller asks for attention: direct code takes it that they
+    /// stay.
     pub(super) fn choose_views(&mut self) {
-        self.views = if self.watch.on() {
-            [self.mmu.blank_view(); 2]
-        } else {
-            [self.mmu.view(false), self.mmu.view(true)]
+        let (smap, lifted) = (self.sys.cr4 & cr4::SMAP != 0, self.smap_lifted);
+        let [supervisor, user, past_smap] = match self.watch.on() {
+            true => [self.mmu.blank_view(); 3],
+            false => self.mmu.views(),
         };
+        self.views = [if lifted { past_smap } else { supervisor }, user];
+        let past_smap = if smap { past_smap } else { supervisor };
+        self.state.records.views = [supervisor, user, past_smap].map(|view| view.read);
         self.update_view();
-        self.context_changed();
     }
 
     /// Looks at an access of `bytes` bytes before it is made.

@@ -15,6 +15,7 @@
 //! from a table of its 64 values; the way back is computed.
 
 use super::asm::{Assembler, Branch, Mem, Reg, Size, reg};
+use super::way::Way;
 use super::{gate, returns};
 use crate::compile::ExitKind;
 use crate::flags;
@@ -48,6 +49,8 @@ pub struct Routines {
     pub vector: Vec<u8>,
     /// For [`CpuState::direct_return`].
     pub unpaired: Vec<u8>,
+    /// For [`CpuState::ways`]; none where there is no direct code.
+    pub ways: Vec<Vec<u8>>,
 }
 
 /// Makes the routines.
@@ -61,6 +64,7 @@ pub fn routines() -> Routines {
         callout: callout(),
         vector: vector(),
         unpaired: returns::unpaired(),
+        ways: Way::ALL.map(Way::routine).into(),
     }
 }
 

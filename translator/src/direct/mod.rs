@@ -28,6 +28,7 @@
 mod asm;
 mod bits;
 mod control;
+mod crossing;
 mod divide;
 mod effects;
 mod encode;
@@ -42,6 +43,7 @@ mod relocation;
 mod rename;
 mod repeat;
 mod returns;
+mod segment_load;
 mod selectors;
 mod special;
 mod stores;
@@ -49,6 +51,7 @@ mod string;
 mod system;
 mod vector;
 pub mod verify;
+pub mod way;
 
 pub use exit::{Routines, routines};
 pub use last_x87::is_remembered;
@@ -70,6 +73,7 @@ use memory::{Access, Known};
 use mirror::Faulting;
 use std::mem::offset_of;
 use stores::{Refused, Resume};
+use way::Way;
 
 /// Most instructions in a block.
 const MAX_INSNS: usize = crate::emit::MAX_INSNS;
@@ -438,18 +442,27 @@ impl Emitter<'_> {
 
     /// The runtime carries the instruction out.
     fn call_out(&mut self, i: &Insn) -> Next {
+        self.call_out_to(i, offset_of!(CpuState, direct_callout), |_| ())
+    }
+
+    /// A routine does if it can, with what `prepare` puts into R10 and R11.
+    fn call_out_by(&mut self, i: &Insn, way: Way, prepare: impl FnOnce(&mut Self)) -> Next {
+        self.call_out_to(i, way.offset(), prepare)
+    }
+
+    fn call_out_to(&mut self, i: &Insn, routine: usize, prepare: impl FnOnce(&mut Self)) -> Next {
         self.note_x87();
         self.restore_flags();
         self.flags = Flags::Live;
         self.s.known.forget();
         self.vector_loaded = false;
+        prepare(self);
         let rest = (self.block.insns.len() - self.index - 1) as u32;
         let number = self.callout_base.wrapping_add(self.index as u32);
         self.asm.mov_imm(reg::R8, number);
         self.relocate(Numbered::Callout);
         self.asm.mov_imm(reg::R9, rest);
-        self.asm
-            .call_mem(field(offset_of!(CpuState, direct_callout)));
+        self.asm.call_mem(field(routine));
         self.code.callouts.push(Callout {
             position: self.index as u32,
             mnemonic: i.mnemonic,

@@ -7,11 +7,11 @@
 //! would change. That the segment is flat, which a block knows from its mode, leaves
 //! selector and attributes as all there is to compare.
 
-use super::Emitter;
 use super::asm::{Mem, Size, reg};
 use super::exit::field;
 use super::memory::Access;
 use super::special::stack;
+use super::{Emitter, Next};
 use crate::insn::{Gpr, Insn, Operand, SegReg, Width};
 use crate::mode::Mode;
 use crate::state::{CpuState, FlatLoad, Segment};
@@ -19,7 +19,7 @@ use std::mem::{offset_of, size_of};
 
 impl Emitter<'_> {
     /// MOV from a segment register to a general one, or of a selector to DS or ES.
-    pub(super) fn mov_selector(&mut self, i: &Insn) -> Option<()> {
+    pub(super) fn mov_selector(&mut self, i: &Insn) -> Option<Next> {
         match (i.ops[0], i.ops[1]) {
             (Operand::Gpr(r, w), Operand::Seg(seg)) => {
                 self.load_selector(seg);
@@ -27,21 +27,31 @@ impl Emitter<'_> {
                     self.asm.raw(&[0x66]);
                 }
                 self.asm.mov(Size::D, super::rename::host(r), reg::R11);
-                Some(())
+                Some(Next::Insn)
             }
             (Operand::Seg(seg), Operand::Gpr(r, _)) => {
+                if let Some(way) = self.way_of_load(seg) {
+                    return Some(self.load_from_register(i, way, r));
+                }
                 self.may_be_same(seg)?;
                 let selector = super::rename::host(r);
                 self.asm.zero_extend_word(reg::R8, selector);
                 self.load_same(seg);
-                Some(())
+                Some(Next::Insn)
+            }
+            (Operand::Seg(seg), Operand::Mem(Width::W)) => {
+                let way = self.way_of_load(seg)?;
+                self.load_from_memory(i, way)
             }
             _ => None,
         }
     }
 
-    /// POP to DS or ES.
-    pub(super) fn pop_selector(&mut self, i: &Insn, seg: SegReg) -> Option<()> {
+    /// POP to a segment register.
+    pub(super) fn pop_selector(&mut self, i: &Insn, seg: SegReg) -> Option<Next> {
+        if let Some(way) = self.way_of_load(seg) {
+            return self.load_from_stack(i, way);
+        }
         self.may_be_same(seg)?;
         if !i.stack32 || i.width != Width::D {
             return None;
@@ -51,7 +61,7 @@ impl Emitter<'_> {
         self.asm.op_mem(Size::D, &[0x0f, 0xb7], reg::R8, top);
         self.load_same(seg);
         self.move_esp(4);
-        Some(())
+        Some(Next::Insn)
     }
 
     /// The selector of a segment register, to R11.

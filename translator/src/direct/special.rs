@@ -39,7 +39,7 @@ impl Emitter<'_> {
             Mnemonic::Nop | Mnemonic::Endbr32 => {}
             Mnemonic::Lea => self.lea(i)?,
             Mnemonic::Push => self.push(i)?,
-            Mnemonic::Pop => self.pop(i)?,
+            Mnemonic::Pop => return self.pop(i),
             Mnemonic::Leave => self.leave_frame(i)?,
             // Orders and hints mean nothing to a CPU that runs in order.
             Mnemonic::Pause | Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence => {}
@@ -49,7 +49,7 @@ impl Emitter<'_> {
             Mnemonic::Cld => self.change_eflags(flags::DF, false),
             Mnemonic::Std => self.change_eflags(flags::DF, true),
             Mnemonic::Pushfd => self.pushf(i)?,
-            Mnemonic::Mov => self.mov_selector(i)?,
+            Mnemonic::Mov => return self.mov_selector(i),
             Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => self.bit_string(i)?,
             Mnemonic::Cmpxchg8b => self.cmpxchg8b(i)?,
             Mnemonic::Div => self.div(i)?,
@@ -71,8 +71,9 @@ impl Emitter<'_> {
             (Flow::IndirectJump | Flow::IndirectCall, _) => self.indirect(i)?,
             (Flow::Return, _) => self.return_(i)?,
             (Flow::System, Mnemonic::Sti) => self.sti(i)?,
-            (Flow::System, Mnemonic::Clac) => self.clac(i)?,
+            (Flow::System, Mnemonic::Clac | Mnemonic::Stac) => self.set_ac(i)?,
             (Flow::System, Mnemonic::Popfd) => self.popf(i)?,
+            (Flow::System, _) => return self.cross(i),
             _ => return None,
         }
         Some(Next::Ended)
@@ -204,7 +205,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn pop(&mut self, i: &Insn) -> Option<()> {
+    fn pop(&mut self, i: &Insn) -> Option<Next> {
         if let Operand::Seg(seg) = i.ops[0] {
             return self.pop_selector(i, seg);
         }
@@ -219,7 +220,7 @@ impl Emitter<'_> {
         if r != Gpr::ESP {
             self.move_esp(4);
         }
-        Some(())
+        Some(Next::Insn)
     }
 
     fn leave_frame(&mut self, i: &Insn) -> Option<()> {

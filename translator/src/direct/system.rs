@@ -77,22 +77,6 @@ impl Emitter<'_> {
         Some(())
     }
 
-    /// CLAC, which ends a block. Most often AC is clear.
-    pub(super) fn clac(&mut self, i: &Insn) -> Option<()> {
-        self.at_cpl0()?;
-        self.reserve(60);
-        self.restore_flags();
-        let asm = &mut self.asm;
-        asm.mov(Size::Q, reg::R11, reg::RCX);
-        asm.load(Size::D, reg::R9, field(offset_of!(CpuState, eflags)));
-        asm.mov_imm(reg::RCX, flags::AC);
-        asm.pext(reg::RCX, reg::R9, reg::RCX);
-        let set = self.unless_zero();
-        self.s.cold.push((set, Cold::CallOut(self.index)));
-        self.transfer(i.next_eip);
-        Some(())
-    }
-
     /// PUSHFD. RF and VM are pushed as 0.
     pub(super) fn pushf(&mut self, i: &Insn) -> Option<()> {
         if !i.stack32 || i.width != Width::D {

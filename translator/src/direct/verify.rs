@@ -17,8 +17,8 @@
 //! - the host's stack has one more EIP and one more address exactly while a call is
 //!   under way: PUSH of a constant stands before a CALL of another block, and RET takes
 //!   both away; it is written in no other way;
-//! - control leaves only by RET, through a jump-cache entry, or by the routines
-//!   and callouts of the state; branches and calls stay inside and land on
+//! - control leaves only by RET, through a jump-cache entry, or by the routines,
+//!   ways and callouts of the state; branches and calls stay inside and land on
 //!   instructions (links are made later);
 //! - nothing privileged.
 //!
@@ -31,6 +31,7 @@ mod wide;
 
 use super::memory::MAX_SPAN;
 use super::mirror::MAX_DISPLACEMENT;
+use super::way::Way;
 use crate::state::{CpuState, MIRROR_DISTANCE, WRITE_TABLE_DISTANCE};
 use facts::{Facts, Permission};
 use iced_x86::{
@@ -152,12 +153,13 @@ fn writes(access: OpAccess) -> bool {
 
 /// Control leaves only in the ways there are.
 fn leaves_properly(h: &Instruction, facts: &Facts) -> Result<(), &'static str> {
-    let through = |fields: [usize; 2]| {
+    let through = |fields: &[usize]| {
         let field = h.memory_displacement64();
         h.memory_base() == Register::R15
             && h.memory_index() == Register::None
             && fields.iter().any(|&f| f as u64 == field)
     };
+    let ways = Way::ALL.map(Way::offset);
     let callouts = [
         offset_of!(CpuState, direct_callout),
         offset_of!(CpuState, vector_enter),
@@ -172,8 +174,8 @@ fn leaves_properly(h: &Instruction, facts: &Facts) -> Result<(), &'static str> {
         }
         FlowControl::Return => returns(h),
         FlowControl::Call => h.code() == Code::Call_rel32_64,
-        FlowControl::IndirectBranch => through(routines) || facts.is_entry(h),
-        FlowControl::IndirectCall => through(callouts) || facts.is_entry(h),
+        FlowControl::IndirectBranch => through(&routines) || facts.is_entry(h),
+        FlowControl::IndirectCall => through(&callouts) || through(&ways) || facts.is_entry(h),
         _ => false,
     };
     match proper {

@@ -4,6 +4,7 @@
 //! instructions stand together; whatever is written to a register outside of them
 //! takes the permission away.
 
+use super::super::way::Way;
 use super::wide::{Rebasing, Wide};
 use super::{calls_block, writes};
 use crate::state::{CpuState, JumpEntry, Masks, POINTERS};
@@ -78,8 +79,10 @@ impl Facts {
             return Facts::default();
         }
         if h.flow_control() == FlowControl::IndirectCall {
+            let field = h.memory_displacement64();
+            let way = Way::ALL.iter().any(|way| way.offset() as u64 == field);
             next = Facts {
-                r10: self.r10,
+                r10: self.r10.filter(|_| !way),
                 ..Facts::default()
             };
             if h.memory_displacement64() == offset_of!(CpuState, vector_enter) as u64 {
