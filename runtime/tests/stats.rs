@@ -57,8 +57,8 @@ fn the_ledger_adds_up_in_every_tier() {
             );
         } else {
             assert_eq!(
-                named("callouts", "SYSENTER")["count"],
-                stats["callouts_from_compiled_code"]["sysenter"]
+                named("callouts", "POP")["count"],
+                stats["callouts_from_compiled_code"]["pop"]
             );
             assert!(named("guest", "translated code")["cycles"].as_u64() > Some(0));
         }
