@@ -207,7 +207,7 @@ fn single_steps_lead_to_the_same_end() {
         let run = Subject::run(&mut cpu, &case);
         let (data, stack) = cpu.arenas();
         case.fill(data, stack);
-        let states = cpu.trace(&case.code, &case.entry, 10_000);
+        let states = cpu.trace(&case.code, &case.entry, 40_000);
         let last = states[states.len() - 1];
         assert_eq!(last.gpr, run.state.gpr, "{case}");
         assert_eq!(last.eip, run.state.eip, "{case}");

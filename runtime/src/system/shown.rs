@@ -40,6 +40,11 @@ pub fn set_sysenter(cpu: &mut Cpu, segments: bool) {
     (call.esp, call.eip) = (esp, eip);
 }
 
+/// Whether there is direct code that would look.
+fn is_looked_at(cpu: &Cpu) -> bool {
+    cpu.state.ways[0] != 0
+}
+
 /// 8 bytes at a linear address, if they lie in one page.
 fn known(descriptor: Descriptor, at: u32) -> Option<Known> {
     let bytes = u64::from(descriptor.low) | u64::from(descriptor.high) << 32;
@@ -49,7 +54,7 @@ fn known(descriptor: Descriptor, at: u32) -> Option<Known> {
 /// FS or GS has been loaded with `segment`.
 pub fn load(cpu: &mut Cpu, segment: &Segment) {
     let selector = Selector(segment.selector);
-    if cpu.sys.cpl != 0 {
+    if cpu.sys.cpl != 0 || !is_looked_at(cpu) {
         return;
     }
     let descriptor = match selector.is_null() {
@@ -92,6 +97,9 @@ fn crossing(cpu: &Cpu, way: &Crossing) -> Option<Shown> {
 
 /// INT n has led to ring 0 this way.
 pub fn interrupt(cpu: &mut Cpu, vector: u8, way: &Crossing) {
+    if !is_looked_at(cpu) {
+        return;
+    }
     let gate_at = cpu.sys.idtr.base.wrapping_add(u32::from(vector) * 8);
     let stack_at = cpu.sys.tr.base.wrapping_add(STACK_OF_RING_0);
     let masked = match way.gate.kind() {
@@ -120,8 +128,9 @@ pub fn loaded_flags(cpu: &Cpu) -> u32 {
 
 /// IRETD has led to ring 3 this way, and loads these flags.
 pub fn iret(cpu: &mut Cpu, way: &Crossing, loaded: u32) {
-    if let Some(crossing) = crossing(cpu, way)
+    if is_looked_at(cpu)
         && !cpu.nmi_blocked
+        && let Some(crossing) = crossing(cpu, way)
     {
         let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
         cpu.state.records.iret = Return {
@@ -134,6 +143,9 @@ pub fn iret(cpu: &mut Cpu, way: &Crossing, loaded: u32) {
 
 /// SYSENTER or SYSEXIT has led from mode `from` to what is current now.
 pub fn fast(cpu: &mut Cpu, from: u32) {
+    if !is_looked_at(cpu) {
+        return;
+    }
     let to = cpu.state.mode;
     let [cs, ss] = [SegReg::Cs, SegReg::Ss].map(|seg| tail(cpu.state.segment(seg)));
     if !is_flat(from) || !is_flat(to) || cpu.log.is_some() {

@@ -3,12 +3,13 @@
 
 use super::HostLine;
 use crate::compile::{HostCode, Link};
+use crate::direct::way::Way;
 use crate::state::CpuState;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, OpKind, Register};
 use std::mem::offset_of;
 
 /// What direct code reaches by R15, by offset. Registers and masks go without.
-const FIELDS: [(usize, &str); 19] = [
+const FIELDS: [(usize, &str); 27] = [
     (offset_of!(CpuState, eip), "EIP"),
     (offset_of!(CpuState, eflags), "EFLAGS"),
     (offset_of!(CpuState, sti_eip), "end of STI's shadow"),
@@ -28,6 +29,14 @@ const FIELDS: [(usize, &str); 19] = [
     (offset_of!(CpuState, vector_enter), "load vector state"),
     (offset_of!(CpuState, tsc_offset), "TSC offset"),
     (offset_of!(CpuState, interrupt_waiting), "interrupt?"),
+    (Way::LoadFs.offset(), "load FS"),
+    (Way::LoadGs.offset(), "load GS"),
+    (Way::Sysenter.offset(), "SYSENTER"),
+    (Way::Sysexit.offset(), "SYSEXIT"),
+    (Way::Stac.offset(), "STAC"),
+    (Way::Clac.offset(), "CLAC"),
+    (Way::Interrupt.offset(), "INT n"),
+    (Way::Iret.offset(), "IRETD"),
 ];
 
 /// Host instructions with the parts that their locations name.
