@@ -10,7 +10,7 @@
 //! - POPF does only what changes neither mode nor privilege: everything but IF and
 //!   the arithmetic flags must be as it is, else the callout does it.
 
-use super::asm::{Mem, Size, reg};
+use super::asm::{Assembler, Mem, Size, reg};
 use super::exit::{NOT_ZERO, ZERO, field};
 use super::flags::Flags;
 use super::memory::Access;
@@ -41,15 +41,7 @@ impl Emitter<'_> {
             self.flags = Flags::Lost(recipe);
             return;
         }
-        let asm = &mut self.asm;
-        asm.load(Size::D, reg::R8, place);
-        asm.mov_imm(reg::R9, !bit);
-        asm.pext(reg::R8, reg::R8, reg::R9);
-        asm.pdep(reg::R8, reg::R8, reg::R9);
-        if set {
-            asm.lea(Size::D, reg::R8, Mem::at(reg::R8, bit as i32));
-        }
-        asm.store(Size::D, place, reg::R8);
+        sparing_flags(&mut self.asm, bit, set);
     }
 
     /// CLI.
@@ -177,8 +169,22 @@ impl Emitter<'_> {
     }
 }
 
+/// Sets or clears a bit of EFLAGS in the state, and touches no flag of the host. Changes R8
+/// and R9.
+pub fn sparing_flags(asm: &mut Assembler, bit: u32, set: bool) {
+    let place = field(offset_of!(CpuState, eflags));
+    asm.load(Size::D, reg::R8, place);
+    asm.mov_imm(reg::R9, !bit);
+    asm.pext(reg::R8, reg::R8, reg::R9);
+    asm.pdep(reg::R8, reg::R8, reg::R9);
+    if set {
+        asm.lea(Size::D, reg::R8, Mem::at(reg::R8, bit as i32));
+    }
+    asm.store(Size::D, place, reg::R8);
+}
+
 /// TEST R9D, bits.
-fn test(asm: &mut super::asm::Assembler, bits: u32) {
+fn test(asm: &mut Assembler, bits: u32) {
     asm.op_reg(Size::D, &[0xf7], 0, reg::R9);
     asm.raw(&bits.to_le_bytes());
 }

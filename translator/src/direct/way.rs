@@ -24,6 +24,7 @@ use super::asm::{Assembler, Branch, Mem, Reg, Size, reg};
 use super::crossing;
 use super::exit::{NOT_SIGN, NOT_ZERO, ZERO, field, host_stack};
 use super::segment_load;
+use super::system::sparing_flags;
 use crate::compile::ExitKind;
 use crate::insn::SegReg;
 use crate::records::{KnownTag, LIFTED, MIX, Records, Ring, TAG_BITS};
@@ -322,15 +323,7 @@ impl Routine {
 fn set_ac(set: bool) -> Vec<u8> {
     use crate::flags::AC;
     let mut asm = Assembler::default();
-    let eflags = field(offset_of!(CpuState, eflags));
-    asm.load(Size::D, reg::R8, eflags);
-    asm.mov_imm(reg::R9, !AC);
-    asm.pext(reg::R8, reg::R8, reg::R9);
-    asm.pdep(reg::R8, reg::R8, reg::R9);
-    if set {
-        asm.lea(Size::D, reg::R8, Mem::at(reg::R8, AC as i32));
-    }
-    asm.store(Size::D, eflags, reg::R8);
+    sparing_flags(&mut asm, AC, set);
     asm.store_imm(record!(changed), 1);
     let number = match set {
         true => LIFTED,
