@@ -17,6 +17,7 @@ use cranelift_codegen::cursor::{Cursor, FuncCursor};
 use cranelift_codegen::ir::{AbiParam, Function, InstBuilder, Signature, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use crate::emit::{Callout, Jump, Link};
@@ -100,8 +101,8 @@ impl CompileRequest<'_> {
 /// A compiled block.
 #[derive(Clone, Debug, Default)]
 pub struct HostCode {
-    /// Position-independent host code, to be placed at a multiple of 16; its
-    /// entry is the first byte.
+    /// Position-independent host code, to be placed at a multiple of 16 or, if it is
+    /// direct code, anywhere; its entry is the first byte.
     pub bytes: Vec<u8>,
     /// The link slots the block uses, at most two.
     pub links: Vec<Link>,
@@ -120,6 +121,9 @@ pub struct HostCode {
     pub landings: Vec<Landing>,
     /// Where numbers of the request are in the code. Direct code only.
     pub relocations: Vec<Relocation>,
+    /// The offsets of what runs again and again in a block that jumps to its own start.
+    /// It is fastest in as few lines of the host's cache as it can be.
+    pub turn: Option<Range<u32>>,
 }
 
 /// Four bytes of host code that hold a number counted from one of the request's.
@@ -308,6 +312,7 @@ impl Compiler {
             callouts: emitted.callouts,
             landings: Vec::new(),
             relocations: Vec::new(),
+            turn: None,
         })
     }
 

@@ -10,10 +10,13 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use rustix::mm::{madvise, mmap, mmap_anonymous, mprotect, mremap_fixed, munmap};
 use std::ffi::c_void;
+use std::ops::Range;
 use std::ptr::null_mut;
 
-/// Alignment of each function.
+/// Alignment of code that is no loop and follows nothing.
 const ALIGN: usize = 16;
+/// Bytes of a line of the host's caches.
+const LINE: usize = 64;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 /// Bytes that are backed together.
@@ -138,6 +141,19 @@ impl Arena {
         self.add_at(self.used.next_multiple_of(ALIGN), code)
     }
 
+    /// The same, so that `turn` of it, a loop, lies in as few lines as it can.
+    pub fn add_loop(&mut self, turn: &Range<u32>, code: &[u8]) -> Option<u64> {
+        let first = self.used.next_multiple_of(ALIGN);
+        let start = (first..first + LINE).min_by_key(|&start| lines(start, turn))?;
+        self.add_at(start, code)
+    }
+
+    /// Whether it lies like that, too, in the place of the last `bytes` bytes.
+    pub fn is_good_over(&self, bytes: usize, turn: &Range<u32>) -> bool {
+        let least = turn.len().div_ceil(LINE);
+        lines(self.used.saturating_sub(bytes), turn) <= least
+    }
+
     /// The same in the place of the last `bytes` bytes of what was added last.
     pub fn add_over(&mut self, bytes: usize, code: &[u8]) -> Option<u64> {
         self.add_at(self.used.checked_sub(bytes)?, code)
@@ -246,6 +262,15 @@ impl Arena {
     }
 }
 
+/// How many lines `turn` of code placed at `start` lies in.
+fn lines(start: usize, turn: &Range<u32>) -> usize {
+    let line = |offset: u32| (start + offset as usize) / LINE;
+    match turn.is_empty() {
+        true => 0,
+        false => line(turn.end - 1) - line(turn.start) + 1,
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         for map in [self.writable, self.executable] {
@@ -253,5 +278,42 @@ impl Drop for Arena {
             // would leak address space, nothing more.
             let _ = unsafe { munmap(map.cast::<c_void>(), self.bytes) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_lie_in_as_few_lines_as_they_can() {
+        let mut arena = Arena::new(1 << 20).unwrap();
+        let taken = |at: u64, turn: &Range<u32>| {
+            let line = |offset: u32| (at + u64::from(offset)) / LINE as u64;
+            (line(turn.end - 1) - line(turn.start) + 1) as usize
+        };
+        for n in 0..100 {
+            let turn = n..n + 10 + 7 * (n % 30);
+            let least = turn.len().div_ceil(LINE);
+            arena.add(&vec![0x90; 1 + n as usize]).unwrap();
+            let at = arena.add_loop(&turn, &[0x90; 400]).unwrap();
+            assert_eq!(taken(at, &turn), least, "{turn:?} at {at:x}");
+            let good = arena.is_good_over(5, &turn);
+            let fallen = arena.add_over(5, &[0x90; 400]).unwrap();
+            assert_eq!(
+                good,
+                taken(fallen, &turn) == least,
+                "{turn:?} at {fallen:x}"
+            );
+        }
+    }
+
+    #[test]
+    fn code_without_a_loop_goes_next() {
+        let mut arena = Arena::new(1 << 20).unwrap();
+        let first = arena.add(&[0x90; 20]).unwrap();
+        let next = arena.add_loop(&(0..0), &[0x90; 20]).unwrap();
+        assert_eq!(next, first + 32);
+        assert!(arena.is_good_over(5, &(0..0)));
     }
 }

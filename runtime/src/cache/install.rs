@@ -35,10 +35,12 @@ impl Cache {
     /// Makes compiled code that of a block, as [`Cache::install`] does, but counts
     /// nothing.
     pub fn place(&mut self, id: BlockId, code: &HostCode) -> bool {
+        let turn = code.turn.clone().unwrap_or_default();
         let tail = self.tail.take().filter(|tail| self.follows(tail, id));
+        let tail = tail.filter(|_| self.arena.is_good_over(Jump::BYTES, &turn));
         let address = match &tail {
             Some(_) => self.arena.add_over(Jump::BYTES, &code.bytes),
-            None => self.arena.add(&code.bytes),
+            None => self.arena.add_loop(&turn, &code.bytes),
         };
         let Some(address) = address else {
             self.exhaust(Exhausted::Share);

@@ -219,6 +219,7 @@ fn check(
     assert_eq!(fresh.bytes, code.bytes, "{:x?}", block.key);
     assert_eq!(fresh.links, code.links, "{:x?}", block.key);
     assert_eq!(fresh.landings, code.landings, "{:x?}", block.key);
+    assert_eq!(fresh.turn, code.turn, "{:x?}", block.key);
     if let Err(violation) = verify(&code.bytes, request.relies_on_gs()) {
         panic!("{violation}");
     }

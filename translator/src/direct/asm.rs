@@ -360,8 +360,28 @@ impl Assembler {
 
     /// JMP back to an offset.
     pub fn jump_to(&mut self, target: usize) {
-        let branch = self.jump();
+        let branch = match self.is_near(target) {
+            true => self.jump_short(),
+            false => self.jump(),
+        };
         self.land_at(branch, target);
+    }
+
+    /// Jcc back to an offset.
+    pub fn jump_back_if(&mut self, condition: u8, target: usize) {
+        let branch = match self.is_near(target) {
+            true => {
+                self.raw(&[0x70 | condition & 15, 0]);
+                Branch::Short(self.here() - 1)
+            }
+            false => self.jump_if(condition),
+        };
+        self.land_at(branch, target);
+    }
+
+    /// A short branch put here reaches back to an offset.
+    fn is_near(&self, target: usize) -> bool {
+        self.here() + 2 <= target + 128
     }
 
     /// Makes `branch` lead here.

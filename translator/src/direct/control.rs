@@ -18,7 +18,7 @@
 //! code, or in between if it gets long.
 
 use super::asm::{Assembler, Branch, Mem, Size, reg};
-use super::exit::{NOT_SIGN, field};
+use super::exit::{NOT_SIGN, SIGN, field};
 use super::flags::{Flags, Recipe};
 use super::stores::Refused;
 use super::{Cold, Emitter, hint};
@@ -110,9 +110,13 @@ impl Emitter<'_> {
     }
 
     fn is_spent_losing_flags(&mut self) -> Branch {
+        self.test_budget();
+        self.asm.jump_if(NOT_SIGN)
+    }
+
+    fn test_budget(&mut self) {
         // TEST R13, R13
         self.asm.op_reg(Size::Q, &[0x85], reg::R13, reg::R13);
-        self.asm.jump_if(NOT_SIGN)
     }
 
     /// A branch that is taken unless RCX is 0. Afterwards RCX is what R11 has.
@@ -183,20 +187,37 @@ impl Emitter<'_> {
             && self.block.insns.len() <= MAX_REPEATED;
         if !self.repeats {
             self.asm.jump_to(0);
+            self.note_turn(0);
         }
     }
 
-    /// Goes on with a loop whose flags a recipe has.
+    /// Goes on with a loop whose flags a recipe has, or leaves if the budget is spent.
     fn next_turn(&mut self, head: usize, recipe: Recipe) {
-        self.check_budget_losing_flags(recipe, Some(self.block.eip));
-        self.asm.jump_to(head);
+        self.test_budget();
+        self.asm.jump_back_if(SIGN, head);
+        self.note_turn(head);
+        let part = loc::exit(ExitKind::Budget, 0);
+        self.mark(part.bits(), self.block.eip);
+        self.leave_spent(recipe, Some(self.block.eip));
     }
 
-    /// The same where a recipe has the flags, which are lost; RCX stays.
-    pub(super) fn check_budget_losing_flags(&mut self, recipe: Recipe, eip: Option<u32>) {
+    /// What has been emitted from `head` on is a loop.
+    fn note_turn(&mut self, head: usize) {
+        self.code.turn = Some(head as u32..self.asm.here() as u32);
+    }
+
+    /// Leaves if the budget is spent, for the EIP in R8, where a recipe has the flags, which
+    /// are lost; RCX stays.
+    pub(super) fn check_budget_losing_flags(&mut self, recipe: Recipe) {
         let spent = self.is_spent_losing_flags();
-        let cold = Cold::LostBudget { recipe, eip };
-        self.s.cold.push((spent, cold));
+        self.s.cold.push((spent, Cold::LostBudget(recipe)));
+    }
+
+    /// Leaves because the budget is spent, likewise; for the EIP in R8 if it is not known.
+    fn leave_spent(&mut self, recipe: Recipe, eip: Option<u32>) {
+        self.asm.raw(recipe.code());
+        self.store_eip(eip);
+        self.leave(ExitKind::Budget as u64);
     }
 
     /// Continues at a fixed EIP if `condition` holds.
@@ -346,11 +367,7 @@ impl Emitter<'_> {
                 };
                 self.crossing_losing_flags(access, bytes, back, exit);
             }
-            Cold::LostBudget { recipe, eip } => {
-                self.asm.raw(recipe.code());
-                self.store_eip(eip);
-                self.leave(ExitKind::Budget as u64);
-            }
+            Cold::LostBudget(recipe) => self.leave_spent(recipe, None),
             Cold::LostMiss(recipe) => {
                 self.asm.raw(recipe.code());
                 self.store_eip(None);
@@ -384,7 +401,7 @@ impl Emitter<'_> {
     fn mark_cold(&mut self, cold: Cold) {
         let last = self.block.insns.len() - 1;
         let part = match cold {
-            Cold::LostBudget { .. } | Cold::LostSpent(..) => loc::exit(ExitKind::Budget, 0),
+            Cold::LostBudget(_) | Cold::LostSpent(..) => loc::exit(ExitKind::Budget, 0),
             Cold::Miss | Cold::LostMiss(_) | Cold::Unpaired | Cold::LostUnpaired(_) => {
                 loc::exit(ExitKind::Next, last)
             }

@@ -176,6 +176,8 @@ pub const ZERO: u8 = 4;
 /// See [`ZERO`].
 pub const NOT_ZERO: u8 = 5;
 /// See [`ZERO`].
+pub const SIGN: u8 = 8;
+/// See [`ZERO`].
 pub const NOT_SIGN: u8 = 9;
 /// Opcode extensions.
 const LDMXCSR: u8 = 2;

@@ -243,8 +243,8 @@ enum Cold {
         refused: Refused,
         back: usize,
     },
-    /// The budget is spent at the end of a loop's turn, likewise.
-    LostBudget { recipe: Recipe, eip: Option<u32> },
+    /// The budget is spent, likewise; goes on at the EIP in R8.
+    LostBudget(Recipe),
     /// The jump cache has no code for the EIP in R8, likewise.
     LostMiss(Recipe),
     /// The vector state is not loaded.

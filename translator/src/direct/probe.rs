@@ -32,7 +32,7 @@ impl Emitter<'_> {
     }
 
     fn probe_losing_flags(&mut self, hop: Hop, recipe: Recipe) {
-        self.check_budget_losing_flags(recipe, None);
+        self.check_budget_losing_flags(recipe);
         // The recipe changes R9.
         let entry = entry(&mut self.asm, reg::R11);
         let asm = &mut self.asm;

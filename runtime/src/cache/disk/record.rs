@@ -116,6 +116,8 @@ pub fn write(into: &mut Vec<u8>, content: &Content, code: &HostCode) -> Option<(
         code.landings.len(),
     ];
     counts.iter().for_each(|&count| word(count as u32));
+    let turn = code.turn.clone().unwrap_or_default();
+    [turn.start, turn.end].into_iter().for_each(&mut word);
     for relocation in &code.relocations {
         word(relocation.at | (relocation.counts as u32) << KIND_SHIFT);
     }
@@ -176,6 +178,8 @@ fn read_code<'a>(bytes: &'a [u8], code: &mut HostCode) -> Option<&'a [u8]> {
     let guest_bytes = word(&mut rest)? as usize;
     let host_bytes = word(&mut rest)? as usize;
     let [links, relocations, landings] = [word(&mut rest)?, word(&mut rest)?, word(&mut rest)?];
+    let (start, end) = (word(&mut rest)?, within(word(&mut rest)?, 0, host_bytes)?);
+    code.turn = (start < end).then_some(start..end);
     code.relocations.clear();
     for _ in 0..relocations {
         let word = word(&mut rest)?;
@@ -271,6 +275,7 @@ mod tests {
                     way_out: WayOut::Here { eip: 2, rest: 1 },
                 },
             ],
+            turn: Some(6..22),
             ..HostCode::default()
         }
     }
@@ -289,6 +294,7 @@ mod tests {
         assert_eq!(read_back.links, written.links);
         assert_eq!(read_back.relocations, written.relocations);
         assert_eq!(read_back.landings, written.landings);
+        assert_eq!(read_back.turn, written.turn);
     }
 
     #[test]
@@ -361,6 +367,8 @@ mod tests {
                     assert!(code.renumber(1, 1), "byte {at}");
                     let outside = |landing: &Landing| matches!(landing.way_out, WayOut::Code(at) if at as usize >= code.bytes.len());
                     assert!(!code.landings.iter().any(outside), "byte {at}");
+                    let end = code.turn.map_or(0, |turn| turn.end);
+                    assert!(end as usize <= code.bytes.len(), "byte {at}");
                 }
             }
         }

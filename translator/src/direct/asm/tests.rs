@@ -83,3 +83,22 @@ fn branches_land() {
     });
     assert_eq!(code, "jrcxz 7; jmp 7; ret");
 }
+
+#[test]
+fn jumps_back_are_short_where_they_reach() {
+    for (bytes, jcc, jmp) in [(126, 2, 2), (127, 6, 5)] {
+        for (conditional, length) in [(true, jcc), (false, jmp)] {
+            let mut asm = Assembler::default();
+            asm.raw(&vec![0x90; bytes]);
+            match conditional {
+                true => asm.jump_back_if(8, 0),
+                false => asm.jump_to(0),
+            }
+            assert_eq!(asm.here(), bytes + length);
+            assert!(!asm.out_of_reach);
+            let mut decoder = Decoder::new(64, &asm.bytes, DecoderOptions::NONE);
+            let last = decoder.iter().last().unwrap();
+            assert_eq!(last.near_branch_target(), 0);
+        }
+    }
+}
