@@ -144,14 +144,13 @@ impl Arena {
     /// The same, so that `turn` of it, a loop, lies in as few lines as it can.
     pub fn add_loop(&mut self, turn: &Range<u32>, code: &[u8]) -> Option<u64> {
         let first = self.used.next_multiple_of(ALIGN);
-        let start = (first..first + LINE).min_by_key(|&start| lines(start, turn))?;
+        let start = (first..first + LINE).find(|&start| is_good(start, turn))?;
         self.add_at(start, code)
     }
 
     /// Whether it lies like that, too, in the place of the last `bytes` bytes.
     pub fn is_good_over(&self, bytes: usize, turn: &Range<u32>) -> bool {
-        let least = turn.len().div_ceil(LINE);
-        lines(self.used.saturating_sub(bytes), turn) <= least
+        is_good(self.used.saturating_sub(bytes), turn)
     }
 
     /// The same in the place of the last `bytes` bytes of what was added last.
@@ -262,13 +261,10 @@ impl Arena {
     }
 }
 
-/// How many lines `turn` of code placed at `start` lies in.
-fn lines(start: usize, turn: &Range<u32>) -> usize {
-    let line = |offset: u32| (start + offset as usize) / LINE;
-    match turn.is_empty() {
-        true => 0,
-        false => line(turn.end - 1) - line(turn.start) + 1,
-    }
+/// Whether `turn` of code placed at `start` lies in as few lines as it can.
+fn is_good(start: usize, turn: &Range<u32>) -> bool {
+    let in_line = (start + turn.start as usize) % LINE;
+    (in_line + turn.len()).div_ceil(LINE) <= turn.len().div_ceil(LINE) || turn.is_empty()
 }
 
 impl Drop for Arena {
