@@ -185,6 +185,17 @@ fn endless_loop_is_hung() {
 }
 
 #[test]
+fn many_steps_are_no_hang() {
+    let Some(mut cpu) = Silicon::new() else {
+        return;
+    };
+    // Some 0.4 s of traps: several of the ticks that find a hung run.
+    let steps = 120_000;
+    let states = cpu.trace(&[0xeb, 0xfe], &State::new(), steps);
+    assert_eq!(states.len(), steps + 2);
+}
+
+#[test]
 fn vector_and_x87_state_go_in_and_come_out() {
     let Some(mut cpu) = Silicon::new() else {
         return;

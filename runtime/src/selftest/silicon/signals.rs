@@ -36,9 +36,9 @@ const HUNG: u8 = 0xff;
 struct Shared {
     /// Between entry and landing.
     running: bool,
-    /// The run that was going on at the last tick.
+    /// The run, or step, that was going on at the last tick.
     ticked: u64,
-    /// Number of the current run.
+    /// Number of the current run, or of the current step of a traced one.
     run: u64,
     /// Single steps that may still be taken.
     steps_left: usize,
@@ -358,6 +358,8 @@ unsafe fn stepped(shared: &mut Shared, context: &mut libc::ucontext_t) -> bool {
         return false;
     }
     shared.steps_left -= 1;
+    // To the timer every step is a run of its own: many of them are not a hang.
+    shared.run += 1;
     // SAFETY: `enter_stepping` passed a live vector and reserved room in it.
     unsafe { (*shared.steps).push(shared.state) };
     // A POPF may have cleared it.
